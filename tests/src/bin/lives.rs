@@ -1,0 +1,139 @@
+//! How processes begin anew and end: `lives exits|exec FILE|exec-in-thread|forks COUNT|return CODE [ARGS...]`.
+
+use std::ffi::CString;
+use std::process::exit;
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::resource::{Resource, UsageWho, getrusage, setrlimit};
+use nix::sys::signal::{Signal, raise};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{execv, getpid, pause};
+use tests::subject::memory::Pages;
+use tests::subject::process;
+use tests::subject::report::{Exit, Fact, Usage, report};
+
+const USAGE: &str = "usage: lives exits|exec FILE|exec-in-thread|forks COUNT|return CODE [ARGS...]";
+
+fn main() -> Result<()> {
+    process::begin();
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["exits"] => exits(),
+        ["exec", file] => exec(file),
+        ["exec-in-thread"] => exec_in_thread(),
+        ["forks", count] => forks(count.parse().context(USAGE)?),
+        ["return", code, ..] => exit(code.parse().context(USAGE)?),
+        _ => {
+            eprintln!("{USAGE}");
+            exit(2);
+        }
+    }
+}
+
+fn exits() -> Result<()> {
+    for code in [0, 1, 7, 255] {
+        ended(&format!("exit with {code}"), || Ok(code))?;
+    }
+    for signal in [
+        Signal::SIGKILL,
+        Signal::SIGTERM,
+        Signal::SIGSEGV,
+        Signal::SIGABRT,
+        Signal::SIGPIPE,
+    ] {
+        ended(&format!("end by {signal}"), || {
+            // SAFETY: nobody holds a handler.
+            unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigDfl) }.ok();
+            raise(signal)?;
+            Ok(0)
+        })?;
+    }
+    ended("exit with a thread left", || {
+        std::thread::spawn(pause);
+        Ok(3)
+    })
+}
+
+/// Has a child do `work`, and reports its end.
+fn ended(name: &str, work: impl FnOnce() -> Result<i32>) -> Result<()> {
+    let child = process::child(work)?;
+    let (status, usage) = process::wait_usage(name, child)?;
+    let (code, signal) = match status {
+        WaitStatus::Exited(_, code) => (Some(code), None),
+        WaitStatus::Signaled(_, signal, _) => (None, Some(signal as i32)),
+        _ => (None, None),
+    };
+    report(&Fact::Exit(Exit {
+        name: name.to_owned(),
+        pid: child.as_raw(),
+        code,
+        signal,
+    }))?;
+    report(&Fact::Usage(usage))
+}
+
+/// Has a child run `file` with arguments of many sorts.
+fn exec(file: &str) -> Result<()> {
+    ended("exec", || {
+        replace(
+            file,
+            &[
+                "lives",
+                "return",
+                "5",
+                "two words",
+                "",
+                "new\nline",
+                "\u{1b}[31mred",
+                "ü",
+            ],
+        )
+    })
+}
+
+/// Has a child exec in a thread that isn't its first, which takes over the first one's id.
+fn exec_in_thread() -> Result<()> {
+    ended("exec in a thread", || {
+        let pages = Pages::private(50)?;
+        pages.write_all(1);
+        std::thread::spawn(|| {
+            let pages = Pages::private(50).ok();
+            pages.inspect(|pages| pages.write_all(1));
+            let this = std::env::current_exe().unwrap_or_default();
+            replace(&this.to_string_lossy(), &["lives", "return", "6"])
+        });
+        // The exec ends this thread.
+        loop {
+            pause();
+        }
+    })
+}
+
+fn replace(file: &str, args: &[&str]) -> Result<i32> {
+    let args = args
+        .iter()
+        .map(|arg| CString::new(*arg))
+        .collect::<Result<Vec<_>, _>>()?;
+    execv(&CString::new(file)?, &args).with_context(|| format!("cannot exec {file}"))?;
+    Ok(0)
+}
+
+/// So many children one after another, which end at once.
+fn forks(count: usize) -> Result<()> {
+    for _ in 0..count {
+        let child = process::child(|| Ok(0))?;
+        ensure!(
+            matches!(waitpid(child, None)?, WaitStatus::Exited(_, 0)),
+            "a child failed"
+        );
+    }
+    let children = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    report(&Fact::Note("pid".to_owned(), getpid().as_raw().into()))?;
+    report(&Fact::Usage(Usage {
+        name: "children".to_owned(),
+        pid: 0,
+        minor: children.minor_page_faults(),
+        major: children.major_page_faults(),
+    }))
+}

@@ -1,0 +1,178 @@
+//! Pages to touch, and what the kernel says of them.
+
+use std::fs::File;
+use std::num::NonZeroUsize;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::ptr::NonNull;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, mprotect};
+
+/// Bytes in a page.
+pub const PAGE: usize = 4096;
+
+/// Whole pages of memory. They stay mapped until the program ends.
+#[derive(Debug, Clone, Copy)]
+pub struct Pages {
+    start: NonNull<u8>,
+    count: usize,
+}
+
+impl Pages {
+    /// Fresh private memory.
+    pub fn private(count: usize) -> Result<Self> {
+        Self::anonymous(count, MapFlags::MAP_PRIVATE)
+    }
+
+    /// Fresh memory that children share.
+    pub fn shared(count: usize) -> Result<Self> {
+        Self::anonymous(count, MapFlags::MAP_SHARED)
+    }
+
+    fn anonymous(count: usize, flags: MapFlags) -> Result<Self> {
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let start = unsafe { mmap_anonymous(None, bytes(count)?, read_write(), flags) }?;
+        let pages = Self {
+            start: start.cast(),
+            count,
+        };
+        pages.advise(MmapAdvise::MADV_NOHUGEPAGE)?;
+        Ok(pages)
+    }
+
+    /// A private view of `file` from its page `first` on.
+    pub fn private_file(file: impl AsFd, first: usize, count: usize) -> Result<Self> {
+        Self::file(file, first, count, MapFlags::MAP_PRIVATE)
+    }
+
+    /// A shared view of `file` from its page `first` on.
+    pub fn shared_file(file: impl AsFd, first: usize, count: usize) -> Result<Self> {
+        Self::file(file, first, count, MapFlags::MAP_SHARED)
+    }
+
+    fn file(file: impl AsFd, first: usize, count: usize, flags: MapFlags) -> Result<Self> {
+        let offset = (first * PAGE) as i64;
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let start = unsafe { mmap(None, bytes(count)?, read_write(), flags, file, offset) }?;
+        Ok(Self {
+            start: start.cast(),
+            count,
+        })
+    }
+
+    /// The `count` pages from the one that holds `addr` on.
+    ///
+    /// # Safety
+    /// They must be mapped for as long as they are used, and hold nothing that another byte at their start breaks.
+    pub unsafe fn at(addr: u64, count: usize) -> Result<Self> {
+        let start =
+            NonNull::new((addr & !(PAGE as u64 - 1)) as *mut u8).context("no page at address 0")?;
+        Ok(Self { start, count })
+    }
+
+    /// How many pages these are.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// A pointer to the first byte of page `i`.
+    ///
+    /// # Panics
+    /// If there is no such page.
+    pub fn page(&self, i: usize) -> NonNull<u8> {
+        assert!(i < self.count, "page {i} of {}", self.count);
+        // SAFETY: the page lies within the mapping.
+        unsafe { self.start.add(i * PAGE) }
+    }
+
+    /// The address of page `i`.
+    pub fn addr(&self, i: usize) -> u64 {
+        self.page(i).as_ptr() as u64
+    }
+
+    /// Reads the first byte of page `i`.
+    pub fn read(&self, i: usize) -> u8 {
+        // SAFETY: the page is mapped. Volatile, since the access itself is the point.
+        unsafe { self.page(i).read_volatile() }
+    }
+
+    /// Writes the first byte of page `i`.
+    pub fn write(&self, i: usize, value: u8) {
+        // SAFETY: the page is mapped, and nothing else depends on its bytes. Volatile, as above.
+        unsafe { self.page(i).write_volatile(value) }
+    }
+
+    /// Writes every page.
+    pub fn write_all(&self, value: u8) {
+        (0..self.count).for_each(|i| self.write(i, value));
+    }
+
+    /// Changes what may be done with the pages.
+    pub fn protect(&self, protection: ProtFlags) -> Result<()> {
+        // SAFETY: the pages are this program's own, and it knows what it does to them.
+        Ok(unsafe { mprotect(self.start.cast(), self.count * PAGE, protection) }?)
+    }
+
+    /// Takes the pages out of the page table, so that the next touch faults. Private changes are lost.
+    pub fn unmap_frames(&self) -> Result<()> {
+        self.advise(MmapAdvise::MADV_DONTNEED)
+    }
+
+    /// Tells the kernel how the pages will be used.
+    pub fn advise(&self, advice: MmapAdvise) -> Result<()> {
+        // SAFETY: the pages are mapped.
+        Ok(unsafe { madvise(self.start.cast(), self.count * PAGE, advice) }?)
+    }
+
+    /// Whether page `i` of a file mapping is in the page cache.
+    pub fn is_cached(&self, i: usize) -> Result<bool> {
+        let mut resident = 0u8;
+        // SAFETY: one page, one byte of answer.
+        match unsafe { libc::mincore(self.page(i).as_ptr().cast(), PAGE, &raw mut resident) } {
+            0 => Ok(resident & 1 == 1),
+            _ => bail!("mincore: {}", std::io::Error::last_os_error()),
+        }
+    }
+}
+
+/// The frame behind `addr` in this process, if there is one. Root only: the kernel hides frames from others.
+pub fn frame(addr: u64) -> Result<Option<u64>> {
+    const PRESENT: u64 = 1 << 63;
+    const FRAME: u64 = (1 << 55) - 1;
+    let mut entry = [0; 8];
+    File::open("/proc/self/pagemap")
+        .and_then(|pagemap| pagemap.read_exact_at(&mut entry, addr / PAGE as u64 * 8))
+        .context("cannot read /proc/self/pagemap")?;
+    let entry = u64::from_ne_bytes(entry);
+    Ok((entry & PRESENT != 0).then_some(entry & FRAME))
+}
+
+/// The file that is mapped at `addr` in this process, and the offset of `addr` in it.
+pub fn mapped_file(addr: u64) -> Result<Option<(String, u64)>> {
+    for line in std::fs::read_to_string("/proc/self/maps")?.lines() {
+        // start-end perms offset device inode path
+        let mut words = line.splitn(6, ' ');
+        let (range, _, offset) = (words.next(), words.next(), words.next());
+        let (start, end) = range
+            .and_then(|range| range.split_once('-'))
+            .context("a line of /proc/self/maps")?;
+        let start = u64::from_str_radix(start, 16)?;
+        if (start..u64::from_str_radix(end, 16)?).contains(&addr) {
+            let offset = u64::from_str_radix(offset.context("no offset in /proc/self/maps")?, 16)?;
+            let path = words.nth(2).unwrap_or_default().trim();
+            return Ok(path
+                .starts_with('/')
+                .then(|| (path.to_owned(), offset + addr - start)));
+        }
+    }
+    Ok(None)
+}
+
+fn bytes(pages: usize) -> Result<NonZeroUsize> {
+    NonZeroUsize::new(pages * PAGE).context("no pages asked for")
+}
+
+fn read_write() -> ProtFlags {
+    ProtFlags::PROT_READ | ProtFlags::PROT_WRITE
+}

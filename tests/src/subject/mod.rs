@@ -1,0 +1,9 @@
+//! What the subjects share: memory to touch, children to make, and a report to the test.
+
+pub mod files;
+pub mod image;
+pub mod kcmp;
+pub mod memory;
+pub mod process;
+pub mod report;
+pub mod witness;

@@ -1,0 +1,174 @@
+//! The side channel by which a subject tells the test what it did: one JSON object a line.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::Write;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The environment variable that names the report's file. Without it the report goes to stdout.
+pub const REPORT: &str = "SUBJECT_REPORT";
+
+/// What a subject reports. Times are ns of `CLOCK_MONOTONIC`, as memtrace's own.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fact {
+    /// It touched a page of memory.
+    Touch(Touch),
+    /// A child touched memory that it must not, and died of it.
+    Death(Death),
+    /// It made a task.
+    Task(Task),
+    /// A child of its ended.
+    Exit(Exit),
+    /// What the kernel says a process cost.
+    Usage(Usage),
+    /// It made a system call on its address space.
+    Call(Call),
+    /// Anything else, by name.
+    Note(String, Value),
+}
+
+/// How memory is touched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Access {
+    /// A load.
+    Read,
+    /// A store.
+    Write,
+    /// An instruction fetch.
+    Exec,
+}
+
+/// One touch of one page, and what the kernel told the subject about it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Touch {
+    /// In plain words, what is touched.
+    pub name: String,
+    /// The process.
+    pub pid: i32,
+    /// The thread.
+    pub tid: i32,
+    /// The address.
+    pub addr: u64,
+    /// How.
+    pub access: Access,
+    /// Whether `addr` is the very address that faults, and the only one. If not, it is a page among others.
+    pub exact: bool,
+    /// The frame before, from /proc/self/pagemap.
+    pub before: Option<u64>,
+    /// The frame after.
+    pub after: Option<u64>,
+    /// By how much `ru_minflt` of the thread grew.
+    pub minor: i64,
+    /// By how much `ru_majflt` of the thread grew.
+    pub major: i64,
+    /// A time before the touch.
+    pub from: u64,
+    /// A time after it.
+    pub until: u64,
+    /// The mapped file and the address's offset in it, from /proc/self/maps.
+    pub file: Option<(String, u64)>,
+}
+
+/// A child that died of touching `addr`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Death {
+    /// In plain words, what was touched.
+    pub name: String,
+    /// The child.
+    pub pid: i32,
+    /// The address.
+    pub addr: u64,
+    /// How.
+    pub access: Access,
+    /// The signal that ended the child.
+    pub signal: i32,
+    /// A time before the child was made.
+    pub from: u64,
+    /// A time after its end.
+    pub until: u64,
+}
+
+/// A task that was made.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Task {
+    /// In plain words, how.
+    pub name: String,
+    /// The system call; empty where the C library chooses it.
+    pub call: String,
+    /// The flags by name; none where the C library chooses them.
+    pub flags: Option<Vec<String>>,
+    /// The signal that the parent gets at its end, 0 for none.
+    pub exit_signal: i32,
+    /// The maker.
+    pub pid: i32,
+    /// The new task's process.
+    pub child_pid: i32,
+    /// The new task.
+    pub child_tid: i32,
+    /// What it shares with its maker, as kcmp(2) says.
+    pub shared: BTreeMap<String, bool>,
+}
+
+/// A task that ended: with a code, or by a signal.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Exit {
+    /// In plain words, how.
+    pub name: String,
+    /// The process.
+    pub pid: i32,
+    /// Its exit code.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+}
+
+/// Faults as the kernel counted them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Usage {
+    /// In plain words, whose.
+    pub name: String,
+    /// The process; 0 for a sum over several.
+    pub pid: i32,
+    /// `ru_minflt`.
+    pub minor: i64,
+    /// `ru_majflt`.
+    pub major: i64,
+}
+
+/// A system call on the address space.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Call {
+    /// In plain words, what for.
+    pub name: String,
+    /// Its event's `type`.
+    pub call: String,
+    /// The thread.
+    pub tid: i32,
+    /// The fields that its event must have.
+    pub fields: BTreeMap<String, Value>,
+    /// What it returned: a negative number is an errno.
+    pub ret: i64,
+    /// A time before the call.
+    pub from: u64,
+    /// A time after it.
+    pub until: u64,
+}
+
+/// Adds `fact` to the report, in one write, so that several processes can report.
+pub fn report(fact: &Fact) -> Result<()> {
+    let line = serde_json::to_string(fact)? + "\n";
+    match std::env::var_os(REPORT) {
+        Some(path) => OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(line.as_bytes()))
+            .with_context(|| format!("cannot write the report {}", path.display())),
+        None => Ok(std::io::stdout().write_all(line.as_bytes())?),
+    }
+}
