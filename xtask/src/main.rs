@@ -1,1 +1,83 @@
-fn main() {}
+//! Everything a developer of memtrace runs: set-up, build, run, test, check, benchmarks.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod apt;
+mod bench;
+mod check;
+mod command;
+mod library;
+mod live;
+mod memtrace;
+mod programs;
+mod setup;
+mod workspace;
+
+use workspace::Workspace;
+
+#[derive(Parser)]
+#[command(
+    bin_name = "cargo xtask",
+    about = "Everything a developer of memtrace runs."
+)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Get what the build needs and isn't there yet: bpf-linker and the sources of core.
+    Setup,
+    /// Set up, then leave memtrace in target/release/memtrace.
+    Build,
+    /// Set up, build, then trace PROG, or a small program that forks and writes.
+    Run {
+        /// The program to trace and its arguments.
+        #[arg(last = true, value_name = "PROG ARGS")]
+        program: Vec<OsString>,
+    },
+    /// Set up, build, then run all tests; the live ones as root.
+    Test {
+        /// Only the tests whose name contains this.
+        filter: Option<String>,
+    },
+    /// Set up, then formatting and clippy, of the BPF side too.
+    Check,
+    /// Set up, build, then compare programs untraced, under memtrace and under its peers.
+    Bench(bench::Options),
+    /// The measuring part of `bench`, which needs root.
+    #[command(hide = true)]
+    BenchAsRoot(bench::AsRoot),
+}
+
+fn main() -> ExitCode {
+    match perform(Cli::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(task: Task) -> Result<()> {
+    if let Task::BenchAsRoot(bench) = task {
+        return bench.measure();
+    }
+    let workspace = Workspace::find()?;
+    let done = match task {
+        Task::Setup => setup::perform(&workspace),
+        Task::Build => memtrace::build(&workspace),
+        Task::Run { program } => memtrace::run(&workspace, &program),
+        Task::Test { filter } => live::test_all(&workspace, filter.as_deref()),
+        Task::Check => check::perform(&workspace),
+        Task::Bench(options) => bench::perform(&workspace, &options),
+        Task::BenchAsRoot(_) => Ok(()),
+    };
+    done.map_err(|error| workspace.blame_full_disk(error))
+}

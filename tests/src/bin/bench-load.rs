@@ -1,0 +1,122 @@
+//! The loads of `cargo xtask bench`. Each prints one integer: the ns that its hot part took, so that the start-up of
+//! whoever traces it is not counted. `start` prints the time (`CLOCK_MONOTONIC`, ns) at which it started.
+
+use std::process::Command;
+use std::thread::available_parallelism;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::Pid;
+use tests::subject::memory::{PAGE, Pages};
+use tests::subject::process;
+
+const LOADS: &str = "start, cow-storm, first-touch, forks, spawns, mappings or million-faults";
+
+fn main() -> Result<()> {
+    let started = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
+    process::begin();
+    let load = std::env::args().nth(1);
+    let ns = match load.as_deref() {
+        Some("start") => started.tv_sec() as u128 * 1_000_000_000 + started.tv_nsec() as u128,
+        Some("cow-storm") => cow_storm(20_000)?,
+        Some("first-touch") => first_touch(50_000)?,
+        Some("forks") => timed(1_000, || process::wait_success(process::child(|| Ok(0))?))?,
+        Some("spawns") => timed(1_000, spawn)?,
+        Some("mappings") => mappings(20_000)?,
+        Some("million-faults") => faults_on_every_cpu(1_000_000)?,
+        _ => bail!("name a load: {LOADS}"),
+    };
+    println!("{ns}");
+    Ok(())
+}
+
+/// The ns that `count` rounds of `work` take.
+fn timed(count: usize, mut work: impl FnMut() -> Result<()>) -> Result<u128> {
+    let start = Instant::now();
+    for _ in 0..count {
+        work()?;
+    }
+    Ok(start.elapsed().as_nanos())
+}
+
+/// Touches pages, forks, and writes all of them again in the child, then in the parent.
+fn cow_storm(count: usize) -> Result<u128> {
+    let pages = Pages::private(count)?;
+    timed(1, || {
+        pages.write_all(1);
+        let child = process::child(|| {
+            pages.write_all(2);
+            Ok(0)
+        })?;
+        process::wait_success(child)?;
+        pages.write_all(3);
+        Ok(())
+    })
+}
+
+fn first_touch(count: usize) -> Result<u128> {
+    let pages = Pages::private(count)?;
+    timed(1, || {
+        pages.write_all(1);
+        Ok(())
+    })
+}
+
+fn spawn() -> Result<()> {
+    let status = Command::new("/bin/true")
+        .status()
+        .context("cannot start /bin/true")?;
+    ensure!(status.success(), "/bin/true: {status}");
+    Ok(())
+}
+
+/// Maps, moves the heap's end (up and down in turn), unmaps. No page is touched.
+fn mappings(count: usize) -> Result<u128> {
+    let length = (4 * PAGE).try_into()?;
+    let mut up = false;
+    timed(count, || {
+        up = !up;
+        let step = if up { PAGE as isize } else { -(PAGE as isize) };
+        // SAFETY: a new mapping that nobody else knows of, gone before anything uses it.
+        unsafe {
+            let memory = mmap_anonymous(None, length, ProtFlags::PROT_READ, MapFlags::MAP_PRIVATE)?;
+            munmap(memory, length.get())?;
+        }
+        // SAFETY: each step up is taken back by the next, and nothing allocates in between.
+        let moved = unsafe { libc::sbrk(step) };
+        ensure!(
+            moved as isize != -1,
+            "sbrk: {}",
+            std::io::Error::last_os_error()
+        );
+        Ok(())
+    })
+}
+
+/// A process on each CPU; together they touch `total` fresh pages, a thousand at a time so that memory holds them.
+fn faults_on_every_cpu(total: usize) -> Result<u128> {
+    const AT_A_TIME: usize = 1_000;
+    let cpus = available_parallelism()?.get();
+    let rounds = total.div_ceil(cpus * AT_A_TIME);
+    timed(1, || {
+        let mut children = Vec::new();
+        for cpu in 0..cpus {
+            children.push(process::child(|| {
+                let mut own = CpuSet::new();
+                own.set(cpu)?;
+                // Where this CPU may not be used the others do its part.
+                let _ = sched_setaffinity(Pid::from_raw(0), &own);
+                let pages = Pages::private(AT_A_TIME)?;
+                for _ in 0..rounds {
+                    pages.write_all(1);
+                    pages.unmap_frames()?;
+                }
+                Ok(0)
+            })?);
+        }
+        children.into_iter().try_for_each(process::wait_success)
+    })
+}

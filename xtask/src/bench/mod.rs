@@ -1,0 +1,141 @@
+//! How much slower programs run when they are watched: by memtrace, and by its peers.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+
+use crate::command::{as_root, cannot_start, run, say};
+use crate::memtrace;
+use crate::workspace::Workspace;
+
+mod load;
+mod measure;
+mod report;
+mod tool;
+
+use load::Load;
+use measure::{Measured, measure};
+use report::Results;
+use tool::{Places, Tool};
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// How often each program runs under each tool.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Only these programs.
+    #[arg(value_enum)]
+    loads: Vec<Load>,
+}
+
+#[derive(Args)]
+pub(crate) struct AsRoot {
+    #[arg(long)]
+    release: PathBuf,
+    #[arg(long)]
+    scratch: PathBuf,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// Builds as this user, then becomes the measuring part as root. Returns only if it can't.
+pub(crate) fn perform(workspace: &Workspace, options: &Options) -> Result<()> {
+    memtrace::build(workspace)?;
+    let mut cargo = workspace.cargo("build")?;
+    run(cargo.args(["--release", "--package", "tests", "--bin", "bench-load"]))?;
+
+    let scratch = workspace.target.join("bench");
+    fs::create_dir_all(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
+    let xtask = env::current_exe().context("cannot tell where xtask itself is")?;
+    let mut measuring = as_root(&xtask, &[])?;
+    measuring
+        .arg("bench-as-root")
+        .arg("--release")
+        .arg(workspace.release(""))
+        .arg("--scratch")
+        .arg(&scratch)
+        .arg(format!("--rounds={}", options.rounds))
+        .args(options.loads.iter().map(|load| OsString::from(load.name())));
+    Err(measuring.exec()).with_context(|| cannot_start(&measuring))
+}
+
+impl AsRoot {
+    /// Runs everything, the tools in turn within each round so that what else the machine does
+    /// falls on all of them alike; then prints the report on stdout.
+    pub(crate) fn measure(self) -> Result<()> {
+        let scratch = tempfile::tempdir_in(&self.scratch)
+            .with_context(|| format!("cannot write in {}", self.scratch.display()))?;
+        let places = Places {
+            release: self.release,
+            scratch: scratch.path().to_path_buf(),
+        };
+        let mut results = Results::default();
+        let mut tools = Vec::new();
+        for tool in Tool::ALL {
+            match tool.find(&places) {
+                Ok(_) => tools.push(tool),
+                Err(reason) => results.absent(tool, reason),
+            }
+        }
+
+        let loads = if self.options.loads.is_empty() {
+            Load::value_variants()
+        } else {
+            &self.options.loads
+        };
+        // The first shows, too, which tools can't run here at all.
+        for &load in
+            std::iter::once(&Load::Start).chain(loads.iter().filter(|&&load| load != Load::Start))
+        {
+            for round in 1..=self.options.rounds {
+                say(format_args!(
+                    "{}, round {round} of {}",
+                    load.name(),
+                    self.options.rounds
+                ));
+                tools.retain(|&tool| {
+                    if !tool.takes(load) || results.has_failed(tool, load) {
+                        return true;
+                    }
+                    match measure(tool, load, &places) {
+                        Ok(measured) => {
+                            tell(tool, load, &measured);
+                            results.add(tool, load, measured);
+                            true
+                        }
+                        Err(reason) => {
+                            eprintln!("    {:22} failed: {reason:#}", tool.name());
+                            results.fail(tool, load, &reason);
+                            load != Load::Start
+                        }
+                    }
+                });
+            }
+        }
+        println!("{results}");
+        let missed = results.missed_goals();
+        if missed > 0 {
+            bail!("{missed} of the goals missed");
+        }
+        Ok(())
+    }
+}
+
+fn tell(tool: Tool, load: Load, measured: &Measured) {
+    let ms = measured.ns as f64 / 1e6;
+    let lost = match measured.end {
+        Some(end) => format!(", {} faults, {} lost", end.faults, end.lost),
+        None => String::new(),
+    };
+    let what = if load == Load::Start {
+        "from its start to the program's"
+    } else {
+        ""
+    };
+    eprintln!("    {:22} {ms:9.1} ms {what}{lost}", tool.name());
+}

@@ -1,0 +1,33 @@
+//! What must be clean before a commit: the formatting, and clippy on both sides.
+
+use anyhow::Result;
+
+use crate::command::{run, say};
+use crate::setup;
+use crate::workspace::Workspace;
+
+pub(crate) fn perform(workspace: &Workspace) -> Result<()> {
+    // Clippy builds memtrace's build script too, and that builds the BPF object.
+    setup::perform(workspace)?;
+
+    say("formatting");
+    run(workspace.cargo("fmt")?.args(["--all", "--check"]))?;
+
+    say("clippy");
+    let mut clippy = workspace.cargo("clippy")?;
+    clippy.args(["--workspace", "--all-targets", "--", "-D", "warnings"]);
+    run(&mut clippy)?;
+
+    say("clippy on the BPF side");
+    let mut clippy = workspace.cargo("clippy")?;
+    clippy
+        .args(["--package", "memtrace-ebpf", "--features", "probe"])
+        .args(["--target", "bpfel-unknown-none", "-Z", "build-std=core"])
+        // A folder of its own: the variable below would make cargo build the host's crates anew.
+        .arg("--target-dir")
+        .arg(workspace.target.join("bpf"))
+        .args(["--", "-D", "warnings"])
+        // Stable rustc takes -Z only so. Nowhere else: it opens unstable features to every crate.
+        .env("RUSTC_BOOTSTRAP", "1");
+    run(&mut clippy)
+}

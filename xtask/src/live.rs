@@ -1,0 +1,118 @@
+//! All the tests: those that need no root first, then the ones on the live kernel.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::BufReader;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+use cargo_metadata::{Artifact, Message, TargetKind};
+
+use crate::command::{as_root, cannot_start, outside_cargo, run, say, typed};
+use crate::memtrace;
+use crate::programs::{self, Programs};
+use crate::workspace::Workspace;
+
+/// Of the invoker's environment, what the tests look at themselves.
+const PASSED_ON: [&str; 3] = ["CI", "RUST_BACKTRACE", "RUST_TEST_THREADS"];
+
+pub(crate) fn test_all(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
+    memtrace::build(workspace)?;
+
+    say("the tests that need no root");
+    let mut cargo = workspace.cargo("test")?;
+    cargo
+        .args(["--workspace", "--exclude", "tests"])
+        .args(filter);
+    run(&mut cargo)?;
+
+    say("the programs that the live tests trace");
+    let programs = programs::ensure(workspace)?;
+
+    say("building the live tests");
+    let tests = build(workspace)?;
+    let (live, pure): (Vec<_>, Vec<_>) = tests.into_iter().partition(|test| test.is_live);
+    if live.is_empty() {
+        bail!("the package tests has no live test: there should be some in tests/tests");
+    }
+    let variables = variables(workspace, programs);
+    let mut failed = Vec::new();
+    for test in pure.iter().chain(&live) {
+        let mut command = if test.is_live {
+            say(format_args!("live tests, as root: {}", test.name));
+            as_root(&test.executable, &variables)?
+        } else {
+            outside_cargo(&test.executable)
+        };
+        // Where cargo would run them.
+        command
+            .current_dir(workspace.root.join("tests"))
+            .args(filter);
+        let status = command.status().with_context(|| cannot_start(&command))?;
+        if !status.success() {
+            failed.push(format!("{} ({status})", test.name));
+        }
+    }
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    say("all tests passed");
+    Ok(())
+}
+
+/// What the live tests are told, beside the environment that root has.
+fn variables(workspace: &Workspace, programs: Programs) -> Vec<(&'static str, OsString)> {
+    let mut variables = vec![
+        ("MEMTRACE", workspace.release("memtrace").into()),
+        ("MEMTRACE_SUBJECTS", workspace.release("").into()),
+        ("MEMTRACE_REDIS_SERVER", programs.redis_server.into()),
+        ("PATH", programs.path),
+    ];
+    for name in PASSED_ON {
+        variables.extend(env::var_os(name).map(|value| (name, value)));
+    }
+    variables
+}
+
+struct TestProgram {
+    name: String,
+    executable: PathBuf,
+    /// It needs root; the unit tests of the package's library do not.
+    is_live: bool,
+}
+
+/// Builds the package `tests`, as this user, and returns its test programs.
+fn build(workspace: &Workspace) -> Result<Vec<TestProgram>> {
+    let mut cargo = workspace.cargo("test")?;
+    cargo
+        .args(["--package", "tests", "--release", "--lib", "--test", "*"])
+        .args(["--no-run", "--message-format=json-render-diagnostics"])
+        .stdout(Stdio::piped());
+    let mut building = cargo.spawn().with_context(|| cannot_start(&cargo))?;
+    let mut tests = Vec::new();
+    if let Some(messages) = building.stdout.take() {
+        for message in Message::parse_stream(BufReader::new(messages)) {
+            if let Message::CompilerArtifact(artifact) =
+                message.context("cannot read what cargo says")?
+            {
+                tests.extend(test_program(artifact));
+            }
+        }
+    }
+    let status = building.wait().with_context(|| cannot_start(&cargo))?;
+    if !status.success() {
+        bail!("`{}` failed ({status})", typed(&cargo));
+    }
+    tests.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(tests)
+}
+
+fn test_program(artifact: Artifact) -> Option<TestProgram> {
+    let executable = artifact.executable.filter(|_| artifact.profile.test)?;
+    Some(TestProgram {
+        is_live: artifact.target.kind.contains(&TargetKind::Test),
+        name: artifact.target.name,
+        executable: executable.into(),
+    })
+}
