@@ -198,7 +198,7 @@ fn read_into(name: &str, pages: &Pages, i: usize) -> Result<()> {
     let buffer = unsafe { std::slice::from_raw_parts_mut(pages.page(i).as_ptr(), 64) };
     let mut result = Ok(0);
     touch(name, pages.addr(i), Access::Write, true, || {
-        result = reader.read(buffer)
+        result = reader.read(buffer);
     })?;
     ensure!(result? == 64, "read(2) came short");
     Ok(())

@@ -60,7 +60,7 @@ fn program() -> Result<()> {
     code.unmap_frames()?;
     // SAFETY: it returns at once.
     touch("text", code.addr(0), Access::Exec, true, || unsafe {
-        code_alone()
+        code_alone();
     })?;
 
     // SAFETY: the middle pages are this function's alone.
@@ -150,7 +150,7 @@ fn library() -> Result<()> {
     process::wait_success(process::child(|| {
         for (name, page) in [("library data", data), ("library bss", bss)] {
             touch(name, page.addr(0), Access::Write, true, || {
-                page.write(0, page.read(0))
+                page.write(0, page.read(0));
             })?;
         }
         Ok(0)

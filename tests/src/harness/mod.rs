@@ -1,1 +1,14 @@
-//! x
+//! Runs memtrace on a program and reads what it says.
+
+mod check;
+mod event;
+mod expect;
+mod memtrace;
+mod run;
+mod trace;
+
+pub use event::{Account, Brk, Clone, End, Event, Exec, Exit, Fault, Range, Shared, What};
+pub use expect::Seen;
+pub use memtrace::{Memtrace, subject};
+pub use run::{LIMIT, Run, start, untraced, wait_for, wait_with_limit};
+pub use trace::Trace;

@@ -1,0 +1,37 @@
+//! Waits until FILE is there, then works and reports it: `patient FILE`. What happens to its tracer must not matter.
+
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tests::subject::memory::Pages;
+use tests::subject::process;
+use tests::subject::report::{Fact, report};
+
+fn main() -> Result<()> {
+    process::begin();
+    let file: PathBuf = std::env::args_os()
+        .nth(1)
+        .context("usage: patient FILE")?
+        .into();
+    let pages = Pages::private(100)?;
+    pages.write_all(1);
+    report(&Fact::Note("ready".to_owned(), std::process::id().into()))?;
+
+    while !file.exists() {
+        sleep(Duration::from_millis(10));
+    }
+
+    let child = process::child(|| {
+        pages.write_all(2);
+        Ok(0)
+    })?;
+    process::wait_success(child)?;
+    ensure!(
+        (0..pages.count()).all(|i| pages.read(i) == 1),
+        "the child's writes show in the parent"
+    );
+    pages.write_all(3);
+    report(&Fact::Note("done".to_owned(), true.into()))
+}

@@ -1,0 +1,150 @@
+//! Holding a fault event against the touch that caused it.
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::event::{Event, Fault};
+use super::trace::Trace;
+use crate::subject::memory::PAGE;
+use crate::subject::report::{Death, Fact, Touch};
+
+/// A fault that was found for a touch and agrees with it.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// The event.
+    pub event: &'a Event,
+    /// The fault.
+    pub fault: &'a Fault,
+}
+
+impl Trace {
+    /// The fault of the subject's touch `name`, which must agree in everything that the subject could find out: the
+    /// thread, the time, the address, the access, the frames, the file, and how the kernel counted it.
+    pub fn fault(&self, name: &str) -> Result<Seen<'_>> {
+        match self.touches(name)?[..] {
+            [touch] => self.fault_of(touch),
+            ref touches => bail!("{} touches {name:?}", touches.len()),
+        }
+    }
+
+    /// As [`Self::fault`], for a touch of one's own choice.
+    pub fn fault_of(&self, touch: &Touch) -> Result<Seen<'_>> {
+        let seen = self.only_fault(touch.tid, touch.addr, touch.from, touch.until);
+        let seen = seen.with_context(|| format!("{touch:?}"))?;
+        seen.agrees_with(touch)
+            .with_context(|| format!("{} is not {touch:?}", seen.event.line))?;
+        Ok(seen)
+    }
+
+    /// The invalid access that the subject reports a child to have died of.
+    pub fn death(&self, name: &str) -> Result<(&Death, Seen<'_>)> {
+        let death = self.facts.iter().find_map(|fact| match fact {
+            Fact::Death(death) if death.name == name => Some(death),
+            _ => None,
+        });
+        let death = death.with_context(|| format!("the subject reports no death {name:?}"))?;
+        let seen = self.only_fault(death.pid, death.addr, death.from, death.until);
+        let seen = seen.with_context(|| format!("{death:?}"))?;
+        seen.check("kind", &seen.fault.kind, "invalid")?;
+        ensure!(
+            seen.fault.addr == death.addr && seen.fault.access == death.access,
+            "{} is not {death:?}",
+            seen.event.line
+        );
+        ensure!(
+            seen.fault.counted.is_none(),
+            "the kernel doesn't count failed faults: {}",
+            seen.event.line
+        );
+        Ok((death, seen))
+    }
+
+    /// The one fault of a thread in the page of `addr` in that time, spurious ones aside.
+    fn only_fault(&self, tid: i32, addr: u64, from: u64, until: u64) -> Result<Seen<'_>> {
+        let found: Vec<_> = self
+            .faults()
+            .filter(|(event, fault)| {
+                event.tid == tid
+                    && (from..=until).contains(&(event.ts - fault.late))
+                    && page(fault.addr) == page(addr)
+                    && fault.kind != "spurious"
+            })
+            .collect();
+        match found[..] {
+            [(event, fault)] => Ok(Seen { event, fault }),
+            [] => bail!("no such fault in the trace"),
+            _ => bail!("{} such faults: {}", found.len(), found[0].0.line),
+        }
+    }
+}
+
+impl Seen<'_> {
+    /// It is of this kind and in this region.
+    pub fn is(self, kind: &str, region: &str) -> Result<Self> {
+        self.check("kind", &self.fault.kind, kind)?;
+        self.check("region", &self.fault.region, region)?;
+        Ok(self)
+    }
+
+    /// It was taken in this mode.
+    pub fn in_mode(self, mode: &str) -> Result<Self> {
+        self.check("mode", &self.fault.mode, mode)?;
+        Ok(self)
+    }
+
+    /// It is in this part of a library.
+    pub fn in_part(self, part: &str) -> Result<Self> {
+        self.check("part", self.fault.part.as_deref().unwrap_or_default(), part)?;
+        Ok(self)
+    }
+
+    fn check(&self, field: &str, is: &str, wanted: &str) -> Result<()> {
+        ensure!(
+            is == wanted,
+            "{field} is {is:?}, should be {wanted:?}: {}",
+            self.event.line
+        );
+        Ok(())
+    }
+
+    fn agrees_with(&self, touch: &Touch) -> Result<()> {
+        let fault = self.fault;
+        ensure!(self.event.pid == touch.pid, "another process");
+        ensure!(fault.access == touch.access, "another access");
+        let small = fault.page_size == PAGE as u64;
+        ensure!(
+            !small || fault.pfn_before == touch.before,
+            "another frame before"
+        );
+        ensure!(
+            !small || fault.pfn_after == touch.after,
+            "another frame after"
+        );
+        if touch.exact {
+            ensure!(fault.addr == touch.addr, "another address");
+            let counted = match (touch.minor, touch.major) {
+                (0, 0) => None,
+                (1, 0) => Some("minor"),
+                (0, 1) => Some("major"),
+                _ => bail!("one touch, several faults"),
+            };
+            ensure!(fault.counted.as_deref() == counted, "counted otherwise");
+        }
+        match &touch.file {
+            // The kernel marks what has no name any more; what memtrace calls that is its own affair.
+            Some((path, _)) if path.ends_with(" (deleted)") => {}
+            Some((path, offset)) => {
+                ensure!(fault.file.as_ref() == Some(path), "another file");
+                ensure!(
+                    fault.offset.map(page) == Some(page(*offset)),
+                    "another offset"
+                );
+            }
+            None => ensure!(fault.offset.is_none(), "an offset where no file is mapped"),
+        }
+        Ok(())
+    }
+}
+
+fn page(addr: u64) -> u64 {
+    addr / PAGE as u64
+}

@@ -1,0 +1,162 @@
+//! memtrace's command line.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+
+use super::run::Run;
+use super::trace::Trace;
+use crate::subject::report::{Fact, REPORT};
+
+/// A run of memtrace in the making.
+#[derive(Debug)]
+pub struct Memtrace {
+    binary: PathBuf,
+    options: Vec<OsString>,
+    variables: Vec<(OsString, OsString)>,
+    folder: TempDir,
+}
+
+impl Memtrace {
+    /// memtrace without options. An error, with the remedy, where live tests can't run.
+    pub fn new() -> Result<Self> {
+        ensure!(
+            nix::unistd::geteuid().is_root(),
+            "live tests need root: run `cargo xtask test`"
+        );
+        let binary = env::var_os("MEMTRACE").map_or_else(|| release("memtrace"), PathBuf::from);
+        ensure!(
+            binary.exists(),
+            "{} is missing: run `cargo xtask test`",
+            binary.display()
+        );
+        let folder = TempDir::new()?;
+        // PROG may run as another user, who must reach its report.
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;
+        let report = folder.path().join("report");
+        fs::write(&report, "")?;
+        fs::set_permissions(&report, Permissions::from_mode(0o666))?;
+        Ok(Self {
+            binary,
+            options: Vec::new(),
+            variables: Vec::new(),
+            folder,
+        })
+    }
+
+    /// With these options of `memtrace run`.
+    #[must_use]
+    pub fn options<S: AsRef<OsStr>>(mut self, options: impl IntoIterator<Item = S>) -> Self {
+        self.options
+            .extend(options.into_iter().map(|option| option.as_ref().to_owned()));
+        self
+    }
+
+    /// With an environment variable.
+    #[must_use]
+    pub fn variable(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.variables
+            .push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// memtrace itself.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    /// A folder for this run, which others may enter; it goes with `self`.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The command: `memtrace run OPTIONS -- PROGRAM...`.
+    pub fn command<S: AsRef<OsStr>>(&self, program: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(&self.binary);
+        command
+            .arg("run")
+            .args(&self.options)
+            .arg("--")
+            .args(program)
+            .stdin(Stdio::null());
+        // A test that was started through sudo has these; they would choose PROG's user.
+        for name in ["SUDO_USER", "SUDO_UID", "SUDO_GID", "SUDO_COMMAND"] {
+            command.env_remove(name);
+        }
+        command.env(REPORT, self.folder.path().join("report"));
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Runs it to its end.
+    pub fn run<S: AsRef<OsStr>>(&self, program: impl IntoIterator<Item = S>) -> Result<Run> {
+        Run::of(&mut self.command(program))
+    }
+
+    /// Runs it to its end, with JSON into a file, and reads that. The trace is checked as all must be.
+    pub fn trace<S: AsRef<OsStr>>(self, program: impl IntoIterator<Item = S>) -> Result<Trace> {
+        let this = self.with_json();
+        let run = this.run(program)?;
+        this.read(run)
+    }
+
+    /// With JSON into the file that [`Self::read`] reads.
+    #[must_use]
+    pub fn with_json(self) -> Self {
+        let file = self.json_file();
+        self.options([
+            OsStr::new("--format"),
+            OsStr::new("json"),
+            OsStr::new("-o"),
+            file.as_os_str(),
+        ])
+    }
+
+    /// Where the JSON goes.
+    pub fn json_file(&self) -> PathBuf {
+        self.folder.path().join("trace.json")
+    }
+
+    /// Reads what a run [`Self::with_json`] left.
+    pub fn read(&self, run: Run) -> Result<Trace> {
+        let json = fs::read_to_string(self.json_file())
+            .with_context(|| format!("no trace; memtrace said: {}", run.stderr))?;
+        Trace::read(&json, self.facts()?, run)
+    }
+
+    /// What the subject has reported so far.
+    pub fn facts(&self) -> Result<Vec<Fact>> {
+        let report = fs::read_to_string(self.folder.path().join("report"))?;
+        report
+            .lines()
+            .map(|line| serde_json::from_str(line).with_context(|| format!("report: {line}")))
+            .collect()
+    }
+
+    /// What the subject has reported as a note of that name, if it has.
+    pub fn note(&self, name: &str) -> Result<Option<serde_json::Value>> {
+        Ok(self.facts()?.into_iter().find_map(|fact| match fact {
+            Fact::Note(this, value) if this == name => Some(value),
+            _ => None,
+        }))
+    }
+}
+
+/// Where the subject `name` is.
+pub fn subject(name: &str) -> OsString {
+    env::var_os("MEMTRACE_SUBJECTS")
+        .map_or_else(|| release(name), |folder| Path::new(&folder).join(name))
+        .into()
+}
+
+fn release(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../target/release")
+        .join(name)
+}
