@@ -59,17 +59,15 @@ impl Apt {
         }
         let source = format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n");
         apt.write("sources.list", &source)?;
+        apt.write("apt.conf", &apt.configuration())?;
         let installed = match status {
             Status::NothingInstalled => String::new(),
             Status::AsTheMachine => fs::read_to_string("/var/lib/dpkg/status")
                 .context("cannot read what dpkg has installed (/var/lib/dpkg/status)")?,
         };
         apt.write("state/status", &installed)?;
-        // Without this option apt-get takes a mirror it cannot reach for a mere warning.
-        run(apt
-            .command("apt-get")
-            .args(["-o", "APT::Update::Error-Mode=any", "update"]))
-        .context("Debian's mirror can't be reached: see apt's lines above")?;
+        run(apt.command("apt-get").arg("update"))
+            .context("Debian's mirror can't be reached: see apt's lines above")?;
         Ok(apt)
     }
 
@@ -137,32 +135,37 @@ impl Apt {
         fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))
     }
 
-    /// One of apt's programs, kept to this folder. Its lock on dpkg lies beside the private status.
+    /// One of apt's programs, kept to this folder.
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        command.stdin(Stdio::null()).env("LC_ALL", "C.UTF-8");
-        for (option, path) in [
-            ("Dir::State", "state"),
-            ("Dir::State::lists", "lists"),
-            ("Dir::State::status", "state/status"),
-            ("Dir::Cache", "cache"),
-            ("Dir::Cache::archives", "cache/archives"),
-            ("Dir::Etc::sourcelist", "sources.list"),
-            ("Dir::Etc::sourceparts", "no-more-sources"),
-        ] {
-            command
-                .arg("-o")
-                .arg(format!("{option}={}", self.folder.join(path).display()));
-        }
-        // As root apt would download as the user _apt, who may not be let in here.
-        for option in [
-            "APT::Sandbox::User=",
-            "Acquire::Languages=none",
-            "Acquire::Retries=3",
-        ] {
-            command.args(["-o", option]);
-        }
         command
+            .stdin(Stdio::null())
+            .env("LC_ALL", "C.UTF-8")
+            .arg("-c")
+            .arg(self.folder.join("apt.conf"));
+        command
+    }
+
+    /// The configuration that keeps apt to this folder. Its lock on dpkg lies beside the status.
+    fn configuration(&self) -> String {
+        let path = |part: &str| self.folder.join(part).display().to_string();
+        [
+            ("Dir::State", path("state")),
+            ("Dir::State::lists", path("lists")),
+            ("Dir::State::status", path("state/status")),
+            ("Dir::Cache", path("cache")),
+            ("Dir::Cache::archives", path("cache/archives")),
+            ("Dir::Etc::sourcelist", path("sources.list")),
+            ("Dir::Etc::sourceparts", path("no-more-sources")),
+            // As root apt would download as the user _apt, who may not be let in here.
+            ("APT::Sandbox::User", String::new()),
+            // Without this apt-get takes a mirror that it can't reach for a mere warning.
+            ("APT::Update::Error-Mode", "any".to_owned()),
+            ("Acquire::Languages", "none".to_owned()),
+            ("Acquire::Retries", "3".to_owned()),
+        ]
+        .map(|(option, value)| format!("{option} \"{value}\";\n"))
+        .concat()
     }
 }
 
