@@ -1,0 +1,115 @@
+//! What memtrace was started with and doesn't keep for itself: PROG gets it back.
+//!
+//! The rest (environment, folder, umask, limits, signal mask, open files, ...) passes through memtrace untouched.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::RawFd;
+use std::ptr;
+use std::sync::OnceLock;
+
+use nix::libc::{self, c_int};
+
+/// The signals that memtrace treats otherwise than it was told: the Rust runtime ignores SIGPIPE, [`super::spawn`]
+/// needs SIGCHLD, and [`super::Signals`] listens for the rest.
+const CHANGED: [c_int; 6] = [
+    libc::SIGPIPE,
+    libc::SIGCHLD,
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGTERM,
+];
+
+const STANDARD: [RawFd; 3] = [libc::STDIN_FILENO, libc::STDOUT_FILENO, libc::STDERR_FILENO];
+
+static AT_START: OnceLock<Inherited> = OnceLock::new();
+
+/// The C library calls this before `main`. The Rust runtime starts in between; after it SIGPIPE is ignored and closed
+/// standard streams are `/dev/null`.
+#[used]
+// SAFETY: the section is an array of pointers to functions of this form. The function needs nothing that the Rust
+// runtime sets up: it makes system calls and fills a static.
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = {
+    extern "C" fn save() {
+        Inherited::at_start();
+    }
+    save
+};
+
+/// What memtrace was started with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Inherited {
+    /// Which of [`CHANGED`] were ignored.
+    pub(super) ignored: [bool; CHANGED.len()],
+    /// Which of the standard streams were closed.
+    pub(super) closed: [bool; STANDARD.len()],
+}
+
+impl Inherited {
+    /// As it was before memtrace changed anything.
+    pub fn at_start() -> &'static Self {
+        AT_START.get_or_init(|| Self {
+            ignored: CHANGED.map(is_ignored),
+            closed: STANDARD.map(is_closed),
+        })
+    }
+
+    /// Whether the signal was ignored. Only for signals that memtrace changes.
+    pub(super) fn ignores(&self, signal: c_int) -> bool {
+        CHANGED
+            .iter()
+            .zip(self.ignored)
+            .any(|(&changed, ignored)| changed == signal && ignored)
+    }
+
+    /// Gives it back. To be called in the child, between fork and exec: async-signal-safe.
+    pub(super) fn restore(&self) -> io::Result<()> {
+        for (signal, ignored) in CHANGED.into_iter().zip(self.ignored) {
+            set_ignored(signal, ignored)?;
+        }
+        for (fd, _) in STANDARD
+            .into_iter()
+            .zip(self.closed)
+            .filter(|(_, closed)| *closed)
+        {
+            // SAFETY: nothing in the child uses the stream any more; it is `/dev/null`, opened by the Rust runtime.
+            unsafe { libc::close(fd) };
+        }
+        Ok(())
+    }
+}
+
+fn is_ignored(signal: c_int) -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: no new action is given, and there is room for the old one; a zeroed one is valid.
+    let action = unsafe {
+        libc::sigaction(signal, ptr::null(), action.as_mut_ptr());
+        action.assume_init()
+    };
+    action.sa_sigaction == libc::SIG_IGN
+}
+
+/// Makes the signal ignored, or does the default thing about it.
+pub(super) fn set_ignored(signal: c_int, ignored: bool) -> io::Result<()> {
+    // SAFETY: no handler is installed; one that was there just isn't called any more.
+    match unsafe {
+        libc::signal(
+            signal,
+            if ignored {
+                libc::SIG_IGN
+            } else {
+                libc::SIG_DFL
+            },
+        )
+    } {
+        libc::SIG_ERR => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+fn is_closed(fd: RawFd) -> bool {
+    // SAFETY: it only asks, and a number that isn't open is what it asks for.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) == -1 }
+}
