@@ -1,0 +1,239 @@
+//! What kind of fault it was: the one place that decides it.
+
+use crate::pte::Entry;
+
+/// What the kernel did about a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// A read of untouched anonymous memory mapped the shared zero page.
+    ZeroRead = 0,
+    /// Untouched anonymous memory got a fresh zeroed frame.
+    ZeroFill = 1,
+    /// A write to a present, write-protected private page got another frame, with the old contents.
+    CowCopy = 2,
+    /// The same frame was made writable, nothing was copied.
+    CowReuse = 3,
+    /// A write over the zero page got a fresh zeroed frame.
+    CowZero = 4,
+    /// A page that was in the page cache was mapped.
+    FileMap = 5,
+    /// A page had to be read from the file first.
+    FileRead = 6,
+    /// The first write to a private file page that was not mapped.
+    FileCow = 7,
+    /// A page of a shared file or of shared memory became writable.
+    SharedWrite = 8,
+    /// A fresh page of shared memory.
+    ShmFill = 9,
+    /// A page came back from swap.
+    SwapIn = 10,
+    /// It ended in SIGSEGV or SIGBUS.
+    Invalid = 11,
+    /// Nothing changed.
+    Spurious = 12,
+    /// None of these; what is known is shown.
+    Other = 13,
+}
+
+impl Kind {
+    /// How many there are.
+    pub const COUNT: usize = 14;
+
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::ZeroRead,
+        Self::ZeroFill,
+        Self::CowCopy,
+        Self::CowReuse,
+        Self::CowZero,
+        Self::FileMap,
+        Self::FileRead,
+        Self::FileCow,
+        Self::SharedWrite,
+        Self::ShmFill,
+        Self::SwapIn,
+        Self::Invalid,
+        Self::Spurious,
+        Self::Other,
+    ];
+
+    /// Its name in the output.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ZeroRead => "zero-read",
+            Self::ZeroFill => "zero-fill",
+            Self::CowCopy => "cow-copy",
+            Self::CowReuse => "cow-reuse",
+            Self::CowZero => "cow-zero",
+            Self::FileMap => "file-map",
+            Self::FileRead => "file-read",
+            Self::FileCow => "file-cow",
+            Self::SharedWrite => "shared-write",
+            Self::ShmFill => "shm-fill",
+            Self::SwapIn => "swap-in",
+            Self::Invalid => "invalid",
+            Self::Spurious => "spurious",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// Bits of the exception's error code (`arch/x86/include/asm/trap_pf.h`).
+pub mod error_code {
+    /// The access was a write.
+    pub const WRITE: u8 = 1 << 1;
+    /// It came from user mode.
+    pub const USER: u8 = 1 << 2;
+    /// It was an instruction fetch.
+    pub const FETCH: u8 = 1 << 4;
+}
+
+/// `VM_*` flags (`include/linux/mm.h`).
+#[allow(missing_docs, reason = "each is the kernel's flag of its name")]
+pub mod vm {
+    pub const READ: u64 = 0x1;
+    pub const WRITE: u64 = 0x2;
+    pub const EXEC: u64 = 0x4;
+    pub const SHARED: u64 = 0x8;
+    pub const GROWSDOWN: u64 = 0x100;
+    pub const PFNMAP: u64 = 0x400;
+    pub const HUGETLB: u64 = 0x0040_0000;
+    pub const MIXEDMAP: u64 = 0x1000_0000;
+}
+
+/// What backs the memory that a fault fell into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backing {
+    /// Private anonymous memory.
+    Anonymous,
+    /// A private mapping of a file.
+    PrivateFile,
+    /// A shared mapping of a file.
+    SharedFile,
+    /// Shared memory: a shared mapping of a file that lives in memory.
+    Shmem,
+    /// Pages of the kernel or of a device: the vdso and its data.
+    Special,
+    /// Not known.
+    Unknown,
+}
+
+impl Backing {
+    /// The backing of a VMA with these `VM_*` flags.
+    #[inline(always)]
+    pub const fn of(flags: u64, has_ops: bool, has_file: bool, shmem: bool) -> Self {
+        if flags & vm::HUGETLB != 0 {
+            return if flags & vm::SHARED != 0 { Self::Shmem } else { Self::Anonymous };
+        }
+        if !has_ops {
+            return Self::Anonymous;
+        }
+        if !has_file || flags & vm::PFNMAP != 0 {
+            return Self::Special;
+        }
+        match (flags & vm::SHARED != 0, shmem) {
+            (true, true) => Self::Shmem,
+            (true, false) => Self::SharedFile,
+            (false, _) => Self::PrivateFile,
+        }
+    }
+}
+
+/// All that the kind of a fault follows from.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
+    /// The exception's error code.
+    pub error: u8,
+    /// The address.
+    pub address: u64,
+    /// The page-table entry at the exception.
+    pub before: Entry,
+    /// The page-table entry once it was over.
+    pub after: Entry,
+    /// Whether the kernel counted it at all.
+    pub counted: bool,
+    /// Whether it counted it as major.
+    pub major: bool,
+    /// Whether SIGSEGV or SIGBUS followed.
+    pub signal: bool,
+    /// What backs the memory.
+    pub backing: Backing,
+    /// Whether the shared memory behind it has more pages than before.
+    pub grew: bool,
+    /// The frame of the zero page.
+    pub zero_pfn: u64,
+}
+
+/// The kind of a fault.
+#[inline(always)]
+pub fn kind(f: &Facts) -> Kind {
+    if f.signal {
+        Kind::Invalid
+    } else if !f.after.is_present() {
+        // A bad pointer given to a system call, or another thread took the page away again.
+        Kind::Other
+    } else if f.before.is_present() {
+        remapped(f)
+    } else if f.before.is_none() {
+        filled(f)
+    } else if f.before.is_swap() && f.counted {
+        Kind::SwapIn
+    } else {
+        Kind::Other
+    }
+}
+
+/// The page was there before: what changed about it?
+#[inline(always)]
+fn remapped(f: &Facts) -> Kind {
+    let write = f.error & error_code::WRITE != 0;
+    let shared = matches!(f.backing, Backing::SharedFile | Backing::Shmem);
+    if f.before.pfn(f.address) == f.after.pfn(f.address) {
+        if write && !f.before.is_writable() && f.after.is_writable() {
+            if shared { Kind::SharedWrite } else { Kind::CowReuse }
+        } else if f.before.is_writable() == f.after.is_writable() {
+            Kind::Spurious
+        } else {
+            Kind::Other
+        }
+    } else if !write || shared {
+        Kind::Other
+    } else if is_zero_page(f, f.before) {
+        Kind::CowZero
+    } else {
+        Kind::CowCopy
+    }
+}
+
+/// Nothing was there: what came?
+#[inline(always)]
+fn filled(f: &Facts) -> Kind {
+    let write = f.error & error_code::WRITE != 0;
+    match f.backing {
+        Backing::Anonymous => {
+            // A huge page that a read maps and that nobody may have written can only be the huge zero page
+            // (do_huge_pmd_anonymous_page in mm/huge_memory.c).
+            if is_zero_page(f, f.after) || f.after.is_huge() && !write && !f.after.is_dirty() {
+                Kind::ZeroRead
+            } else {
+                Kind::ZeroFill
+            }
+        }
+        Backing::Shmem if f.major => Kind::SwapIn,
+        Backing::Shmem if f.grew => Kind::ShmFill,
+        Backing::PrivateFile if write => Kind::FileCow,
+        Backing::PrivateFile | Backing::SharedFile if f.major => Kind::FileRead,
+        Backing::SharedFile | Backing::Shmem if write => Kind::SharedWrite,
+        Backing::PrivateFile | Backing::SharedFile | Backing::Shmem => Kind::FileMap,
+        Backing::Special | Backing::Unknown => Kind::Other,
+    }
+}
+
+#[inline(always)]
+fn is_zero_page(f: &Facts, entry: Entry) -> bool {
+    match entry.pfn(f.address) {
+        Some(pfn) => pfn == f.zero_pfn,
+        None => false,
+    }
+}

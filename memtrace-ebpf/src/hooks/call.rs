@@ -1,0 +1,88 @@
+//! System calls: the end of a thread's fault, and changes of mappings.
+
+use aya_ebpf::programs::BtfTracePointContext;
+use memtrace_ebpf::{
+    record::{Call, Header, Kind, Seen},
+    syscall,
+};
+
+use crate::hooks::{
+    fault::{NO_CALL, now, settle},
+    kernel::{Object, config, offset},
+    ring,
+    thread::{self, CLOSED},
+    vma,
+};
+
+/// `TS_COMPAT` (`arch/x86/include/asm/thread_info.h`): a 32-bit call, whose numbers are others.
+const COMPAT: u32 = 2;
+/// `MAP_ANONYMOUS`
+const ANONYMOUS: u64 = 0x20;
+/// The highest errno.
+const MAX_ERRNO: i64 = 4095;
+
+/// A system call begins.
+#[inline(always)]
+pub(crate) fn enter(ctx: &BtfTracePointContext) {
+    let task = Object::current();
+    let Some(thread) = thread::find(task) else {
+        return;
+    };
+    thread.busy = 1;
+    if thread.open.state != CLOSED {
+        settle(thread, task, now());
+    }
+    let number: u64 = ctx.arg(1);
+    let compat = task.load::<u32>(offset!(task_status)) & COMPAT != 0;
+    thread.call = if compat { NO_CALL - 1 } else { number as u32 };
+    if syscall::changes_mappings(thread.call) {
+        let regs = Object::from_argument(ctx.arg(0));
+        thread.args = [
+            regs.load(offset!(regs_di)),
+            regs.load(offset!(regs_si)),
+            regs.load(offset!(regs_dx)),
+            regs.load(offset!(regs_r10)),
+            regs.load(offset!(regs_r8)),
+            regs.load(offset!(regs_r9)),
+        ];
+        if thread.call == syscall::BRK {
+            thread.args[1] = task.follow(offset!(task_mm)).load(offset!(mm_brk));
+        }
+    }
+    thread.busy = 0;
+}
+
+/// A system call returns.
+#[inline(always)]
+pub(crate) fn exit(ctx: &BtfTracePointContext) {
+    let task = Object::current();
+    let Some(thread) = thread::find(task) else {
+        return;
+    };
+    thread.busy = 1;
+    let ts = now();
+    settle(thread, task, ts);
+    let mm = task.follow(offset!(task_mm));
+    if syscall::changes_mappings(thread.call)
+        && config().summary == 0
+        && mm.address() != thread.hidden_mm
+    {
+        let ret: i64 = ctx.arg(1);
+        if thread.call == syscall::MMAP && thread.args[3] & ANONYMOUS == 0 && !(-MAX_ERRNO..0).contains(&ret) {
+            // So that user space knows the file, and which files are programs' code.
+            vma::locate(thread, mm, ret as u64, ts, Seen::Call);
+        }
+        ring::send(
+            Kind::Call,
+            Call {
+                head: Header { ts, tid: thread.known.tid, kind: Kind::Call as u8, ..Header::default() },
+                number: thread.call,
+                pad: 0,
+                args: thread.args,
+                ret,
+            },
+        );
+    }
+    thread.call = NO_CALL;
+    thread.busy = 0;
+}

@@ -1,0 +1,53 @@
+//! Finding the kernel's direct map by trial.
+//!
+//! Its base is fixed on some kernels, randomised on most, and its symbol not always readable. But `mm->pgd` is an
+//! address in it, the base is aligned to 1 GiB (`kernel_randomize_memory` in `arch/x86/mm/kaslr.c`), and user space
+//! knows the frames of its own pages from `/proc/self/pagemap`. So the base is right when a walk from it finds those
+//! frames; two of them, so that chance can't.
+
+use aya_ebpf::programs::BtfTracePointContext;
+use memtrace_ebpf::{
+    layout::{DirectMap, PROBE_CALL, PROBE_MAGIC, PROBE_STEPS},
+    pte::PAGE_SIZE,
+};
+
+use crate::hooks::{
+    kernel::{Object, config, offset, plain},
+    paging::{direct_map, walk},
+    thread::Table,
+};
+
+const ALIGNMENT: u64 = 1 << 30;
+
+/// Tries [`PROBE_STEPS`] bases, from the one that the arguments of memtrace's system call name.
+#[inline(always)]
+pub(crate) fn find(ctx: &BtfTracePointContext) {
+    let task = Object::current();
+    if task.load::<u32>(offset!(task_tgid)) != config().tracer || ctx.arg::<u64>(1) != PROBE_CALL {
+        return;
+    }
+    let regs = Object::from_argument(ctx.arg(0));
+    if regs.load::<u64>(offset!(regs_di)) != PROBE_MAGIC {
+        return;
+    }
+    let first: u64 = regs.load(offset!(regs_si));
+    let address: u64 = regs.load(offset!(regs_dx));
+    let frames: [u64; 2] = [regs.load(offset!(regs_r10)), regs.load(offset!(regs_r8))];
+    let Some(found) = direct_map() else { return };
+    let pgd = plain(task.follow(offset!(task_mm)).follow(offset!(mm_pgd)), &mut found.base);
+    let mut cache = Table { tag: 0, slot: 0, bits: 0 };
+    for step in 0..PROBE_STEPS {
+        let base = (pgd & !(ALIGNMENT - 1)) - (first + step) * ALIGNMENT;
+        for levels in [4, 5] {
+            let map = DirectMap { base, levels };
+            if walk(map, pgd, address, &mut cache).pfn(address) == Some(frames[0])
+                && walk(map, pgd, address + PAGE_SIZE, &mut cache).pfn(address + PAGE_SIZE)
+                    == Some(frames[1])
+            {
+                *found = map;
+                return;
+            }
+        }
+    }
+    found.base = 0;
+}

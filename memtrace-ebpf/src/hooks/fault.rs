@@ -1,0 +1,322 @@
+//! Page faults: from their entry to where they are seen to be over.
+//!
+//! With tracepoints alone nothing says when a fault ends. But the next thing that a thread does comes after: its next
+//! fault, its next system call or the return from one, its end. There the page-table entry is read again. A thread
+//! that does none of these is looked at by the tick.
+
+use aya_ebpf::{
+    helpers::generated::bpf_ktime_get_ns,
+    macros::map,
+    maps::PerCpuArray,
+    programs::{BtfTracePointContext, PerfEventContext},
+};
+use memtrace_ebpf::{
+    fault::{Backing, Facts, error_code, kind},
+    pte::{Entry, Level},
+    record::{
+        FAULT_GREW, FAULT_MAJOR, FAULT_MINOR, FAULT_MM_GONE, FAULT_UNMAPPED, FAULT_VMA_UNKNOWN,
+        Fault, Header, Held, Kind, Seen, Unobserved, VMA_HAS_OPS, VMA_SHMEM,
+    },
+    syscall,
+};
+
+use crate::hooks::{
+    kernel::{Object, config, offset, plain, read_member},
+    paging::{direct_map, entry},
+    ring,
+    thread::{self, CLOSED, HELD, OPEN, Open, Thread},
+    vma::{self, Place},
+};
+
+const SIGBUS: i32 = 7;
+const SIGSEGV: i32 = 11;
+/// Addresses from here on are the kernel's.
+const KERNEL_HALF: u64 = 1 << 63;
+
+/// For each CPU the time up to which all that happened on it has been written to the ring buffer.
+#[map]
+static WRITTEN_UNTIL: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Now, in nanoseconds of `CLOCK_MONOTONIC`.
+#[inline(always)]
+pub(crate) fn now() -> u64 {
+    // SAFETY: the helper has no conditions.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// A fault begins.
+#[inline(always)]
+pub(crate) fn enter(ctx: &BtfTracePointContext) {
+    let task = Object::current();
+    let Some(thread) = thread::find(task) else {
+        return;
+    };
+    let address: u64 = ctx.arg(0);
+    let error = ctx.arg::<u64>(2) as u8;
+    // The kernel's faults on its own addresses are none of the task's; nor are those of a hook's own reads.
+    if thread.busy != 0 || error & error_code::USER == 0 && address >= KERNEL_HALF {
+        return;
+    }
+    let mm = task.follow(offset!(task_mm));
+    if mm.is_null() {
+        return;
+    }
+    thread.busy = 1;
+    let ts = now();
+    let mut checked = false;
+    close(thread, task, mm, 0, ts, &mut checked);
+
+    let mut flags = 0;
+    if address >= KERNEL_HALF {
+        flags = FAULT_UNMAPPED;
+    } else if mm.address() != thread.hidden_mm {
+        flags = match vma::locate(thread, mm, address, ts, Seen::Fault) {
+            Place::Mapped => 0,
+            Place::Unmapped => FAULT_UNMAPPED,
+            Place::Unknown => FAULT_VMA_UNKNOWN,
+        };
+    }
+    let before = walk(thread, mm, address, &mut checked);
+    let regs = Object::from_argument(ctx.arg(1));
+    let mapping = if flags == 0 { thread.vma.mapping } else { 0 };
+    thread.open = Open {
+        state: OPEN,
+        vma: thread.vma.serial,
+        ts,
+        address,
+        ip: regs.load(offset!(regs_ip)),
+        mm: mm.address(),
+        before: before.bits,
+        level: before.level as u8,
+        error,
+        flags,
+        pad: [0; 5],
+        mapping,
+        pages: read_member(mapping, offset!(mapping_nrpages)),
+    };
+    thread.busy = 0;
+}
+
+/// Reads the page-table entry for an address of the thread's.
+#[inline(always)]
+fn walk(thread: &mut Thread, mm: Object, address: u64, checked: &mut bool) -> Entry {
+    let Some(map) = direct_map() else {
+        return Entry::NONE;
+    };
+    if address >= KERNEL_HALF {
+        return Entry::NONE;
+    }
+    let pgd = plain(mm.follow(offset!(mm_pgd)), &mut thread.pgd);
+    entry(*map, pgd, address, &mut thread.table, checked)
+}
+
+/// Ends the thread's fault, if it has one, at the latest moment before `ts`. `signal` is what it ended in.
+#[inline(always)]
+fn close(
+    thread: &mut Thread,
+    task: Object,
+    mm: Object,
+    signal: u32,
+    ts: u64,
+    checked: &mut bool,
+) {
+    let (mut minor, mut major) = uncounted(thread, task);
+    if thread.open.state != CLOSED {
+        let mut flags = thread.open.flags;
+        // One exception is one fault; the kernel counts it once, as major if it had to be retried.
+        if major > 0 {
+            major -= 1;
+            flags |= FAULT_MAJOR;
+        } else if minor > 0 {
+            minor -= 1;
+            flags |= FAULT_MINOR;
+        }
+        let address = thread.open.address;
+        let after = if mm.address() == thread.open.mm {
+            walk(thread, mm, address, checked)
+        } else {
+            flags |= FAULT_MM_GONE;
+            Entry::NONE
+        };
+        let mapping = thread.open.mapping;
+        if mapping != 0
+            && read_member::<u64>(mapping, offset!(mapping_nrpages)) > thread.open.pages
+        {
+            flags |= FAULT_GREW;
+        }
+        finish(thread, after, flags, signal);
+        thread.open.state = CLOSED;
+    }
+    if (minor | major) != 0 {
+        unobserved(thread, mm, minor as u32, major as u32, ts);
+    }
+}
+
+/// What the kernel counted on the thread since the last time, minor and major.
+#[inline(always)]
+fn uncounted(thread: &mut Thread, task: Object) -> (u64, u64) {
+    let min_flt: u64 = task.load(offset!(task_min_flt));
+    let maj_flt: u64 = task.load(offset!(task_maj_flt));
+    let new = (min_flt - thread.known.tally.min_flt, maj_flt - thread.known.tally.maj_flt);
+    thread.known.tally.min_flt = min_flt;
+    thread.known.tally.maj_flt = maj_flt;
+    new
+}
+
+/// Sends the open fault, or counts it.
+#[inline(always)]
+fn finish(thread: &mut Thread, after: Entry, flags: u8, signal: u32) {
+    let open = &thread.open;
+    let counted = flags & (FAULT_MINOR | FAULT_MAJOR) != 0;
+    if open.mm == thread.hidden_mm {
+        thread.hidden[usize::from(flags & FAULT_MAJOR != 0)] += u32::from(counted);
+        return;
+    }
+    if config().summary != 0 {
+        let cache = &thread.vma;
+        let vma = cache.record_flags as u8;
+        let kind = kind(&Facts {
+            error: open.error,
+            address: open.address,
+            before: Entry { bits: open.before, level: Level::from_number(open.level) },
+            after,
+            counted,
+            major: flags & FAULT_MAJOR != 0,
+            signal: signal != 0,
+            backing: if flags & (FAULT_UNMAPPED | FAULT_VMA_UNKNOWN) == FAULT_VMA_UNKNOWN {
+                Backing::Unknown
+            } else {
+                Backing::of(
+                    cache.flags,
+                    vma & VMA_HAS_OPS != 0,
+                    cache.file != 0,
+                    vma & VMA_SHMEM != 0,
+                )
+            },
+            grew: flags & FAULT_GREW != 0,
+            zero_pfn: u64::from(config().zero_pfn),
+        });
+        thread.known.tally.kinds[kind as usize & 15] += 1;
+        thread.known.tally.counted[usize::from(flags & FAULT_MAJOR != 0)] += u32::from(counted);
+        return;
+    }
+    ring::send(
+        Kind::Fault,
+        Fault {
+            head: Header {
+                ts: open.ts,
+                tid: thread.known.tid,
+                kind: Kind::Fault as u8,
+                flags,
+                a: open.level | (after.level as u8) << 4,
+                b: open.error,
+            },
+            address: open.address,
+            ip: open.ip,
+            before: open.before,
+            after: after.bits,
+            vma: open.vma,
+            signal,
+        },
+    );
+}
+
+/// Sends what the kernel counted without an exception.
+#[inline(always)]
+fn unobserved(thread: &mut Thread, mm: Object, minor: u32, major: u32, ts: u64) {
+    if thread.hidden_mm != 0 && mm.address() == thread.hidden_mm {
+        thread.hidden[0] += minor;
+        thread.hidden[1] += major;
+        return;
+    }
+    let head = Header { ts, tid: thread.known.tid, kind: Kind::Unobserved as u8, ..Header::default() };
+    ring::send(Kind::Unobserved, Unobserved { head, call: thread.call, minor, major, pad: 0 });
+}
+
+/// The thread has gone on to something else: its fault, if it has one, is over.
+#[inline(always)]
+pub(crate) fn settle(thread: &mut Thread, task: Object, ts: u64) {
+    let mm = task.follow(offset!(task_mm));
+    close(thread, task, mm, 0, ts, &mut false);
+}
+
+/// A signal is sent: SIGSEGV and SIGBUS by the thread to itself end its fault (`force_sig_fault`).
+#[inline(always)]
+pub(crate) fn signal(ctx: &BtfTracePointContext) {
+    let number: i32 = ctx.arg(0);
+    if number != SIGSEGV && number != SIGBUS {
+        return;
+    }
+    let task = Object::current();
+    if ctx.arg::<u64>(2) != task.address() {
+        return;
+    }
+    let Some(thread) = thread::find(task) else {
+        return;
+    };
+    if thread.busy != 0 || thread.open.state == CLOSED {
+        return;
+    }
+    thread.busy = 1;
+    let mm = task.follow(offset!(task_mm));
+    close(thread, task, mm, number as u32, now(), &mut false);
+    thread.busy = 0;
+}
+
+/// The thread leaves its CPU. If that is in the middle of a fault, the reader must know.
+#[inline(always)]
+pub(crate) fn pause(thread: &mut Thread, task: Object) {
+    if thread.open.state != OPEN {
+        return;
+    }
+    if is_counted(thread, task) {
+        settle(thread, task, now());
+    } else if config().summary == 0 && thread.open.mm != thread.hidden_mm {
+        thread.open.state = HELD;
+        let head = Header {
+            ts: thread.open.ts,
+            tid: thread.known.tid,
+            kind: Kind::Held as u8,
+            ..Header::default()
+        };
+        ring::send(Kind::Held, Held { head });
+    }
+}
+
+/// Whether the kernel has counted a fault since the last was closed: then the open one is over.
+#[inline(always)]
+fn is_counted(thread: &Thread, task: Object) -> bool {
+    task.load::<u64>(offset!(task_min_flt)) != thread.known.tally.min_flt
+        || task.load::<u64>(offset!(task_maj_flt)) != thread.known.tally.maj_flt
+}
+
+/// Some times a second on each CPU: ends the fault of the thread that runs there, and notes up to when the reader has
+/// all of this CPU's records.
+#[inline(always)]
+pub(crate) fn tick(ctx: &PerfEventContext) {
+    let mut until = now();
+    let task = Object::current();
+    if let Some(thread) = thread::find(task) {
+        if thread.busy != 0 {
+            return;
+        }
+        if thread.open.state != CLOSED {
+            // SAFETY: the context of a perf event begins with the interrupted registers.
+            let user_mode = unsafe { (*ctx.ctx).regs.cs } & 3 != 0;
+            if user_mode || is_counted(thread, task) {
+                thread.busy = 1;
+                settle(thread, task, until);
+                thread.busy = 0;
+            } else {
+                until = thread.open.ts - 1;
+            }
+        }
+    }
+    if let Some(slot) = WRITTEN_UNTIL.get_ptr_mut(0) {
+        // SAFETY: a valid pointer to this CPU's slot.
+        unsafe { *slot = until };
+    }
+}
+
+/// The call under way, for a thread that isn't in one any more.
+pub(crate) const NO_CALL: u32 = syscall::NONE;

@@ -1,0 +1,143 @@
+//! Reading the running kernel's structures at the offsets that user space took from its BTF.
+//!
+//! Pointers that the verifier knows the type of (a tracepoint's arguments, the current task, what they lead to) are
+//! loaded from directly, which costs a few instructions; anything else goes through `bpf_probe_read_kernel`.
+
+use core::ptr;
+
+use aya_ebpf::helpers::{bpf_get_current_task_btf, bpf_probe_read_kernel, generated};
+use memtrace_ebpf::layout::{ABSENT, Layout, Task as Config};
+
+#[unsafe(no_mangle)]
+static LAYOUT: Layout = Layout::EMPTY;
+
+#[unsafe(no_mangle)]
+static CONFIG: Config = Config { tracer: 0, follow: 0, summary: 0, zero_pfn: 0 };
+
+/// The offset of a member in the running kernel.
+macro_rules! offset {
+    ($field:ident) => {
+        // SAFETY: a static of this program. Volatile, as the loader replaces what is written there.
+        unsafe { ::core::ptr::read_volatile(&raw const $crate::hooks::kernel::layout().$field) }
+    };
+}
+pub(crate) use offset;
+
+#[inline(always)]
+pub(crate) fn layout() -> &'static Layout {
+    &LAYOUT
+}
+
+/// What the hooks are asked to do.
+#[inline(always)]
+pub(crate) fn config() -> Config {
+    // SAFETY: a static of this program. Volatile, as the loader replaces what is written there.
+    unsafe { ptr::read_volatile(&raw const CONFIG) }
+}
+
+/// An object of the kernel's whose type the verifier knows.
+#[derive(Clone, Copy)]
+pub(crate) struct Object(*const u8);
+
+impl Object {
+    /// The task that runs on this CPU.
+    #[inline(always)]
+    pub(crate) fn current() -> Self {
+        // SAFETY: the helper has no conditions.
+        Self(unsafe { bpf_get_current_task_btf() }.cast_const().cast())
+    }
+
+    /// A tracepoint's argument.
+    #[inline(always)]
+    pub(crate) fn from_argument(pointer: *const u8) -> Self {
+        Self(pointer)
+    }
+
+    /// Its address: an identity, nothing to load from.
+    #[inline(always)]
+    pub(crate) fn address(self) -> u64 {
+        self.0 as u64
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_null(self) -> bool {
+        self.0.is_null()
+    }
+
+    /// The member at `offset`; zero where this kernel has no such member.
+    #[inline(always)]
+    pub(crate) fn load<T: Member>(self, offset: u32) -> T {
+        if offset == ABSENT {
+            return T::ZERO;
+        }
+        // SAFETY: the verifier has the type of the object and refuses an offset outside of it; a stale pointer's
+        // load reads zero (BPF_PROBE_MEM).
+        unsafe { ptr::read_volatile(self.0.add(offset as usize).cast()) }
+    }
+
+    /// The object that the pointer at `offset` leads to.
+    #[inline(always)]
+    pub(crate) fn follow(self, offset: u32) -> Self {
+        if offset == ABSENT {
+            return Self(ptr::null());
+        }
+        // SAFETY: as in `load`.
+        Self(unsafe { ptr::read_volatile(self.0.add(offset as usize).cast::<*const u8>()) })
+    }
+}
+
+/// The address of `object` as a plain number, by way of `memory` in a map: the verifier lets nobody calculate with a
+/// pointer whose type it knows, and forgets the type there.
+#[inline(always)]
+pub(crate) fn plain(object: Object, memory: &mut u64) -> u64 {
+    let memory: *mut u64 = memory;
+    // SAFETY: a valid reference. Volatile, so that the compiler takes the same way.
+    unsafe {
+        ptr::write_volatile(memory, object.address());
+        ptr::read_volatile(memory)
+    }
+}
+
+/// What can be loaded from an [`Object`].
+pub(crate) trait Member: Copy {
+    const ZERO: Self;
+}
+
+impl Member for u8 {
+    const ZERO: Self = 0;
+}
+impl Member for u32 {
+    const ZERO: Self = 0;
+}
+impl Member for i32 {
+    const ZERO: Self = 0;
+}
+impl Member for u64 {
+    const ZERO: Self = 0;
+}
+
+/// Reads `T` at a kernel address that the verifier knows nothing of.
+#[inline(always)]
+pub(crate) fn read<T>(address: u64) -> Option<T> {
+    // SAFETY: the helper checks the address and fails on a bad one.
+    unsafe { bpf_probe_read_kernel(address as *const T) }.ok()
+}
+
+/// Reads from a kernel address that the verifier knows nothing of into `memory`, without a copy on the small stack.
+#[inline(always)]
+pub(crate) fn read_into<T>(address: u64, memory: &mut T) -> bool {
+    let memory: *mut T = memory;
+    // SAFETY: the helper checks the address; on failure it fills the memory with zeros. T is integers everywhere.
+    unsafe { generated::bpf_probe_read_kernel(memory.cast(), size_of::<T>() as u32, address as *const _) == 0 }
+}
+
+/// Reads the member at `offset` of a structure that the verifier knows nothing of; zero where it can't be read, as the
+/// helper fills with zeros what it fails to read. No branch: the verifier would follow both ways, each time.
+#[inline(always)]
+pub(crate) fn read_member<T: Member>(structure: u64, offset: u32) -> T {
+    let mut value = T::ZERO;
+    if offset != ABSENT {
+        read_into(structure.wrapping_add(u64::from(offset)), &mut value);
+    }
+    value
+}

@@ -1,0 +1,12 @@
+//! What the hooks do, a file per concern.
+
+pub(crate) mod call;
+pub(crate) mod direct_map;
+pub(crate) mod fault;
+pub(crate) mod file;
+pub(crate) mod kernel;
+pub(crate) mod paging;
+pub(crate) mod ring;
+pub(crate) mod task;
+pub(crate) mod thread;
+pub(crate) mod vma;

@@ -1,0 +1,73 @@
+//! The ring buffer to user space, and the count of what did not fit.
+
+use core::ptr;
+
+use aya_ebpf::{
+    bindings::BPF_RB_NO_WAKEUP,
+    helpers::generated::bpf_ringbuf_output,
+    macros::map,
+    maps::{PerCpuArray, RingBuf},
+};
+use bytemuck::Pod;
+use memtrace_ebpf::record::Kind;
+
+/// User space sets the size at load.
+#[map]
+static RECORDS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// Lost records by [`Kind`]; slot 0 counts tasks that could not be followed.
+#[map]
+static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(Kind::SLOTS, 0);
+
+/// Slot of [`LOST`] for tasks that could not be followed.
+pub(crate) const UNFOLLOWED: u32 = 0;
+
+/// Sends a record. The reader polls: a wake-up for each record makes the traced program ten times slower.
+#[inline(always)]
+pub(crate) fn send<T: Pod>(kind: Kind, record: T) {
+    if let Some(mut entry) = RECORDS.reserve::<T>(0) {
+        entry.write(record);
+        entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+    } else {
+        lose(kind as u32);
+    }
+}
+
+/// Sends a record that `fill` completes in place: one that is too large for the stack.
+#[inline(always)]
+pub(crate) fn send_filled<T: Pod>(kind: Kind, fill: impl FnOnce(&mut T)) {
+    if let Some(mut entry) = RECORDS.reserve::<T>(0) {
+        // SAFETY: the memory is the entry's; `Pod` has no invalid values, and `fill` sets all of it.
+        fill(unsafe { &mut *entry.as_mut_ptr() });
+        entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+    } else {
+        lose(kind as u32);
+    }
+}
+
+/// Sends `len` bytes at `start`: a record and what follows it.
+#[inline(always)]
+pub(crate) fn send_bytes(kind: Kind, start: *mut u8, len: u64) {
+    // SAFETY: the verifier checks `start` and the bounds of `len`.
+    let failed = unsafe {
+        bpf_ringbuf_output(
+            (&raw const RECORDS).cast_mut().cast(),
+            start.cast(),
+            len,
+            u64::from(BPF_RB_NO_WAKEUP),
+        )
+    };
+    if failed != 0 {
+        lose(kind as u32);
+    }
+}
+
+/// Counts a lost record.
+#[inline(always)]
+pub(crate) fn lose(slot: u32) {
+    if let Some(count) = LOST.get_ptr_mut(slot) {
+        // SAFETY: a valid pointer into this CPU's slot; an interrupt between load and store is the tick alone, whose
+        // own loss would at worst be counted once less, never read as none: see `tick`.
+        unsafe { ptr::write(count, ptr::read(count) + 1) };
+    }
+}

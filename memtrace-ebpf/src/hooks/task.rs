@@ -1,0 +1,278 @@
+//! Tasks: births, names, execs, ends, and leaving the CPU.
+
+use aya_ebpf::{
+    helpers::generated::{bpf_probe_read_kernel_str, bpf_probe_read_user},
+    macros::map,
+    maps::{Array, PerCpuArray},
+    programs::BtfTracePointContext,
+};
+use memtrace_ebpf::record::{
+    Birth, Bounds, EXEC_BYTES, EXEC_TRUNCATED, Exec, Exit, Gone, Header, Kind, Parts, Rename,
+};
+
+use crate::hooks::{
+    fault::{NO_CALL, now, pause, settle},
+    file,
+    kernel::{Object, config, offset, read_into},
+    ring,
+    thread,
+    vma,
+};
+
+const CLONE_THREAD: u64 = 0x0001_0000;
+/// `TASK_DEAD` (`include/linux/sched.h`)
+const TASK_DEAD: u32 = 0x80;
+/// Bytes of an exec'ed file's name.
+const NAME_BYTES: usize = 4096;
+
+/// 1 once the first process of the trace has been born.
+#[map]
+static STARTED: Array<u32> = Array::with_max_entries(1, 0);
+
+#[repr(C)]
+struct ExecScratch {
+    record: Exec,
+    bytes: [u8; EXEC_BYTES + NAME_BYTES],
+}
+
+#[map]
+static EXEC: PerCpuArray<ExecScratch> = PerCpuArray::with_max_entries(1, 0);
+
+#[inline(always)]
+fn parts(task: Object, parts: &mut Parts) {
+    parts.mm = task.load(offset!(task_mm));
+    parts.files = task.load(offset!(task_files));
+    parts.fs = task.load(offset!(task_fs));
+    parts.sighand = task.load(offset!(task_sighand));
+    parts.signal = task.load(offset!(task_signal));
+    parts.nsproxy = task.load(offset!(task_nsproxy));
+    parts.cred = task.load(offset!(task_cred));
+    parts.io = task.load(offset!(task_io));
+    parts.sysvsem = task.load(offset!(task_sysvsem));
+}
+
+/// A child has been set up by the current task.
+#[inline(always)]
+pub(crate) fn birth(ctx: &BtfTracePointContext) {
+    let child = Object::from_argument(ctx.arg(0));
+    let flags: u64 = ctx.arg(1);
+    let parent = Object::current();
+    let thread = flags & CLONE_THREAD != 0;
+    let (call, follow, hidden_mm) = match thread::find(parent) {
+        Some(state) => {
+            let hidden = if state.hidden_mm == child.load::<u64>(offset!(task_mm)) { state.hidden_mm } else { 0 };
+            (state.call, thread || config().follow != 0, hidden)
+        }
+        None => {
+            if thread || !is_first(parent) {
+                return;
+            }
+            (NO_CALL, true, child.load(offset!(task_mm)))
+        }
+    };
+    let pid: u32 = child.load(offset!(task_tgid));
+    let tid: u32 = child.load(offset!(task_pid));
+    let followed = follow && {
+        let inserted = thread::insert(child, pid, tid, call, hidden_mm);
+        if !inserted {
+            ring::lose(ring::UNFOLLOWED);
+        }
+        inserted
+    };
+    ring::send_filled(Kind::Birth, |record: &mut Birth| {
+        record.head = Header {
+            ts: now(),
+            tid: parent.load(offset!(task_pid)),
+            kind: Kind::Birth as u8,
+            ..Header::default()
+        };
+        record.parent_pid = parent.load(offset!(task_tgid));
+        record.child_pid = pid;
+        record.child_tid = tid;
+        record.exit_signal = child.load(offset!(task_exit_signal));
+        record.flags = flags;
+        record.stack = 0;
+        record.call = call;
+        record.followed = u32::from(followed);
+        parts(parent, &mut record.parent);
+        parts(child, &mut record.child);
+        // The child's name is a copy of the parent's.
+        let comm = child.address() + u64::from(offset!(task_comm));
+        read_into(comm, &mut record.comm);
+    });
+}
+
+/// Whether a child of `parent` is the program that memtrace starts: the first process that it forks.
+#[inline(always)]
+fn is_first(parent: Object) -> bool {
+    if parent.load::<u32>(offset!(task_tgid)) != config().tracer {
+        return false;
+    }
+    let Some(started) = STARTED.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: a valid pointer; memtrace forks from one thread.
+    unsafe {
+        let first = *started == 0;
+        *started = 1;
+        first
+    }
+}
+
+/// The current task, or another of its group, gets a name.
+#[inline(always)]
+pub(crate) fn rename(ctx: &BtfTracePointContext) {
+    let task = Object::from_argument(ctx.arg(0));
+    let Some(thread) = thread::find(task) else {
+        return;
+    };
+    let mut record = Rename {
+        head: Header { ts: now(), tid: thread.known.tid, kind: Kind::Rename as u8, ..Header::default() },
+        comm: [0; 16],
+    };
+    // SAFETY: the helper checks the address.
+    unsafe {
+        bpf_probe_read_kernel_str(record.comm.as_mut_ptr().cast(), 16, ctx.arg::<*const u8>(1).cast());
+    }
+    ring::send(Kind::Rename, record);
+}
+
+/// An exec is complete.
+#[inline(always)]
+pub(crate) fn exec(ctx: &BtfTracePointContext) {
+    let task = Object::current();
+    let Some(thread) = thread::find(task) else {
+        return;
+    };
+    thread.busy = 1;
+    let ts = now();
+    settle(thread, task, ts);
+    thread.forget_mm();
+    thread.hidden_mm = 0;
+    // A thread that isn't the leader takes over the leader's id (de_thread in fs/exec.c).
+    thread.known.tid = task.load(offset!(task_pid));
+    let hidden = thread.hidden;
+    thread.hidden = [0; 2];
+    let mm = task.follow(offset!(task_mm));
+    if config().summary == 0 {
+        let exe = mm.load::<u64>(offset!(mm_exe_file));
+        let identity = file::identity(exe);
+        file::announce(exe, &identity, ts, thread.known.tid);
+        if let Some(scratch) = EXEC.get_ptr_mut(0) {
+            // SAFETY: a valid pointer to this CPU's scratch.
+            let scratch = unsafe { &mut *scratch };
+            scratch.record = Exec {
+                head: Header { ts, tid: thread.known.tid, kind: Kind::Exec as u8, ..Header::default() },
+                pid: thread.known.pid,
+                old_tid: ctx.arg(1),
+                mm: mm.address(),
+                exe: identity.inode,
+                bounds: bounds(mm),
+                hidden_minor: hidden[0],
+                hidden_major: hidden[1],
+                name_len: 0,
+                args_len: 0,
+            };
+            send_exec(scratch, mm, Object::from_argument(ctx.arg(2)));
+        }
+        vma::list(ts);
+    } else {
+        thread.hidden = hidden;
+    }
+    thread.busy = 0;
+}
+
+#[inline(always)]
+fn bounds(mm: Object) -> Bounds {
+    Bounds {
+        start_code: mm.load(offset!(mm_start_code)),
+        end_code: mm.load(offset!(mm_end_code)),
+        start_data: mm.load(offset!(mm_start_data)),
+        end_data: mm.load(offset!(mm_end_data)),
+        start_brk: mm.load(offset!(mm_start_brk)),
+        brk: mm.load(offset!(mm_brk)),
+        start_stack: mm.load(offset!(mm_start_stack)),
+        vdso: mm.load(offset!(mm_vdso)),
+    }
+}
+
+/// Adds the name and the arguments, and sends the record.
+#[inline(always)]
+fn send_exec(scratch: &mut ExecScratch, mm: Object, bprm: Object) {
+    let name: u64 = bprm.load(offset!(bprm_filename));
+    // SAFETY: the helper checks the address; the name's room is at the buffer's beginning.
+    let written = unsafe {
+        bpf_probe_read_kernel_str(
+            scratch.bytes.as_mut_ptr().cast(),
+            NAME_BYTES as u32,
+            name as *const _,
+        )
+    };
+    let name_len = if written > 0 { written as usize & (NAME_BYTES * 2 - 1) } else { 0 };
+    let name_len = if name_len > NAME_BYTES { NAME_BYTES } else { name_len };
+    let start: u64 = mm.load(offset!(mm_arg_start));
+    let end: u64 = mm.load(offset!(mm_arg_end));
+    let mut args_len = end.wrapping_sub(start);
+    if args_len > (EXEC_BYTES - 1) as u64 {
+        args_len = (EXEC_BYTES - 1) as u64;
+        scratch.record.head.flags |= EXEC_TRUNCATED;
+    }
+    // SAFETY: the helper checks the address; name and arguments fit one after the other.
+    let failed = unsafe {
+        bpf_probe_read_user(
+            scratch.bytes.as_mut_ptr().add(name_len).cast(),
+            args_len as u32 & (EXEC_BYTES as u32 - 1),
+            start as *const _,
+        )
+    };
+    if failed != 0 {
+        args_len = 0;
+        scratch.record.head.flags |= EXEC_TRUNCATED;
+    }
+    scratch.record.name_len = name_len as u32;
+    scratch.record.args_len = args_len as u32;
+    let len = size_of::<Exec>() as u64 + name_len as u64 + (args_len & (EXEC_BYTES as u64 - 1));
+    let record: *mut ExecScratch = scratch;
+    ring::send_bytes(Kind::Exec, record.cast(), len);
+}
+
+/// The current task begins to exit.
+#[inline(always)]
+pub(crate) fn exit(ctx: &BtfTracePointContext) {
+    let task = Object::from_argument(ctx.arg(0));
+    let Some(thread) = thread::find(task) else {
+        return;
+    };
+    thread.busy = 1;
+    let ts = now();
+    settle(thread, task, ts);
+    ring::send(
+        Kind::Exit,
+        Exit {
+            head: Header { ts, tid: thread.known.tid, kind: Kind::Exit as u8, ..Header::default() },
+            status: task.load(offset!(task_exit_code)),
+            last: 0,
+        },
+    );
+    thread.busy = 0;
+}
+
+/// A task leaves its CPU; a dead one for good.
+#[inline(always)]
+pub(crate) fn leave_cpu(ctx: &BtfTracePointContext) {
+    let task = Object::from_argument(ctx.arg(1));
+    let Some(thread) = thread::find(task) else {
+        return;
+    };
+    thread.busy = 1;
+    if task.load::<u32>(offset!(task_state)) == TASK_DEAD {
+        let ts = now();
+        settle(thread, task, ts);
+        let head = Header { ts, tid: thread.known.tid, kind: Kind::Gone as u8, ..Header::default() };
+        ring::send(Kind::Gone, Gone { head, tally: thread.known.tally });
+        thread::remove(task);
+    } else {
+        pause(thread, task);
+        thread.busy = 0;
+    }
+}

@@ -1,0 +1,148 @@
+//! The state that the hooks keep for each traced thread.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{HashMap, PerCpuArray},
+};
+use memtrace_ebpf::record::{Known, THREAD_WORDS};
+
+use crate::hooks::kernel::Object;
+
+/// A traced thread.
+#[repr(C)]
+pub(crate) struct Thread {
+    /// What user space may read. First, so that it needs to know nothing of the rest.
+    pub(crate) known: Known,
+    /// Set while a hook works on this state, so that one which interrupts it keeps away.
+    pub(crate) busy: u32,
+    /// The system call under way, or [`memtrace_ebpf::syscall::NONE`].
+    pub(crate) call: u32,
+    /// Its arguments, where it changes mappings.
+    pub(crate) args: [u64; 6],
+    /// The top page table of the current address space.
+    pub(crate) pgd: u64,
+    /// The fault under way.
+    pub(crate) open: Open,
+    /// The last table of PTEs that was walked to.
+    pub(crate) table: Table,
+    /// The last VMA that was found.
+    pub(crate) vma: VmaCache,
+    /// The address space whose faults are memtrace's own: that of its child before the exec. 0 for none.
+    pub(crate) hidden_mm: u64,
+    /// Counted faults there: minor, major.
+    pub(crate) hidden: [u32; 2],
+}
+
+const _: () = assert!(size_of::<Thread>() == THREAD_WORDS * 8, "THREAD_WORDS is out of date");
+
+/// A fault between its entry and its end.
+#[repr(C)]
+pub(crate) struct Open {
+    /// [`CLOSED`], [`OPEN`] or [`HELD`].
+    pub(crate) state: u32,
+    /// Its VMA's serial.
+    pub(crate) vma: u32,
+    pub(crate) ts: u64,
+    pub(crate) address: u64,
+    pub(crate) ip: u64,
+    pub(crate) mm: u64,
+    /// The page-table entry, and its level.
+    pub(crate) before: u64,
+    pub(crate) level: u8,
+    pub(crate) error: u8,
+    pub(crate) flags: u8,
+    pub(crate) pad: [u8; 5],
+    /// Shared memory: its page cache, and the pages in it at entry. 0 for none.
+    pub(crate) mapping: u64,
+    pub(crate) pages: u64,
+}
+
+/// No fault is under way.
+pub(crate) const CLOSED: u32 = 0;
+/// A fault is under way.
+pub(crate) const OPEN: u32 = 1;
+/// And user space was told that it takes long.
+pub(crate) const HELD: u32 = 2;
+
+/// The page-table walk's memory: while the entry at `slot` still is `bits`, the table that it points to is the one for
+/// all addresses of these 2 MiB.
+#[repr(C)]
+pub(crate) struct Table {
+    /// Address in units of 2 MiB, or `u64::MAX`.
+    pub(crate) tag: u64,
+    /// Where the PMD entry is.
+    pub(crate) slot: u64,
+    /// What it was.
+    pub(crate) bits: u64,
+}
+
+/// The last VMA that was found for this thread.
+#[repr(C)]
+pub(crate) struct VmaCache {
+    /// Its address space; 0 when there is none.
+    pub(crate) mm: u64,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) flags: u64,
+    pub(crate) file: u64,
+    pub(crate) pgoff: u64,
+    /// Shared memory: its page cache.
+    pub(crate) mapping: u64,
+    /// `mm_lock_seq` when it was found: it holds while this is unchanged.
+    pub(crate) seq: u32,
+    /// Counts what was sent.
+    pub(crate) serial: u32,
+    /// The flags of its record.
+    pub(crate) record_flags: u32,
+    pub(crate) pad: u32,
+}
+
+/// Traced threads by the address of their `task_struct`: the key stays when an exec changes the thread's id. Allocated
+/// in advance, as the tick may run anywhere.
+#[map]
+static THREADS: HashMap<u64, Thread> = HashMap::with_max_entries(32768, 0);
+
+/// Where a new thread's state is put together: it is too large for the stack.
+#[map]
+static TEMPLATE: PerCpuArray<Thread> = PerCpuArray::with_max_entries(1, 0);
+
+/// The state of a task, if it is traced.
+#[inline(always)]
+pub(crate) fn find(task: Object) -> Option<&'static mut Thread> {
+    let state = THREADS.get_ptr_mut(task.address())?;
+    // SAFETY: the map gives a valid pointer. The thread itself is the only writer; hooks that interrupt one another on
+    // the same thread look at `busy` first.
+    Some(unsafe { &mut *state })
+}
+
+/// Begins to trace a task. `false` when there are too many.
+#[inline(always)]
+pub(crate) fn insert(task: Object, pid: u32, tid: u32, call: u32, hidden_mm: u64) -> bool {
+    let Some(template) = TEMPLATE.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: a valid pointer to this CPU's template, whose other members stay zero for good.
+    let new = unsafe { &mut *template };
+    new.known.pid = pid;
+    new.known.tid = tid;
+    new.call = call;
+    new.hidden_mm = hidden_mm;
+    new.table.tag = u64::MAX;
+    THREADS.insert(task.address(), &*new, 0).is_ok()
+}
+
+/// Forgets a task.
+#[inline(always)]
+pub(crate) fn remove(task: Object) {
+    // The only failure is that it isn't there.
+    let _ = THREADS.remove(task.address());
+}
+
+impl Thread {
+    /// The address space is another: what was remembered of the old one is void.
+    #[inline(always)]
+    pub(crate) fn forget_mm(&mut self) {
+        self.table.tag = u64::MAX;
+        self.vma.mm = 0;
+    }
+}

@@ -1,0 +1,296 @@
+//! Finding the VMA of an address, in the mm's own tree.
+//!
+//! `bpf_find_vma` would do, but costs 16 microseconds where interrupts are off, as they are in a page fault. So the
+//! tree is walked here with probe reads: the maple tree of 6.1 and later (`lib/maple_tree.c`). Without the mm's lock
+//! a node may change under the walk; what it found is believed only if it covers the address and belongs to the mm.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{helpers::generated::bpf_loop, macros::map, maps::PerCpuArray};
+use memtrace_ebpf::{
+    fault::vm,
+    layout::ABSENT,
+    record::{Header, Kind, Seen, VMA_HAS_OPS, VMA_HUGETLB, VMA_SHMEM, Vma},
+};
+
+use crate::hooks::{
+    file,
+    kernel::{Object, offset, read_into, read_member},
+    ring,
+    thread::{self, Thread, VmaCache},
+};
+
+/// Words in a maple node: 256 bytes, aligned to as much.
+const NODE_WORDS: usize = 32;
+/// VMAs of a fresh program that are listed: there are about fifteen.
+const LISTED: u32 = 64;
+/// Levels of a tree that are walked: with ten children a node, more than an mm can have VMAs.
+const LEVELS: usize = 6;
+/// Node types (`enum maple_type`); below `RANGE_64` they are leaves.
+const RANGE_64: u64 = 2;
+const ARANGE_64: u64 = 3;
+
+/// A tree's node, or a VMA, as it was read.
+#[repr(C)]
+struct Scratch {
+    node: [u64; NODE_WORDS],
+    vma: [u64; NODE_WORDS],
+}
+
+#[map]
+static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// What the tree holds at an address.
+struct Slot {
+    /// The VMA's address, 0 for a gap.
+    vma: u64,
+    /// The last address that it holds for.
+    last: u64,
+}
+
+/// Walks the tree at `root` to `address` (`mtree_range_walk`).
+#[inline(never)]
+fn walk(root: u64, address: u64, slot: &mut Slot) -> bool {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: as in `locate`; the caller uses the other half.
+    let node = unsafe { &mut (*scratch).node };
+    let mut entry = root;
+    let mut last = u64::MAX;
+    for _ in 0..LEVELS {
+        let kind = (entry >> 3) & 0xf;
+        if !read_into(entry & !0xff, node) {
+            return false;
+        }
+        // struct maple_arange_64 and maple_range_64: parent, pivots, slots; the end of the data is in `meta`, which
+        // the latter lays over its last slot, in use only if the last pivot is (ma_data_end).
+        let (first_slot, end) = if kind == ARANGE_64 {
+            (10, node[30] & 0xff)
+        } else if node[15] == 0 {
+            (16, node[31] & 0xff)
+        } else {
+            (16, 15)
+        };
+        // How many pivots before the last slot are below the address, without a branch: the verifier would follow
+        // each on its own, and never end. The difference's sign is right as both are user addresses, below 2^63; a
+        // pivot that isn't one lies at or behind `end`.
+        let used = (1_u64 << (end & 15)) - 1;
+        let mut index = 0;
+        let mut at = 0;
+        while at < 15 {
+            index += (node[1 + at].wrapping_sub(address) >> 63) & (used >> at);
+            at += 1;
+        }
+        if index < end {
+            last = node[(1 + index as usize) & 31];
+        }
+        entry = node[(first_slot + index as usize) & 31];
+        if kind < RANGE_64 {
+            *slot = Slot { vma: entry, last };
+            return true;
+        }
+    }
+    false
+}
+
+/// A VMA as it was read.
+#[derive(Clone, Copy)]
+struct Found {
+    start: u64,
+    end: u64,
+    flags: u64,
+    pgoff: u64,
+    ops: u64,
+    file: u64,
+}
+
+/// Reads the VMA at `vma` whole, if it belongs to `mm`.
+#[inline(always)]
+fn read_vma(vma: u64, mm: u64, words: &mut [u64; NODE_WORDS]) -> Option<Found> {
+    if !read_into(vma, words) {
+        return None;
+    }
+    let word = |offset: u32| -> u64 { words[(offset as usize / 8) & 31] };
+    if word(offset!(vma_mm)) != mm {
+        return None;
+    }
+    Some(Found {
+        start: word(offset!(vma_start)),
+        end: word(offset!(vma_end)),
+        flags: word(offset!(vma_flags)),
+        pgoff: word(offset!(vma_pgoff)),
+        ops: word(offset!(vma_ops)),
+        file: word(offset!(vma_file)),
+    })
+}
+
+/// The first VMA that ends above `address`, as `find_vma` gives it. The inner `None` when there is none.
+#[inline(always)]
+fn find_at_or_above(mm: Object, address: u64, scratch: &mut Scratch) -> Option<Option<Found>> {
+    let root: u64 = mm.load(offset!(mm_mt_root));
+    let mut slot = Slot { vma: 0, last: 0 };
+    if !walk(root, address, &mut slot) {
+        return None;
+    }
+    if slot.vma == 0 {
+        if slot.last == u64::MAX {
+            return Some(None);
+        }
+        // Gaps are never neighbours: what comes next is a VMA, if anything does.
+        let next = slot.last + 1;
+        if !walk(root, next, &mut slot) {
+            return None;
+        }
+        if slot.vma == 0 {
+            return Some(None);
+        }
+    }
+    let found = read_vma(slot.vma, mm.address(), &mut scratch.vma)?;
+    if found.end <= address {
+        return None;
+    }
+    Some(Some(found))
+}
+
+/// Where an address lies.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the thread's [`VmaCache`].
+    Mapped,
+    /// In no VMA.
+    Unmapped,
+    /// The tree could not be read.
+    Unknown,
+}
+
+/// Makes the thread's [`VmaCache`] that of `address`, sending a record of it when it is another one or has changed.
+#[inline(always)]
+pub(crate) fn locate(thread: &mut Thread, mm: Object, address: u64, ts: u64, seen: Seen) -> Place {
+    let seq: u32 = mm.load(offset!(mm_lock_seq));
+    let cache = &thread.vma;
+    if cache.mm == mm.address()
+        && cache.seq == seq
+        && offset!(mm_lock_seq) != ABSENT
+        && address >= cache.start
+        && address < cache.end
+    {
+        return Place::Mapped;
+    }
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
+        return Place::Unknown;
+    };
+    // SAFETY: a valid pointer to this CPU's scratch; hooks that use it don't interrupt one another.
+    let scratch = unsafe { &mut *scratch };
+    let found = match find_at_or_above(mm, address, scratch) {
+        // Below a stack that grows, the VMA is the one that the kernel is about to extend (expand_stack).
+        Some(Some(found)) if found.start <= address || found.flags & vm::GROWSDOWN != 0 => found,
+        Some(_) => return Place::Unmapped,
+        None => return Place::Unknown,
+    };
+    remember(thread, mm, found, seq, ts, seen, scratch);
+    if found.start <= address { Place::Mapped } else { Place::Unmapped }
+}
+
+/// Sends a record of each VMA of the current thread's fresh program.
+#[inline(always)]
+pub(crate) fn list(ts: u64) {
+    let mut place = Listed { address: 0, ts };
+    // SAFETY: `list_next` is a callback as the helper wants it, for a context of this type.
+    unsafe { bpf_loop(LISTED, list_next as *mut c_void, (&raw mut place).cast(), 0) };
+}
+
+/// How far [`list`] is.
+#[repr(C)]
+struct Listed {
+    address: u64,
+    ts: u64,
+}
+
+#[inline(never)]
+extern "C" fn list_next(_index: u32, place: *mut Listed) -> i64 {
+    // SAFETY: the context that `list` gives.
+    let place = unsafe { &mut *place };
+    let task = Object::current();
+    let mm = task.follow(offset!(task_mm));
+    let (Some(thread), Some(scratch)) = (thread::find(task), SCRATCH.get_ptr_mut(0)) else {
+        return 1;
+    };
+    // SAFETY: as in `locate`.
+    let scratch = unsafe { &mut *scratch };
+    let Some(Some(found)) = find_at_or_above(mm, place.address, scratch) else {
+        return 1;
+    };
+    remember(thread, mm, found, 0, place.ts, Seen::Exec, scratch);
+    place.address = found.end;
+    0
+}
+
+/// Puts a VMA into the thread's cache, and sends a record if it differs from what was there.
+#[inline(always)]
+fn remember(
+    thread: &mut Thread,
+    mm: Object,
+    found: Found,
+    seq: u32,
+    ts: u64,
+    seen: Seen,
+    scratch: &mut Scratch,
+) {
+    let cache = &mut thread.vma;
+    let same = cache.mm == mm.address()
+        && cache.start == found.start
+        && cache.end == found.end
+        && cache.flags == found.flags
+        && cache.file == found.file
+        && cache.pgoff == found.pgoff;
+    cache.seq = seq;
+    if same {
+        return;
+    }
+    let identity = file::identity(found.file);
+    let flags = (if found.ops != 0 { VMA_HAS_OPS } else { 0 })
+        | (if identity.in_memory { VMA_SHMEM } else { 0 })
+        | (if found.flags & vm::HUGETLB != 0 { VMA_HUGETLB } else { 0 });
+    *cache = VmaCache {
+        mm: mm.address(),
+        start: found.start,
+        end: found.end,
+        flags: found.flags,
+        file: found.file,
+        pgoff: found.pgoff,
+        mapping: if identity.in_memory {
+            read_member(found.file, offset!(file_mapping))
+        } else {
+            0
+        },
+        seq,
+        serial: cache.serial + 1,
+        record_flags: u32::from(flags),
+        pad: 0,
+    };
+    if crate::hooks::kernel::config().summary != 0 {
+        return;
+    }
+    file::announce(found.file, &identity, ts, thread.known.tid);
+    let mut record = Vma {
+        head: Header { ts, tid: thread.known.tid, kind: Kind::Vma as u8, flags, a: seen as u8, b: 0 },
+        mm: mm.address(),
+        start: found.start,
+        end: found.end,
+        flags: found.flags,
+        pgoff: found.pgoff,
+        file: identity.inode,
+        previous_file: 0,
+        serial: thread.vma.serial,
+        pad: 0,
+    };
+    if found.file == 0
+        && found.start != 0
+        && let Some(Some(previous)) = find_at_or_above(mm, found.start - 1, scratch)
+        && previous.end == found.start
+    {
+        record.previous_file = file::identity(previous.file).inode;
+    }
+    ring::send(Kind::Vma, record);
+}

@@ -1,0 +1,203 @@
+//! What the hooks must know about the running kernel, and what they are asked to do.
+//!
+//! Rust's BPF target has no CO-RE relocations, so user space reads every offset from the kernel's BTF and hands
+//! them over as one read-only global before the load. The verifier sees frozen read-only data as constants
+//! (`bpf_map_direct_read` in `kernel/bpf/verifier.c`), so a load at such an offset is as good as a compiled-in one.
+
+use bytemuck::{Pod, Zeroable};
+
+/// An offset that this kernel doesn't have: its branch is dead code to the verifier.
+pub const ABSENT: u32 = u32::MAX;
+
+macro_rules! layout {
+    ($($(#[$doc:meta])* $field:ident: $type:literal . $path:literal $(or $old:literal)?,)*) => {
+        /// Offsets in bytes of the kernel's structure members, [`ABSENT`] where the kernel has none.
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+        pub struct Layout {
+            $($(#[$doc])* pub $field: u32,)*
+        }
+
+        impl Layout {
+            /// The members by name: the field's own name, the structure, and the member's paths, newest first.
+            pub const MEMBERS: &[(&str, &str, &[&str])] =
+                &[$((stringify!($field), $type, &[$path $(, $old)?]),)*];
+
+            /// All members absent.
+            pub const EMPTY: Self = Self { $($field: ABSENT,)* };
+
+            /// Sets the member with the index `at` of [`Self::MEMBERS`]; an index out of range changes nothing.
+            pub fn set(&mut self, at: usize, offset: u32) {
+                let mut index = 0;
+                $(if index == at { self.$field = offset; } index += 1;)*
+                let _ = index;
+            }
+        }
+    };
+}
+
+layout! {
+    /// Current address space; null for a kernel thread.
+    task_mm: "task_struct"."mm",
+    /// Thread id in the initial pid namespace.
+    task_pid: "task_struct"."pid",
+    /// Process id in the initial pid namespace.
+    task_tgid: "task_struct"."tgid",
+    /// Minor faults completed by the thread.
+    task_min_flt: "task_struct"."min_flt",
+    /// Major faults completed by the thread.
+    task_maj_flt: "task_struct"."maj_flt",
+    /// Scheduler state; `state` before 5.14.
+    task_state: "task_struct"."__state" or "state",
+    /// Wait status, as `wait4(2)` gives it.
+    task_exit_code: "task_struct"."exit_code",
+    /// Signal that the parent gets at the task's end.
+    task_exit_signal: "task_struct"."exit_signal",
+    /// Command name.
+    task_comm: "task_struct"."comm",
+    /// `TS_COMPAT` lives here: a 32-bit system call has other numbers.
+    task_status: "task_struct"."thread_info.status",
+    /// Open file table.
+    task_files: "task_struct"."files",
+    /// Root, working directory, umask.
+    task_fs: "task_struct"."fs",
+    /// Signal handlers.
+    task_sighand: "task_struct"."sighand",
+    /// Shared signal state: one per thread group.
+    task_signal: "task_struct"."signal",
+    /// Namespaces.
+    task_nsproxy: "task_struct"."nsproxy",
+    /// Credentials.
+    task_cred: "task_struct"."cred",
+    /// I/O context; null until first used.
+    task_io: "task_struct"."io_context",
+    /// System V semaphore undo list; null until first used.
+    task_sysvsem: "task_struct"."sysvsem.undo_list",
+    /// Top page table.
+    mm_pgd: "mm_struct"."pgd",
+    /// Root of the VMA tree, 6.1 and later.
+    mm_mt_root: "mm_struct"."mm_mt.ma_root",
+    /// Changes with every write lock of the mm: 6.4 and later, with per-VMA locks.
+    mm_lock_seq: "mm_struct"."mm_lock_seq",
+    /// First byte of the program's text.
+    mm_start_code: "mm_struct"."start_code",
+    /// End of the program's text.
+    mm_end_code: "mm_struct"."end_code",
+    /// First byte of the program's data segment.
+    mm_start_data: "mm_struct"."start_data",
+    /// End of the part of the data segment that the file supplies.
+    mm_end_data: "mm_struct"."end_data",
+    /// First byte of the heap.
+    mm_start_brk: "mm_struct"."start_brk",
+    /// End of the heap.
+    mm_brk: "mm_struct"."brk",
+    /// Stack pointer at the program's start.
+    mm_start_stack: "mm_struct"."start_stack",
+    /// First argument string.
+    mm_arg_start: "mm_struct"."arg_start",
+    /// End of the argument strings.
+    mm_arg_end: "mm_struct"."arg_end",
+    /// The vdso's address.
+    mm_vdso: "mm_struct"."context.vdso",
+    /// The program's file.
+    mm_exe_file: "mm_struct"."exe_file",
+    /// First address.
+    vma_start: "vm_area_struct"."vm_start",
+    /// First address after.
+    vma_end: "vm_area_struct"."vm_end",
+    /// Address space.
+    vma_mm: "vm_area_struct"."vm_mm",
+    /// `VM_*` flags.
+    vma_flags: "vm_area_struct"."vm_flags",
+    /// Operations; null makes it anonymous (`vma_is_anonymous` in `include/linux/mm.h`).
+    vma_ops: "vm_area_struct"."vm_ops",
+    /// Offset in the file in pages.
+    vma_pgoff: "vm_area_struct"."vm_pgoff",
+    /// Mapped file.
+    vma_file: "vm_area_struct"."vm_file",
+    /// The file's inode.
+    file_inode: "file"."f_inode",
+    /// The page cache behind the file.
+    file_mapping: "file"."f_mapping",
+    /// The mount of its path.
+    file_mnt: "file"."f_path.mnt",
+    /// The directory entry of its path.
+    file_dentry: "file"."f_path.dentry",
+    /// Inode number.
+    inode_ino: "inode"."i_ino",
+    /// Superblock.
+    inode_sb: "inode"."i_sb",
+    /// Device number in the kernel's own form: 12 bits major, 20 bits minor.
+    sb_dev: "super_block"."s_dev",
+    /// Kind of file system.
+    sb_magic: "super_block"."s_magic",
+    /// Pages in the page cache of this mapping.
+    mapping_nrpages: "address_space"."nrpages",
+    /// Parent directory.
+    dentry_parent: "dentry"."d_parent",
+    /// Name.
+    dentry_name: "dentry"."d_name.name",
+    /// The name's length in bytes.
+    dentry_name_len: "dentry"."d_name.len",
+    /// Null when the name has been unlinked (`d_unhashed`).
+    dentry_hash: "dentry"."d_hash.pprev",
+    /// Where a `struct mount` holds its `struct vfsmount`.
+    mount_mnt: "mount"."mnt",
+    /// The mount that this one is mounted on.
+    mount_parent: "mount"."mnt_parent",
+    /// The directory that this one is mounted on.
+    mount_mountpoint: "mount"."mnt_mountpoint",
+    /// Root of the mounted tree.
+    vfsmount_root: "vfsmount"."mnt_root",
+    /// The name given to execve(2).
+    bprm_filename: "linux_binprm"."filename",
+    /// Instruction pointer.
+    regs_ip: "pt_regs"."ip",
+    /// Stack pointer.
+    regs_sp: "pt_regs"."sp",
+    /// Arguments of a system call in their order.
+    regs_di: "pt_regs"."di",
+    /// Second argument.
+    regs_si: "pt_regs"."si",
+    /// Third argument.
+    regs_dx: "pt_regs"."dx",
+    /// Fourth argument.
+    regs_r10: "pt_regs"."r10",
+    /// Fifth argument.
+    regs_r8: "pt_regs"."r8",
+    /// Sixth argument.
+    regs_r9: "pt_regs"."r9",
+}
+
+/// What the hooks are asked to do. Fixed before the load.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Task {
+    /// The process whose next child is the program to trace: memtrace's own pid.
+    pub tracer: u32,
+    /// 1: follow the descendants, 0: the first process alone.
+    pub follow: u32,
+    /// 1: count by kind in the kernel, send no fault.
+    pub summary: u32,
+    /// The frame number of the zero page.
+    pub zero_pfn: u32,
+}
+
+/// What is found out about the running kernel's memory after the load, before any trace: a writable global.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct DirectMap {
+    /// Kernel virtual address of physical address 0.
+    pub base: u64,
+    /// Levels of the page tables: 4 or 5.
+    pub levels: u64,
+}
+
+/// The system call by which memtrace asks for a trial of direct-map bases: getpid(2), which does nothing else and
+/// ignores its arguments. They are [`PROBE_MAGIC`], the first base to try (in GiB below `mm->pgd`), the address of two
+/// neighbouring pages, and their frames.
+pub const PROBE_CALL: u64 = 39;
+/// First argument of the call.
+pub const PROBE_MAGIC: u64 = 0x6d65_6d74_7261_6365;
+/// Bases that one call tries.
+pub const PROBE_STEPS: u64 = 16;

@@ -1,0 +1,414 @@
+//! The records that the hooks write into the ring buffer.
+//!
+//! Each begins with a [`Header`]. Times are nanoseconds of `CLOCK_MONOTONIC`. Task ids are those of the initial pid
+//! namespace. A kernel pointer is only ever an identity: user space turns it into a small number.
+
+use bytemuck::{Pod, Zeroable};
+
+/// What a record is. The hooks count the lost ones by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// A [`Fault`].
+    Fault = 1,
+    /// A [`Vma`].
+    Vma = 2,
+    /// A [`Path`].
+    Path = 3,
+    /// A [`Birth`].
+    Birth = 4,
+    /// An [`Exec`].
+    Exec = 5,
+    /// An [`Exit`].
+    Exit = 6,
+    /// A [`Gone`].
+    Gone = 7,
+    /// A [`Call`].
+    Call = 8,
+    /// An [`Unobserved`].
+    Unobserved = 9,
+    /// A [`Rename`].
+    Rename = 10,
+    /// A [`Held`].
+    Held = 11,
+}
+
+impl Kind {
+    /// Every kind, in the order of their numbers, which begin at 1.
+    pub const ALL: [Self; 11] = [
+        Self::Fault,
+        Self::Vma,
+        Self::Path,
+        Self::Birth,
+        Self::Exec,
+        Self::Exit,
+        Self::Gone,
+        Self::Call,
+        Self::Unobserved,
+        Self::Rename,
+        Self::Held,
+    ];
+
+    /// Slots in the table of lost records: a slot for a task that could not be followed, then one per kind.
+    pub const SLOTS: u32 = 12;
+
+    /// The kind with this number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number).checked_sub(1)?).copied()
+    }
+
+    /// Its name in the output.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fault => "fault",
+            Self::Vma => "vma",
+            Self::Path => "path",
+            Self::Birth => "clone",
+            Self::Exec => "exec",
+            Self::Exit => "exit",
+            Self::Gone => "gone",
+            Self::Call => "call",
+            Self::Unobserved => "unobserved",
+            Self::Rename => "rename",
+            Self::Held => "held",
+        }
+    }
+}
+
+/// What every record begins with.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Header {
+    /// Time of what is recorded.
+    pub ts: u64,
+    /// The thread that it happened to.
+    pub tid: u32,
+    /// A [`Kind`].
+    pub kind: u8,
+    /// Reserved to the record's own flags.
+    pub flags: u8,
+    /// Reserved to the record.
+    pub a: u8,
+    /// Reserved to the record.
+    pub b: u8,
+}
+
+/// In [`Header::flags`] of a fault: the pages of the mapped shared memory became more meanwhile.
+pub const FAULT_GREW: u8 = 1 << 0;
+/// In [`Header::flags`] of a fault: no VMA was found for the address.
+pub const FAULT_UNMAPPED: u8 = 1 << 1;
+/// In [`Header::flags`] of a fault: the VMA could not be read; [`Fault::vma`] means nothing.
+pub const FAULT_VMA_UNKNOWN: u8 = 1 << 2;
+/// In [`Header::flags`] of a fault: the kernel counted it as minor.
+pub const FAULT_MINOR: u8 = 1 << 3;
+/// In [`Header::flags`] of a fault: the kernel counted it as major.
+pub const FAULT_MAJOR: u8 = 1 << 4;
+
+/// In [`Header::flags`] of a fault: the address space was replaced or gone before the fault was seen to be over;
+/// [`Fault::after`] means nothing.
+pub const FAULT_MM_GONE: u8 = 1 << 5;
+
+/// A page fault, from its entry to where it was seen to be over. `ts` is the entry.
+///
+/// [`Header::a`] is the level of `before` (low four bits) and of `after` (high four bits); [`Header::b`] is the
+/// exception's error code.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Fault {
+    /// Time, thread, flags.
+    pub head: Header,
+    /// The address that was accessed.
+    pub address: u64,
+    /// The instruction that accessed it.
+    pub ip: u64,
+    /// Page-table entry at the exception.
+    pub before: u64,
+    /// Page-table entry once the fault was over.
+    pub after: u64,
+    /// [`Vma::serial`] of the VMA that it fell into.
+    pub vma: u32,
+    /// The signal that it ended in, or 0.
+    pub signal: u32,
+}
+
+/// Why a [`Vma`] was recorded, in [`Header::a`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Seen {
+    /// A fault of this thread fell into it, and its last one did not.
+    Fault = 0,
+    /// It was there when an exec was complete.
+    Exec = 1,
+    /// A call by this thread mapped it.
+    Call = 2,
+}
+
+/// In [`Header::flags`] of a VMA: it has operations, so it isn't anonymous memory.
+pub const VMA_HAS_OPS: u8 = 1 << 0;
+/// In [`Header::flags`] of a VMA: its file lives in memory (tmpfs, memfd, shared anonymous, System V).
+pub const VMA_SHMEM: u8 = 1 << 1;
+/// In [`Header::flags`] of a VMA: its page is of hugetlbfs.
+pub const VMA_HUGETLB: u8 = 1 << 2;
+
+/// A VMA as the thread's tree of VMAs held it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Vma {
+    /// Time, thread, flags, and why.
+    pub head: Header,
+    /// The address space.
+    pub mm: u64,
+    /// First address.
+    pub start: u64,
+    /// First address after.
+    pub end: u64,
+    /// `VM_*` flags.
+    pub flags: u64,
+    /// Offset in the file in pages.
+    pub pgoff: u64,
+    /// The file's identity, see [`Path`]; 0 for none.
+    pub file: u64,
+    /// For memory without a file: the file of the VMA that ends where this one begins, or 0. A program's BSS so
+    /// follows its data.
+    pub previous_file: u64,
+    /// Counts the thread's VMAs, so that a fault whose VMA record was lost is noticed.
+    pub serial: u32,
+    /// Not used.
+    pub pad: u32,
+}
+
+/// Bytes of a path that are kept.
+pub const PATH_BYTES: usize = 4096;
+
+/// In [`Header::flags`] of a path: the name has been unlinked.
+pub const PATH_DELETED: u8 = 1 << 0;
+/// In [`Header::flags`] of a path: it was longer than what is kept, or deeper than the hook walks.
+pub const PATH_TRUNCATED: u8 = 1 << 1;
+
+/// The path of a file, sent before the first record that refers to it. Followed by `len` bytes: the components from
+/// the file upwards, each with a zero byte after it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Path {
+    /// Time, thread, flags.
+    pub head: Header,
+    /// The file's identity.
+    pub file: u64,
+    /// Inode number.
+    pub ino: u64,
+    /// Device in the kernel's own form: 12 bits major, 20 bits minor.
+    pub dev: u32,
+    /// Bytes that follow.
+    pub len: u32,
+}
+
+/// The parts of a task that a clone shares or copies, as identities; 0 where the task has none.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Parts {
+    /// `task_struct.mm`
+    pub mm: u64,
+    /// `task_struct.files`
+    pub files: u64,
+    /// `task_struct.fs`
+    pub fs: u64,
+    /// `task_struct.sighand`
+    pub sighand: u64,
+    /// `task_struct.signal`
+    pub signal: u64,
+    /// `task_struct.nsproxy`
+    pub nsproxy: u64,
+    /// `task_struct.cred`
+    pub cred: u64,
+    /// `task_struct.io_context`
+    pub io: u64,
+    /// `task_struct.sysvsem.undo_list`
+    pub sysvsem: u64,
+}
+
+/// A clone, seen from the parent when all of the child is set up (`task:task_newtask` in `copy_process`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Birth {
+    /// Time, and the parent thread.
+    pub head: Header,
+    /// The parent's process.
+    pub parent_pid: u32,
+    /// The child's process.
+    pub child_pid: u32,
+    /// The child's thread.
+    pub child_tid: u32,
+    /// The signal that the parent gets at the child's end; -1 for a thread.
+    pub exit_signal: i32,
+    /// `CLONE_*` flags.
+    pub flags: u64,
+    /// The child's first stack pointer.
+    pub stack: u64,
+    /// The system call that the parent is in, or [`crate::syscall::NONE`].
+    pub call: u32,
+    /// 1 when the child is traced.
+    pub followed: u32,
+    /// The parent's parts.
+    pub parent: Parts,
+    /// The child's parts.
+    pub child: Parts,
+    /// The parent's name, nul-terminated.
+    pub comm: [u8; 16],
+}
+
+/// Where an exec's kernel side put the program (`struct mm_struct`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Bounds {
+    /// First byte of text.
+    pub start_code: u64,
+    /// End of text.
+    pub end_code: u64,
+    /// First byte of the data segment.
+    pub start_data: u64,
+    /// End of what the file supplies of it.
+    pub end_data: u64,
+    /// First byte of the heap.
+    pub start_brk: u64,
+    /// End of the heap.
+    pub brk: u64,
+    /// The first stack pointer.
+    pub start_stack: u64,
+    /// The vdso.
+    pub vdso: u64,
+}
+
+/// Bytes of an exec's strings that are kept: the file's name, then the arguments.
+pub const EXEC_BYTES: usize = 16384;
+
+/// In [`Header::flags`] of an exec: the strings were longer than what is kept.
+pub const EXEC_TRUNCATED: u8 = 1 << 0;
+
+/// A successful exec. Followed by `name_len` bytes, the file as it was named, and `args_len` bytes, the arguments,
+/// each with a zero byte after it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Exec {
+    /// Time, and the thread (which has the process's id from now on).
+    pub head: Header,
+    /// The process.
+    pub pid: u32,
+    /// The thread's id before, another one when it wasn't the leader.
+    pub old_tid: u32,
+    /// The new address space.
+    pub mm: u64,
+    /// The file that is run, see [`Path`].
+    pub exe: u64,
+    /// Where things are.
+    pub bounds: Bounds,
+    /// Faults of this thread before the exec that were not sent, as they are memtrace's own: minor.
+    pub hidden_minor: u32,
+    /// The same: major.
+    pub hidden_major: u32,
+    /// Bytes of the name.
+    pub name_len: u32,
+    /// Bytes of the arguments.
+    pub args_len: u32,
+}
+
+/// A thread begins to exit (`sched:sched_process_exit`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Exit {
+    /// Time and thread.
+    pub head: Header,
+    /// Wait status, as `wait4(2)` gives it.
+    pub status: u32,
+    /// 1 when it is the last thread of its process.
+    pub last: u32,
+}
+
+/// A thread is gone: its last switch away from a CPU. Its counters are final.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Gone {
+    /// Time and thread.
+    pub head: Header,
+    /// What it was.
+    pub tally: Tally,
+}
+
+/// A thread's faults as the kernel counts them, and as the hooks do.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Tally {
+    /// `task_struct.min_flt`
+    pub min_flt: u64,
+    /// `task_struct.maj_flt`
+    pub maj_flt: u64,
+    /// With `--summary`: faults by [`crate::fault::Kind`].
+    pub kinds: [u32; crate::fault::Kind::COUNT],
+    /// With `--summary`: the ones among them that the kernel counted, minor and major.
+    pub counted: [u32; 2],
+}
+
+/// A system call that changes mappings, at its return.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Call {
+    /// Time of the return, and the thread.
+    pub head: Header,
+    /// Its number, see [`crate::syscall`].
+    pub number: u32,
+    /// Not used.
+    pub pad: u32,
+    /// Its arguments; for brk the second is the end of the heap before the call.
+    pub args: [u64; 6],
+    /// Its result, a negative errno when it failed.
+    pub ret: i64,
+}
+
+/// Faults that the kernel counted on the thread without an exception: it took them itself, on the task's behalf.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Unobserved {
+    /// Time at which it was noticed, and the thread.
+    pub head: Header,
+    /// The system call that the thread was in, or [`crate::syscall::NONE`].
+    pub call: u32,
+    /// Minor ones.
+    pub minor: u32,
+    /// Major ones.
+    pub major: u32,
+    /// Not used.
+    pub pad: u32,
+}
+
+/// A task's name changes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Rename {
+    /// Time and thread.
+    pub head: Header,
+    /// The new name, nul-terminated.
+    pub comm: [u8; 16],
+}
+
+/// A thread leaves its CPU in the middle of a fault that began at `ts`: the [`Fault`] will come later than what
+/// happens meanwhile, and a reader that wants time order must wait for it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Held {
+    /// The fault's time and thread.
+    pub head: Header,
+}
+
+/// The beginning of the hooks' state of a thread: what user space reads of those that still live at the end.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Known {
+    /// As of the thread's last record.
+    pub tally: Tally,
+    /// Process.
+    pub pid: u32,
+    /// Thread.
+    pub tid: u32,
+}
+
+/// Words of that state as a whole.
+pub const THREAD_WORDS: usize = 42;

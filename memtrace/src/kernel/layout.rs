@@ -1,0 +1,29 @@
+//! The offsets that the hooks need, from BTF; and what memtrace can't do without.
+
+use anyhow::{Result, bail};
+use memtrace_ebpf::layout::Layout;
+
+use super::btf::Btf;
+
+/// Members that some supported kernel lacks; the hooks do without them.
+const OPTIONAL: [&str; 3] = ["mm_lock_seq", "task_io", "task_sysvsem"];
+
+/// Reads all offsets.
+///
+/// # Errors
+/// The kernel lacks a member that memtrace can't do without: the message names it.
+pub fn read(btf: &Btf) -> Result<Layout> {
+    let mut layout = Layout::EMPTY;
+    for (index, (field, structure, paths)) in Layout::MEMBERS.iter().enumerate() {
+        let offset = paths.iter().find_map(|path| btf.offset_of(structure, path));
+        match offset {
+            Some(offset) => layout.set(index, offset),
+            None if OPTIONAL.contains(field) => {}
+            None => bail!(
+                "this kernel's struct {structure} has no member {}: memtrace doesn't know this kernel (supported: 6.1 and later, x86-64)",
+                paths.join(" or ")
+            ),
+        }
+    }
+    Ok(layout)
+}

@@ -1,0 +1,39 @@
+//! Has the kernel side find the direct map: see the hook of the same name.
+
+use anyhow::{Result, ensure};
+use aya::maps::{Array, MapData};
+use memtrace_ebpf::layout::{DirectMap, PROBE_CALL, PROBE_MAGIC, PROBE_STEPS};
+
+use crate::kernel::zero_page::Sample;
+
+/// GiB below `mm->pgd` that are tried: more than any machine's memory.
+const LIMIT: u64 = 1 << 16;
+
+/// Calls the hook until it has found the direct map. It must be attached.
+///
+/// # Errors
+/// No base is right: this kernel's page tables are not where memtrace looks for them.
+pub fn find(map: &Array<&mut MapData, [u64; 2]>, sample: &Sample) -> Result<DirectMap> {
+    for first in (0..LIMIT).step_by(PROBE_STEPS as usize) {
+        // SAFETY: getpid(2) has no arguments and no effect; the hook reads the registers.
+        unsafe {
+            libc::syscall(
+                PROBE_CALL as libc::c_long,
+                PROBE_MAGIC,
+                first,
+                sample.address(),
+                sample.frames[0],
+                sample.frames[1],
+            )
+        };
+        let [base, levels] = map.get(&0, 0)?;
+        if levels != 0 {
+            return Ok(DirectMap { base, levels });
+        }
+    }
+    ensure!(
+        false,
+        "the kernel's direct map wasn't found, so page tables can't be read (a kernel locked down for confidentiality refuses it: boot without lockdown=confidentiality)"
+    );
+    Ok(DirectMap::default())
+}

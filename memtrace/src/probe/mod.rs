@@ -1,0 +1,8 @@
+//! The kernel side, from here: loading and attaching the hooks, and reading what they write.
+
+mod direct_map;
+mod load;
+mod read;
+
+pub use load::{Options, Probe};
+pub use read::Reader;

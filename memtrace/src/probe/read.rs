@@ -1,0 +1,81 @@
+//! Reading what the hooks write: the records, the counts of lost ones, and how far each CPU has come.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
+use memtrace_ebpf::record::{Kind, Known, THREAD_WORDS};
+
+use crate::trace::record::Record;
+
+/// Reader of the ring buffer and of the tables beside it.
+pub struct Reader {
+    records: RingBuf<MapData>,
+    lost: PerCpuArray<MapData, u64>,
+    written_until: PerCpuArray<MapData, u64>,
+    threads: HashMap<MapData, u64, [u64; THREAD_WORDS]>,
+}
+
+impl Reader {
+    pub(super) const fn new(
+        records: RingBuf<MapData>,
+        lost: PerCpuArray<MapData, u64>,
+        written_until: PerCpuArray<MapData, u64>,
+        threads: HashMap<MapData, u64, [u64; THREAD_WORDS]>,
+    ) -> Self {
+        Self { records, lost, written_until, threads }
+    }
+
+    /// Takes all records out of the ring buffer that are there now, up to `limit`. Nothing else is done meanwhile, as
+    /// the writers wait for the cache line of the reader's position. Returns how many bytes were no valid record.
+    pub fn drain(&mut self, limit: usize, into: &mut Vec<Record>) -> u64 {
+        let mut invalid = 0;
+        while into.len() < limit
+            && let Some(bytes) = self.records.next()
+        {
+            match Record::decode(&bytes) {
+                Some(record) => into.push(record),
+                None => invalid += bytes.len() as u64,
+            }
+        }
+        invalid
+    }
+
+    /// For each CPU the time up to which all that happened on it is in the ring buffer: its last tick.
+    ///
+    /// # Errors
+    /// The kernel refuses to show the table.
+    pub fn written_until(&self) -> Result<Vec<u64>> {
+        Ok(self.written_until.get(&0, 0).context("can't read the ticks")?.to_vec())
+    }
+
+    /// Lost records since the start by kind, `task` standing for tasks that could not be followed. Kinds of which none
+    /// was lost are left out.
+    ///
+    /// # Errors
+    /// The kernel refuses to show the table.
+    pub fn lost(&self) -> Result<BTreeMap<&'static str, u64>> {
+        let mut lost = BTreeMap::new();
+        for slot in 0..Kind::SLOTS {
+            let per_cpu = self.lost.get(&slot, 0).context("can't read the count of lost records")?;
+            let count: u64 = per_cpu.iter().sum();
+            if count > 0 {
+                let name = Kind::from_number(slot as u8).map_or("task", Kind::name);
+                lost.insert(name, count);
+            }
+        }
+        Ok(lost)
+    }
+
+    /// What is known of the threads that are traced and live.
+    pub fn living(&self) -> Vec<Known> {
+        self.threads
+            .iter()
+            // One that ends while the table is read is no longer there; its record tells the rest.
+            .filter_map(Result::ok)
+            .map(|(_, words)| {
+                bytemuck::pod_read_unaligned(&bytemuck::cast_slice(&words)[..size_of::<Known>()])
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,83 @@
+//! Records as they come out of the ring buffer, decoded.
+
+use bytemuck::{Pod, try_pod_read_unaligned};
+use memtrace_ebpf::record::{
+    Birth, Call, Exec, Exit, Fault, Gone, Header, Held, Kind, Path, Rename, Unobserved, Vma,
+};
+
+/// A record of the hooks. The rare large ones are boxed, as most are faults.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Record {
+    /// See [`Fault`].
+    Fault(Fault),
+    /// See [`Vma`].
+    Vma(Vma),
+    /// See [`Path`]; with the path's bytes as they were sent.
+    Path(Path, Box<[u8]>),
+    /// See [`Birth`].
+    Birth(Box<Birth>),
+    /// See [`Exec`]; with the name and the arguments.
+    Exec(Box<Exec>, Box<[u8]>),
+    /// See [`Exit`].
+    Exit(Exit),
+    /// See [`Gone`].
+    Gone(Gone),
+    /// See [`Call`].
+    Call(Call),
+    /// See [`Unobserved`].
+    Unobserved(Unobserved),
+    /// See [`Rename`].
+    Rename(Rename),
+    /// See [`Held`].
+    Held(Held),
+}
+
+impl Record {
+    /// Decodes one record; `None` when the bytes are none.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let header: Header = head(bytes)?.0;
+        Some(match Kind::from_number(header.kind)? {
+            Kind::Fault => Self::Fault(head(bytes)?.0),
+            Kind::Vma => Self::Vma(head(bytes)?.0),
+            Kind::Path => {
+                let (path, rest) = head::<Path>(bytes)?;
+                Self::Path(path, rest.get(..path.len as usize)?.into())
+            }
+            Kind::Birth => Self::Birth(Box::new(head(bytes)?.0)),
+            Kind::Exec => {
+                let (exec, rest) = head::<Exec>(bytes)?;
+                let len = exec.name_len as usize + exec.args_len as usize;
+                Self::Exec(Box::new(exec), rest.get(..len)?.into())
+            }
+            Kind::Exit => Self::Exit(head(bytes)?.0),
+            Kind::Gone => Self::Gone(head(bytes)?.0),
+            Kind::Call => Self::Call(head(bytes)?.0),
+            Kind::Unobserved => Self::Unobserved(head(bytes)?.0),
+            Kind::Rename => Self::Rename(head(bytes)?.0),
+            Kind::Held => Self::Held(head(bytes)?.0),
+        })
+    }
+
+    /// What it begins with.
+    pub const fn header(&self) -> &Header {
+        match self {
+            Self::Fault(record) => &record.head,
+            Self::Vma(record) => &record.head,
+            Self::Path(record, _) => &record.head,
+            Self::Birth(record) => &record.head,
+            Self::Exec(record, _) => &record.head,
+            Self::Exit(record) => &record.head,
+            Self::Gone(record) => &record.head,
+            Self::Call(record) => &record.head,
+            Self::Unobserved(record) => &record.head,
+            Self::Rename(record) => &record.head,
+            Self::Held(record) => &record.head,
+        }
+    }
+}
+
+/// The structure at the beginning of `bytes`, and what follows it.
+fn head<T: Pod>(bytes: &[u8]) -> Option<(T, &[u8])> {
+    let (head, rest) = bytes.split_at_checked(size_of::<T>())?;
+    Some((try_pod_read_unaligned(head).ok()?, rest))
+}
