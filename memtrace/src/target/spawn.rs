@@ -3,12 +3,13 @@
 //! No stop and continue is needed: the hooks know memtrace, and trace its next child from its birth. So the one fork
 //! here must be the first since they were attached.
 
+use std::env;
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -77,8 +78,7 @@ impl SpawnError {
     }
 
     fn new(program: &OsStr, who: &Credentials, error: &io::Error) -> Self {
-        // Quoted, and with control characters escaped.
-        let name = format!("{:?}", program.to_string_lossy());
+        let name = quoted(program.as_ref());
         let Some(number) = error.raw_os_error() else {
             return Self::failed(format!("can't start {name}: {error}"));
         };
@@ -89,31 +89,30 @@ impl SpawnError {
                 errno.desc()
             ));
         }
-        let path = program
-            .as_bytes()
-            .contains(&b'/')
-            .then(|| Path::new(program));
         let errno = Errno::from_raw(number);
-        let (exit_status, message) = match (errno, path) {
-            (Errno::ENOENT, None) => (
+        let (exit_status, message) = match (errno, find(program)) {
+            // exec also fails with EACCES when a directory of PATH is closed to the user.
+            (Errno::ENOENT | Errno::EACCES, None) if !has_slash(program) => (
                 status::NOT_FOUND,
                 format!("{name} is not in PATH; give the program's path if it is elsewhere"),
             ),
-            (Errno::ENOENT, Some(path)) if path.exists() => (
+            (Errno::ENOENT, None) => (status::NOT_FOUND, format!("{name} doesn't exist")),
+            (Errno::ENOENT, Some(file)) => (
                 status::NOT_FOUND,
                 format!(
-                    "can't run {name}: the interpreter it names (after #!, or the dynamic linker) doesn't exist"
+                    "can't run {}: the interpreter it names (after #!, or the dynamic linker) doesn't exist",
+                    quoted(&file)
                 ),
             ),
-            (Errno::ENOENT, Some(_)) => (status::NOT_FOUND, format!("{name} doesn't exist")),
-            (Errno::EACCES, Some(path)) if path.is_dir() => (
+            (Errno::EACCES, Some(file)) if file.is_dir() => (
                 status::NOT_EXECUTABLE,
-                format!("{name} is a directory, not a program"),
+                format!("{} is a directory, not a program", quoted(&file)),
             ),
-            (Errno::EACCES, _) => (
+            (Errno::EACCES, Some(file)) => (
                 status::NOT_EXECUTABLE,
                 format!(
-                    "{who} may not run {name}: it, or a directory above it, lacks the permission (chmod +x)"
+                    "{who} may not run {}: it, or a directory above it, lacks the permission (chmod +x)",
+                    quoted(&file)
                 ),
             ),
             // What fork, and the pipe that brings exec's error, fail with.
@@ -141,9 +140,28 @@ impl fmt::Display for SpawnError {
 
 impl Error for SpawnError {}
 
+fn has_slash(program: &OsStr) -> bool {
+    program.as_bytes().contains(&b'/')
+}
+
+/// The file that exec came upon, as far as there is one.
+fn find(program: &OsStr) -> Option<PathBuf> {
+    if has_slash(program) {
+        return Some(program.into()).filter(|file: &PathBuf| file.exists());
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .map(|directory| directory.join(program))
+        .find(|file| file.is_file())
+}
+
+/// The name in quotes, with control characters escaped.
+fn quoted(name: &Path) -> String {
+    format!("{:?}", name.to_string_lossy())
+}
+
 #[cfg(test)]
 mod tests {
-    use std::env;
     use std::process::{Command as Direct, Output};
 
     use nix::unistd::geteuid;
@@ -225,6 +243,16 @@ mod tests {
         std::fs::remove_file(&script).expect("it is there");
         assert_eq!(status, 127);
         assert!(message.contains("interpreter"), "{message}");
+    }
+
+    #[test]
+    fn a_closed_directory_of_path_hides_nothing_that_is_not_there() {
+        let error = io::Error::from_raw_os_error(libc::EACCES);
+        let status_of = |program: &str| {
+            SpawnError::new(program.as_ref(), &Credentials::Own, &error).exit_status()
+        };
+        assert_eq!(status_of("no-such-program"), 127);
+        assert_eq!(status_of("sh"), 126);
     }
 
     #[tokio::test]
