@@ -93,17 +93,13 @@ fn is_ignored(signal: c_int) -> bool {
 
 /// Makes the signal ignored, or does the default thing about it.
 pub(super) fn set_ignored(signal: c_int, ignored: bool) -> io::Result<()> {
+    let action = if ignored {
+        libc::SIG_IGN
+    } else {
+        libc::SIG_DFL
+    };
     // SAFETY: no handler is installed; one that was there just isn't called any more.
-    match unsafe {
-        libc::signal(
-            signal,
-            if ignored {
-                libc::SIG_IGN
-            } else {
-                libc::SIG_DFL
-            },
-        )
-    } {
+    match unsafe { libc::signal(signal, action) } {
         libc::SIG_ERR => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }
