@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
-use super::run::Run;
+use super::run::{Run, forget_sudo};
 use super::trace::Trace;
 use crate::subject::report::{Fact, REPORT};
 
@@ -85,10 +85,7 @@ impl Memtrace {
             .arg("--")
             .args(program)
             .stdin(Stdio::null());
-        // A test that was started through sudo has these; they would choose PROG's user.
-        for name in ["SUDO_USER", "SUDO_UID", "SUDO_GID", "SUDO_COMMAND"] {
-            command.env_remove(name);
-        }
+        forget_sudo(&mut command);
         command.env(REPORT, self.folder.path().join("report"));
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command

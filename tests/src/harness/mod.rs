@@ -10,5 +10,5 @@ mod trace;
 pub use event::{Account, Brk, Clone, End, Event, Exec, Exit, Fault, Range, Shared, What};
 pub use expect::Seen;
 pub use memtrace::{Memtrace, subject};
-pub use run::{LIMIT, Run, start, untraced, wait_for, wait_with_limit};
+pub use run::{Run, Running, command, untraced, wait_for};
 pub use trace::Trace;

@@ -1,7 +1,6 @@
 //! Running a program to its end, within bounds.
 
 use std::ffi::OsStr;
-use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
@@ -13,7 +12,7 @@ use nix::unistd::Pid;
 use tempfile::NamedTempFile;
 
 /// How long anything may take before it counts as hung. Far more than it needs.
-pub const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_mins(3);
 
 /// A program that ran to its end.
 #[derive(Debug)]
@@ -29,26 +28,9 @@ pub struct Run {
 }
 
 impl Run {
-    /// Runs `command` in a process group of its own, which is killed should it hang. Standard output and error, unless
-    /// the command has others, are kept.
+    /// Runs `command` to its end.
     pub fn of(command: &mut Command) -> Result<Self> {
-        let (stdout, stderr) = (NamedTempFile::new()?, NamedTempFile::new()?);
-        command
-            .stdout(File::create(&stdout)?)
-            .stderr(File::create(&stderr)?);
-        let mut child = start(command)?;
-        let status = wait_with_limit(&mut child).with_context(|| format!("{command:?}"));
-        let text = |file: NamedTempFile| -> Result<String> {
-            Ok(String::from_utf8_lossy(&std::fs::read(&file)?).into_owned())
-        };
-        let (stdout, stderr) = (text(stdout)?, text(stderr)?);
-        let status = status.with_context(|| format!("stderr so far: {stderr}"))?;
-        Ok(Self {
-            pid: child.id(),
-            status,
-            stdout,
-            stderr,
-        })
+        Running::start(command)?.finish()
     }
 
     /// Its exit code; none if a signal ended it.
@@ -57,35 +39,81 @@ impl Run {
     }
 }
 
+/// A program that was started, in a process group of its own. Dropped before its end, it is killed with its group.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    stdout: NamedTempFile,
+    stderr: NamedTempFile,
+}
+
+impl Running {
+    /// Starts `command`. Its standard output and error are kept, in place of any that it has been given.
+    pub fn start(command: &mut Command) -> Result<Self> {
+        let (stdout, stderr) = (NamedTempFile::new()?, NamedTempFile::new()?);
+        command
+            .stdout(stdout.reopen()?)
+            .stderr(stderr.reopen()?)
+            .process_group(0);
+        let child = command
+            .spawn()
+            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+        Ok(Self {
+            child,
+            stdout,
+            stderr,
+        })
+    }
+
+    /// The process that was started; its process group, too.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id() as i32)
+    }
+
+    /// Waits for its end. That it hangs is an error.
+    pub fn finish(mut self) -> Result<Run> {
+        let status = wait_for("the end of a program", || Ok(self.child.try_wait()?));
+        let text = |file: &NamedTempFile| {
+            std::fs::read(file).map(|text| String::from_utf8_lossy(&text).into_owned())
+        };
+        let (stdout, stderr) = (text(&self.stdout)?, text(&self.stderr)?);
+        let status = status.with_context(|| format!("stderr so far: {stderr}"))?;
+        Ok(Run {
+            pid: self.child.id(),
+            status,
+            stdout,
+            stderr,
+        })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !matches!(self.child.try_wait(), Ok(Some(_))) {
+            killpg(self.pid(), Signal::SIGKILL).ok();
+            self.child.wait().ok();
+        }
+    }
+}
+
 /// Runs a program as it is.
 pub fn untraced<S: AsRef<OsStr>>(program: impl IntoIterator<Item = S>) -> Result<Run> {
+    Run::of(&mut command(program)?)
+}
+
+/// The command that runs a program as it is.
+pub fn command<S: AsRef<OsStr>>(program: impl IntoIterator<Item = S>) -> Result<Command> {
     let mut words = program.into_iter();
-    let program = words.next().context("no program given")?;
-    Run::of(Command::new(program).args(words).stdin(Stdio::null()))
+    let mut command = Command::new(words.next().context("no program given")?);
+    command.args(words).stdin(Stdio::null());
+    forget_sudo(&mut command);
+    Ok(command)
 }
 
-/// Starts `command` in a process group of its own.
-pub fn start(command: &mut Command) -> Result<Child> {
-    command
-        .process_group(0)
-        .spawn()
-        .with_context(|| format!("cannot start {}", command.get_program().display()))
-}
-
-/// Waits for the end of a child from [`start`]; one that hangs is killed, with its group, and is an error.
-pub fn wait_with_limit(child: &mut Child) -> Result<ExitStatus> {
-    let end = Instant::now() + LIMIT;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status);
-        }
-        if Instant::now() > end {
-            // Gone already is fine.
-            killpg(Pid::from_raw(child.id() as i32), Signal::SIGKILL).ok();
-            child.wait()?;
-            bail!("hung: killed after {} s", LIMIT.as_secs());
-        }
-        sleep(Duration::from_millis(5));
+/// Hides from `command` that the tests were started through sudo: memtrace would choose PROG's user by that.
+pub(super) fn forget_sudo(command: &mut Command) {
+    for name in ["SUDO_USER", "SUDO_UID", "SUDO_GID", "SUDO_COMMAND"] {
+        command.env_remove(name);
     }
 }
 

@@ -17,7 +17,7 @@ pub fn read(name: &str, pages: &Pages, i: usize) -> Result<()> {
 /// Writes page `i` and reports what the kernel did.
 pub fn write(name: &str, pages: &Pages, i: usize) -> Result<()> {
     touch(name, pages.addr(i), Access::Write, true, || {
-        pages.write(i, 0x5a)
+        pages.write(i, 0x5a);
     })
 }
 

@@ -1,0 +1,229 @@
+//! What can't be done is said in a line, with the exit status that a shell user expects.
+
+use std::ffi::OsStr;
+use std::fs::{self, Permissions};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use tests::harness::{Memtrace, Run, subject};
+
+const NOBODY: u32 = 65_534;
+
+#[test]
+fn no_such_program() -> Result<()> {
+    for program in ["no-such-program-anywhere", "/no/such/program"] {
+        let run = Memtrace::new()?.run([program])?;
+        one_line(&run, 127, program)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_directory() -> Result<()> {
+    let memtrace = Memtrace::new()?;
+    let run = memtrace.run([memtrace.folder()])?;
+    one_line(&run, 126, &memtrace.folder().to_string_lossy())
+}
+
+#[test]
+fn a_file_that_is_not_executable() -> Result<()> {
+    let memtrace = Memtrace::new()?;
+    let file = memtrace.folder().join("file");
+    fs::write(&file, "#!/bin/sh\n")?;
+    one_line(&memtrace.run([&file])?, 126, &file.to_string_lossy())
+}
+
+#[test]
+fn a_file_that_is_no_program() -> Result<()> {
+    let memtrace = Memtrace::new()?;
+    let file = memtrace.folder().join("file");
+    fs::write(&file, "\0\0no program\n")?;
+    fs::set_permissions(&file, Permissions::from_mode(0o755))?;
+    one_line(&memtrace.run([&file])?, 126, &file.to_string_lossy())
+}
+
+#[test]
+fn wrong_options() -> Result<()> {
+    for options in [
+        &["--no-such-option"][..],
+        &["--only", "no-such-kind"],
+        &["--format", "no-such-format"],
+        &["--user", "no-such-user"],
+    ] {
+        let memtrace = Memtrace::new()?.options(options);
+        let marker = Marker::new(&memtrace);
+        let run = memtrace.run(marker.program())?;
+        assert_eq!(run.code(), Some(125), "{options:?}: {run:?}");
+        let wrong = options.last().copied().unwrap_or_default();
+        ensure!(run.stderr.contains(wrong), "{options:?}: {:?}", run.stderr);
+        marker.is_absent()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn no_program_given() -> Result<()> {
+    let run = Memtrace::new()?.run::<&str>([])?;
+    assert_eq!(run.code(), Some(125), "{run:?}");
+    Ok(())
+}
+
+#[test]
+fn an_output_that_cannot_be_opened() -> Result<()> {
+    for output in ["/no/such/folder/trace", "/"] {
+        let memtrace = Memtrace::new()?.options(["-o", output]);
+        let marker = Marker::new(&memtrace);
+        one_line(&memtrace.run(marker.program())?, 125, output)?;
+        marker.is_absent()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_full_disk() -> Result<()> {
+    for format in ["json", "text"] {
+        let memtrace = Memtrace::new()?.options(["-o", "/dev/full", "--format", format]);
+        let marker = Marker::new(&memtrace);
+        let script = format!(
+            "for i in $(seq 1 200); do /bin/true; done; touch {}",
+            marker.path()
+        );
+        one_line(&memtrace.run(["sh", "-c", &script])?, 125, "/dev/full")?;
+        marker.is_there()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn nobody_reads_what_memtrace_prints() -> Result<()> {
+    let memtrace = Memtrace::new()?;
+    let marker = Marker::new(&memtrace);
+    // The reader is gone before memtrace prints anything.
+    let script = format!(
+        "{{ \"$@\" sh -c 'for i in $(seq 1 200); do /bin/true; done; touch {}'; echo $? > {}; }} 2>&1 >/dev/null | true",
+        marker.path(),
+        memtrace.folder().join("status").display()
+    );
+    let inner = memtrace.command::<&str>([]);
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &script, "sh"])
+        .arg(inner.get_program())
+        .args(inner.get_args());
+    Run::of(&mut command)?;
+    marker.is_there()?;
+    let status = fs::read_to_string(memtrace.folder().join("status"))?;
+    ensure!(
+        ["0\n", "125\n"].contains(&status.as_str()),
+        "memtrace ended with {status}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_program_that_a_signal_kills() -> Result<()> {
+    for (signal, number) in [("TERM", 15), ("KILL", 9), ("SEGV", 11), ("HUP", 1)] {
+        let script = format!("ulimit -c 0; kill -{signal} $$");
+        let trace = Memtrace::new()?.trace(["sh", "-c", &script])?;
+        assert_eq!(trace.run.code(), Some(128 + number), "{signal}");
+        let (_, exit) = trace.exits().last().context("no exit")?;
+        assert_eq!((exit.code, exit.signal), (None, Some(number)), "{signal}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_name_that_would_paint_the_terminal() -> Result<()> {
+    const NAME: &str = "evil\n\u{1b}[31mname";
+    let memtrace = Memtrace::new()?;
+    let file = memtrace.folder().join(NAME);
+    fs::copy(subject("fork-write"), &file)?;
+    let run = memtrace.run([&file])?;
+    assert_eq!(run.code(), Some(0), "{run:?}");
+    let odd = run.stderr.chars().find(|c| c.is_control() && *c != '\n');
+    ensure!(odd.is_none(), "{odd:?} in {:?}", run.stderr);
+    for line in run.stderr.lines().filter(|line| line.contains("evil")) {
+        ensure!(
+            line.contains("name"),
+            "a name broken over two lines: {line:?}"
+        );
+    }
+
+    let memtrace = Memtrace::new()?;
+    let file = memtrace.folder().join(NAME);
+    fs::copy(subject("fork-write"), &file)?;
+    let argument = OsStr::from_bytes(b"not UTF-8: \xff");
+    let trace = memtrace.trace([file.as_os_str(), argument])?;
+    let (event, exec) = trace.execs().next().context("no exec")?;
+    assert_eq!(Some(exec.file.as_str()), file.to_str());
+    assert_eq!(event.comm, NAME);
+    ensure!(exec.args[1].starts_with("not UTF-8: "), "{exec:?}");
+    Ok(())
+}
+
+#[test]
+fn without_root() -> Result<()> {
+    let memtrace = Memtrace::new()?;
+    let marker = Marker::new(&memtrace);
+    // The usual place may be in a folder that is closed to others.
+    let binary = memtrace.folder().join("memtrace");
+    fs::copy(memtrace.binary(), &binary)?;
+    let mut command = Command::new(&binary);
+    command
+        .arg("run")
+        .arg("--")
+        .args(marker.program())
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .current_dir("/");
+    let run = Run::of(&mut command)?;
+    one_line(&run, 125, "root")?;
+    marker.is_absent()
+}
+
+/// memtrace said one line, which names the thing, and ended with `code`.
+fn one_line(run: &Run, code: i32, thing: &str) -> Result<()> {
+    ensure!(run.code() == Some(code), "{code} expected: {run:?}");
+    ensure!(
+        run.stderr.lines().count() == 1,
+        "one line expected: {}",
+        run.stderr
+    );
+    ensure!(
+        run.stderr.contains(thing),
+        "{thing:?} should be named: {}",
+        run.stderr
+    );
+    Ok(())
+}
+
+/// A file that shows whether PROG has run.
+struct Marker(PathBuf);
+
+impl Marker {
+    fn new(memtrace: &Memtrace) -> Self {
+        Self(memtrace.folder().join("marker"))
+    }
+
+    fn path(&self) -> std::path::Display<'_> {
+        Path::display(&self.0)
+    }
+
+    fn program(&self) -> [&OsStr; 2] {
+        [OsStr::new("touch"), self.0.as_os_str()]
+    }
+
+    fn is_absent(&self) -> Result<()> {
+        ensure!(!self.0.exists(), "PROG has run");
+        Ok(())
+    }
+
+    fn is_there(&self) -> Result<()> {
+        ensure!(self.0.exists(), "PROG didn't get to its end");
+        Ok(())
+    }
+}

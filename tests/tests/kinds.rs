@@ -1,0 +1,169 @@
+//! One fault of each kind comes out as what it is. That frames, counts, files and times are right is checked with each.
+
+use anyhow::{Result, ensure};
+use tests::harness::Trace;
+
+#[test]
+fn anonymous_memory() -> Result<()> {
+    let trace = Trace::run(["kinds", "anonymous"])?;
+    trace
+        .fault("read of an untouched page")?
+        .is("zero-read", "anon")?;
+    trace
+        .fault("write over the zero page")?
+        .is("cow-zero", "anon")?;
+    trace
+        .fault("write to an untouched page")?
+        .is("zero-fill", "anon")?;
+    Ok(())
+}
+
+#[test]
+fn a_huge_page() -> Result<()> {
+    const HUGE: u64 = 2 << 20;
+    let trace = Trace::run(["kinds", "huge"])?;
+    let seen = trace
+        .fault("write to an untouched huge page")?
+        .is("zero-fill", "anon")?;
+    if trace.note("huge")? == true {
+        assert_eq!(seen.fault.page_size, HUGE);
+        let (touch, small_pages) = (
+            trace.touches("write to an untouched huge page")?[0],
+            HUGE / 4096,
+        );
+        let (frame, huge_frame) = (
+            touch.after,
+            touch.after.map(|frame| frame / small_pages * small_pages),
+        );
+        ensure!(
+            seen.fault.pfn_after == frame || seen.fault.pfn_after == huge_frame,
+            "frame {frame:?}: {}",
+            seen.event.line
+        );
+    } else {
+        assert_eq!(seen.fault.page_size, 4096);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_page_made_writable_again() -> Result<()> {
+    let trace = Trace::run(["kinds", "takeover"])?;
+    trace
+        .fault("write after mprotect and the child's end")?
+        .is("cow-reuse", "anon")?;
+    Ok(())
+}
+
+#[test]
+fn a_private_file() -> Result<()> {
+    let trace = Trace::run(["kinds", "private-file"])?;
+    trace
+        .fault("read of a cached private file page")?
+        .is("file-map", "file")?;
+    trace
+        .fault("write to a private file page that was read")?
+        .is("cow-copy", "file")?;
+    trace
+        .fault("write to an unmapped private file page")?
+        .is("file-cow", "file")?;
+    Ok(())
+}
+
+#[test]
+fn a_shared_file() -> Result<()> {
+    let trace = Trace::run(["kinds", "shared-file"])?;
+    trace
+        .fault("read of a cached shared file page")?
+        .is("file-map", "file")?;
+    trace
+        .fault("write to a shared file page that was read")?
+        .is("shared-write", "file")?;
+    trace
+        .fault("write to an unmapped shared file page")?
+        .is("shared-write", "file")?;
+    Ok(())
+}
+
+#[test]
+fn a_file_that_must_be_read_from_disk() -> Result<()> {
+    let trace = Trace::run(["kinds", "major"])?;
+    let read = trace
+        .fault("read of a file page on disk")?
+        .is("file-read", "file")?;
+    assert_eq!(read.fault.counted.as_deref(), Some("major"));
+    let written = trace
+        .fault("write to a private file page on disk")?
+        .is("file-cow", "file")?;
+    assert_eq!(written.fault.counted.as_deref(), Some("major"));
+    Ok(())
+}
+
+#[test]
+fn shared_memory() -> Result<()> {
+    let trace = Trace::run(["kinds", "shared-memory"])?;
+    trace
+        .fault("write to fresh shared memory")?
+        .is("shm-fill", "shm")?;
+    trace
+        .fault("read of fresh shared memory")?
+        .is("shm-fill", "shm")?;
+    trace
+        .fault("the child's read of a page that the parent has filled")?
+        .is("file-map", "shm")?;
+    trace
+        .fault("the child's write to a page that the parent has filled")?
+        .is("shared-write", "shm")?;
+    trace
+        .fault("write to a fresh memfd page")?
+        .is("shm-fill", "shm")?;
+    trace
+        .fault("write to fresh SysV shared memory")?
+        .is("shm-fill", "shm")?;
+    Ok(())
+}
+
+#[test]
+fn the_kernel_itself_touches_memory() -> Result<()> {
+    let trace = Trace::run(["kinds", "kernel"])?;
+    for (name, kind) in [
+        ("read(2) into a page that a fork shared", "cow-copy"),
+        ("read(2) into an untouched page", "zero-fill"),
+        ("write(2) from an untouched page", "zero-read"),
+        ("read(2) over the zero page", "cow-zero"),
+    ] {
+        let seen = trace.fault(name)?.is(kind, "anon")?.in_mode("kernel")?;
+        ensure!(
+            seen.fault.ip >> 63 == 1,
+            "no instruction of the kernel's: {}",
+            seen.event.line
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn touches_that_end_in_a_signal() -> Result<()> {
+    let trace = Trace::run(["invalid"])?;
+    for (name, region) in [
+        ("read of unmapped memory", "unmapped"),
+        ("write to unmapped memory", "unmapped"),
+        ("jump to unmapped memory", "unmapped"),
+        ("read at address 0", "unmapped"),
+        ("read of PROT_NONE memory", "anon"),
+        ("jump to memory that is no code", "anon"),
+        ("write to a constant", "rodata"),
+        ("read of the kernel's memory", "unmapped"),
+        ("read beyond a file's end", "file"),
+    ] {
+        let (death, seen) = trace.death(name)?;
+        seen.is("invalid", region)?;
+        let signals: Vec<_> = trace
+            .exits()
+            .filter(|(event, _)| event.pid == death.pid)
+            .map(|(_, exit)| exit.signal)
+            .collect();
+        assert_eq!(signals, [Some(death.signal)], "{name}");
+    }
+    Ok(())
+}

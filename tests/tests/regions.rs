@@ -1,0 +1,85 @@
+//! Each region of the address space is called what it is.
+
+use anyhow::{Context, Result, ensure};
+use tests::harness::Trace;
+
+#[test]
+fn the_program_itself() -> Result<()> {
+    let trace = Trace::run(["regions", "program"])?;
+    trace.fault("text")?.is("file-map", "text")?;
+    trace.fault("rodata")?.is("file-map", "rodata")?;
+    trace.fault("data")?.is("file-cow", "data")?;
+    trace.fault("bss, read")?.is("zero-read", "bss")?;
+    trace.fault("bss, written")?.is("cow-zero", "bss")?;
+    Ok(())
+}
+
+#[test]
+fn heap_anonymous_memory_files_and_shared_memory() -> Result<()> {
+    let trace = Trace::run(["regions", "anonymous"])?;
+    trace.fault("heap")?.is("zero-fill", "heap")?;
+    trace.fault("anonymous")?.is("zero-fill", "anon")?;
+    trace.fault("file")?.is("file-map", "file")?;
+    trace.fault("shared memory")?.is("shm-fill", "shm")?;
+    Ok(())
+}
+
+#[test]
+fn stacks_of_the_first_and_of_other_threads() -> Result<()> {
+    let trace = Trace::run(["regions", "stacks"])?;
+    trace.fault("stack")?.is("zero-fill", "stack")?;
+    trace
+        .fault("thread stack")?
+        .is("zero-fill", "thread-stack")?;
+    Ok(())
+}
+
+#[test]
+fn a_library_and_its_parts() -> Result<()> {
+    let trace = Trace::run(["regions", "library"])?;
+    trace
+        .fault("library text")?
+        .is("file-map", "lib")?
+        .in_part("text")?;
+    trace
+        .fault("library rodata")?
+        .is("file-map", "lib")?
+        .in_part("rodata")?;
+    trace
+        .fault("library data")?
+        .is("cow-copy", "lib")?
+        .in_part("data")?;
+    trace
+        .fault("library bss")?
+        .is("cow-copy", "lib")?
+        .in_part("bss")?;
+    Ok(())
+}
+
+#[test]
+fn the_vdso() -> Result<()> {
+    let trace = Trace::run(["regions", "vdso"])?;
+    let seen = trace.fault("vdso")?;
+    assert_eq!(seen.fault.region, "vdso", "{}", seen.event.line);
+    Ok(())
+}
+
+/// A process that is over before anybody could look at its /proc.
+#[test]
+fn a_process_that_lives_for_a_millisecond() -> Result<()> {
+    for _ in 0..5 {
+        let trace = Trace::program(["/bin/true"])?;
+        let exe = std::fs::canonicalize("/bin/true")?;
+        for region in ["text", "data", "stack", "lib"] {
+            let fault = trace.faults().find(|(_, fault)| fault.region == region);
+            let (event, fault) = fault.with_context(|| format!("no fault in region {region}"))?;
+            if ["text", "data"].contains(&region) {
+                ensure!(fault.file.as_deref() == exe.to_str(), "{}", event.line);
+            }
+        }
+        for (event, fault) in trace.faults() {
+            ensure!(fault.region != "unmapped", "{}", event.line);
+        }
+    }
+    Ok(())
+}

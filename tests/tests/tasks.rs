@@ -1,0 +1,257 @@
+//! How tasks are made, begin anew and end.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+use tests::harness::{Clone, Event, Trace, subject};
+use tests::subject::report::{Exit, Fact, Task};
+
+#[test]
+fn clones_of_every_sort_share_what_kcmp_says() -> Result<()> {
+    let trace = Trace::run(["clones", "raw"])?;
+    let tasks = tasks(&trace)?;
+    ensure!(tasks.len() >= 20, "{} tasks", tasks.len());
+    for task in tasks {
+        let (event, clone) = made(&trace, task)?;
+        let context = || format!("{task:?} is not {}", event.line);
+        ensure!(clone.call == task.call, context());
+        let flags: BTreeSet<_> = task.flags.iter().flatten().collect();
+        ensure!(
+            clone.flags.iter().collect::<BTreeSet<_>>() == flags,
+            context()
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn threads_share_nearly_everything() -> Result<()> {
+    let trace = Trace::run(["clones", "threads"])?;
+    for task in tasks(&trace)? {
+        let (event, clone) = made(&trace, task)?;
+        ensure!(
+            ["clone", "clone3"].contains(&clone.call.as_str()),
+            "{}",
+            event.line
+        );
+        ensure!(
+            clone.thread && clone.flags.iter().any(|flag| flag == "CLONE_THREAD"),
+            "{}",
+            event.line
+        );
+        ensure!(clone.shared.get("signal") == Some(&true), "{}", event.line);
+    }
+    Ok(())
+}
+
+fn tasks(trace: &Trace) -> Result<Vec<&Task>> {
+    let tasks: Vec<_> = trace
+        .facts
+        .iter()
+        .filter_map(|fact| match fact {
+            Fact::Task(task) => Some(task),
+            _ => None,
+        })
+        .collect();
+    ensure!(!tasks.is_empty(), "the subject reports no task");
+    Ok(tasks)
+}
+
+/// The clone event of that task, which must agree with the subject's report.
+fn made<'a>(trace: &'a Trace, task: &Task) -> Result<(&'a Event, &'a Clone)> {
+    let mut clones = trace
+        .clones()
+        .filter(|(_, clone)| clone.child_tid == task.child_tid);
+    let (event, clone) = clones
+        .next()
+        .with_context(|| format!("no clone event of {task:?}"))?;
+    let context = || format!("{task:?} is not {}", event.line);
+    ensure!(clones.next().is_none(), "two clone events of {task:?}");
+    ensure!(
+        event.pid == task.pid && clone.child_pid == task.child_pid,
+        context()
+    );
+    let is_thread = task.child_pid == task.pid;
+    ensure!(clone.thread == is_thread, context());
+    ensure!(
+        clone.exit_signal.unwrap_or(0) == task.exit_signal,
+        context()
+    );
+    for (what, is_shared) in &task.shared {
+        let told = clone.shared.get(what);
+        ensure!(told == Some(is_shared), "{what}: {told:?}; {}", context());
+    }
+    ensure!(clone.shared.get("signal") == Some(&is_thread), context());
+    Ok((event, clone))
+}
+
+#[test]
+fn each_end_has_its_code_or_signal() -> Result<()> {
+    let trace = Trace::run(["lives", "exits"])?;
+    for end in ends(&trace)? {
+        let exits: Vec<_> = trace
+            .exits()
+            .filter(|(event, _)| event.pid == end.pid)
+            .collect();
+        let (last, others) = exits
+            .split_last()
+            .with_context(|| format!("no exit event of {end:?}"))?;
+        let (event, exit) = last;
+        ensure!(
+            !exit.thread && exit.code == end.code && exit.signal == end.signal,
+            "{end:?} is not {}",
+            event.line
+        );
+        let threads = usize::from(end.name == "exit with a thread left");
+        ensure!(
+            others.len() == threads && others.iter().all(|(_, exit)| exit.thread),
+            "{others:?}"
+        );
+    }
+    Ok(())
+}
+
+fn ends(trace: &Trace) -> Result<Vec<&Exit>> {
+    let ends: Vec<_> = trace
+        .facts
+        .iter()
+        .filter_map(|fact| match fact {
+            Fact::Exit(exit) => Some(exit),
+            _ => None,
+        })
+        .collect();
+    ensure!(!ends.is_empty(), "the subject reports no end");
+    Ok(ends)
+}
+
+#[test]
+fn an_exec_tells_file_and_arguments() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let link = folder.path().join("a link");
+    std::os::unix::fs::symlink(subject("lives"), &link)?;
+    let link = link.to_str().context("a folder's name")?;
+
+    let trace = Trace::run(["lives", "exec", link])?;
+    let [end] = ends(&trace)?[..] else {
+        anyhow::bail!("one end expected")
+    };
+    let execs: Vec<_> = trace
+        .execs()
+        .filter(|(event, _)| event.pid == end.pid)
+        .collect();
+    let [(event, exec)] = execs[..] else {
+        anyhow::bail!("{} execs", execs.len())
+    };
+    assert_eq!(exec.file, link);
+    assert_eq!(
+        exec.exe.as_deref(),
+        std::fs::canonicalize(link)?.to_str(),
+        "{}",
+        event.line
+    );
+    assert_eq!(
+        exec.args,
+        [
+            "lives",
+            "return",
+            "5",
+            "two words",
+            "",
+            "new\nline",
+            "\u{1b}[31mred",
+            "ü"
+        ]
+    );
+    assert_eq!(end.code, Some(5));
+    Ok(())
+}
+
+#[test]
+fn the_first_exec_is_that_of_the_program() -> Result<()> {
+    let trace = Trace::run(["lives", "return", "0", "argument"])?;
+    let (event, exec) = trace.execs().next().context("no exec")?;
+    let program = subject("lives")
+        .into_string()
+        .ok()
+        .context("a folder's name")?;
+    assert_eq!(exec.file, program);
+    assert_eq!(exec.args, [program.as_str(), "return", "0", "argument"]);
+    assert_eq!(trace.start.command, exec.args);
+    let earlier = trace
+        .events
+        .iter()
+        .take_while(|other| !std::ptr::eq(*other, event))
+        .find(|other| other.pid == event.pid);
+    ensure!(
+        earlier.is_none_or(|other| other.ts == event.ts),
+        "before the exec: {earlier:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn an_exec_in_a_thread_keeps_the_process() -> Result<()> {
+    let trace = Trace::run(["lives", "exec-in-thread"])?;
+    let [end] = ends(&trace)?[..] else {
+        anyhow::bail!("one end expected")
+    };
+    assert_eq!(end.code, Some(6));
+    let execs: Vec<_> = trace
+        .execs()
+        .filter(|(event, _)| event.pid == end.pid)
+        .collect();
+    let [(event, exec)] = execs[..] else {
+        anyhow::bail!("{} execs", execs.len())
+    };
+    assert_eq!(event.tid, end.pid, "{}", event.line);
+    assert_eq!(exec.args, ["lives", "return", "6"]);
+    let (last, _) = trace
+        .exits()
+        .filter(|(event, _)| event.pid == end.pid)
+        .last()
+        .context("no exit")?;
+    assert_eq!(last.tid, end.pid, "{}", last.line);
+    same_as_wait4(&trace)
+}
+
+#[test]
+fn a_thousand_forks() -> Result<()> {
+    let trace = Trace::run(["lives", "forks", "1000"])?;
+    let parent = trace.note("pid")?.as_i64().context("the subject's pid")? as i32;
+    let children: BTreeSet<_> = trace.clones().map(|(_, clone)| clone.child_pid).collect();
+    assert_eq!(trace.clones().count(), 1000);
+    assert_eq!(children.len(), 1000);
+    let ended: BTreeSet<_> = trace.exits().map(|(event, _)| event.pid).collect();
+    assert_eq!(trace.exits().count(), 1001);
+    assert!(children.is_subset(&ended) && ended.contains(&parent));
+
+    let accounts: Vec<_> = children
+        .iter()
+        .map(|&pid| trace.account(pid))
+        .collect::<Result<_>>()?;
+    let usage = trace.usages()?[0];
+    assert_eq!(
+        accounts.iter().map(|account| account.min_flt).sum::<i64>(),
+        usage.minor
+    );
+    assert_eq!(
+        accounts.iter().map(|account| account.maj_flt).sum::<i64>(),
+        usage.major
+    );
+    for account in accounts {
+        assert_eq!(account.unobserved, 0, "{account:?}");
+    }
+    Ok(())
+}
+
+/// The kernel's count of each process that the subject waited for.
+fn same_as_wait4(trace: &Trace) -> Result<()> {
+    for usage in trace.usages()? {
+        let account = trace.account(usage.pid)?;
+        ensure!(
+            account.min_flt == usage.minor && account.maj_flt == usage.major,
+            "{account:?} is not {usage:?}"
+        );
+    }
+    Ok(())
+}
