@@ -1,0 +1,360 @@
+//! Folds runs of like faults in neighbouring pages into one line each.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::Sink;
+use super::text::Text;
+use crate::trace::event::{Address, Counted, End, Event, Fault, Start, What};
+
+/// How long a run may keep its reader waiting.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// Stands before the text. It holds one run at most, so whatever is written is in time order.
+pub(super) struct Fold {
+    text: Text,
+    run: Option<Run>,
+    patience: Duration,
+}
+
+impl Fold {
+    pub(super) const fn new(text: Text) -> Self {
+        Self {
+            text,
+            run: None,
+            patience: PATIENCE,
+        }
+    }
+
+    fn end_run(&mut self) -> io::Result<()> {
+        match self.run.take() {
+            Some(run) if run.pages > 1 => self.text.run(&run),
+            Some(run) => self.text.event(&run.event),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Sink for Fold {
+    fn start(&mut self, start: &Start) -> io::Result<()> {
+        self.text.start(start)
+    }
+
+    fn event(&mut self, event: &Event) -> io::Result<()> {
+        if self.run.as_mut().is_some_and(|run| run.take_in(event)) {
+            return Ok(());
+        }
+        self.end_run()?;
+        self.run = Run::of(event);
+        if self.run.is_some() {
+            Ok(())
+        } else {
+            self.text.event(event)
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self
+            .run
+            .as_ref()
+            .is_some_and(|run| run.shown_from.elapsed() >= self.patience)
+        {
+            self.end_run()?;
+        }
+        self.text.flush()
+    }
+
+    fn end(&mut self, end: &End) -> io::Result<()> {
+        self.end_run()?;
+        self.text.end(end)
+    }
+}
+
+/// Like faults, each in the page next to that of the one before.
+pub(super) struct Run {
+    /// What it began with: the event, and the fault in it.
+    event: Event,
+    first: Fault,
+    /// The last fault, and its time.
+    last: Fault,
+    until: u64,
+    pages: u64,
+    minor: u64,
+    major: u64,
+    descends: bool,
+    /// When the reader could have seen its first fault.
+    shown_from: Instant,
+}
+
+impl Run {
+    /// A run that begins with this event, if it is one that can be folded.
+    fn of(event: &Event) -> Option<Self> {
+        let What::Fault(fault) = &event.what else {
+            return None;
+        };
+        // What needs a second look has a line of its own.
+        if fault.signal.is_some() || fault.late != 0 {
+            return None;
+        }
+        let mut run = Self {
+            event: event.clone(),
+            first: fault.clone(),
+            last: fault.clone(),
+            until: event.ts,
+            pages: 0,
+            minor: 0,
+            major: 0,
+            descends: false,
+            shown_from: Instant::now(),
+        };
+        run.count(event.ts, fault);
+        Some(run)
+    }
+
+    /// Adds an event if it goes on with the run.
+    fn take_in(&mut self, event: &Event) -> bool {
+        let What::Fault(fault) = &event.what else {
+            return false;
+        };
+        let Event {
+            pid, tid, ref comm, ..
+        } = self.event;
+        let same_task = event.pid == pid && event.tid == tid && event.comm == *comm;
+        if !same_task || !alike(fault, &self.last) {
+            return false;
+        }
+        let (old, new) = (page(&self.last), page(fault));
+        let ascends = old.checked_add(fault.page_size) == Some(new);
+        let descends = new.checked_add(fault.page_size) == Some(old);
+        if self.pages == 1 {
+            self.descends = descends;
+        }
+        let goes_on = if self.descends { descends } else { ascends };
+        if goes_on {
+            self.count(event.ts, fault);
+        }
+        goes_on
+    }
+
+    fn count(&mut self, ts: u64, fault: &Fault) {
+        self.pages += 1;
+        match fault.counted {
+            Some(Counted::Minor) => self.minor += 1,
+            Some(Counted::Major) => self.major += 1,
+            None => {}
+        }
+        self.until = ts;
+        self.last.clone_from(fault);
+    }
+
+    /// The event that it began with.
+    pub(super) const fn event(&self) -> &Event {
+        &self.event
+    }
+
+    pub(super) const fn first(&self) -> &Fault {
+        &self.first
+    }
+
+    pub(super) const fn last(&self) -> &Fault {
+        &self.last
+    }
+
+    /// `ts` of the last fault.
+    pub(super) const fn until(&self) -> u64 {
+        self.until
+    }
+
+    pub(super) const fn pages(&self) -> u64 {
+        self.pages
+    }
+
+    /// Whether it goes down in memory.
+    pub(super) const fn descends(&self) -> bool {
+        self.descends
+    }
+
+    /// The fault in its lowest page.
+    pub(super) const fn lowest(&self) -> &Fault {
+        if self.descends {
+            &self.last
+        } else {
+            &self.first
+        }
+    }
+
+    /// Its first address and the first one after it.
+    pub(super) fn range(&self) -> (Address, Address) {
+        let start = page(self.lowest());
+        let end = start.saturating_add(self.pages.saturating_mul(self.first.page_size));
+        (Address(start), Address(end))
+    }
+
+    /// How many of the faults the kernel counted how.
+    pub(super) const fn counted(&self) -> [(Option<Counted>, u64); 3] {
+        [
+            (Some(Counted::Minor), self.minor),
+            (Some(Counted::Major), self.major),
+            (None, self.pages - self.minor - self.major),
+        ]
+    }
+}
+
+/// The first address of a fault's page.
+const fn page(fault: &Fault) -> u64 {
+    fault.addr.0 & !fault.page_size.wrapping_sub(1)
+}
+
+/// Whether two faults differ in nothing but where they were, their frames and how they were counted.
+fn alike(a: &Fault, b: &Fault) -> bool {
+    a.signal.is_none()
+        && a.late == 0
+        && (a.kind, a.access, a.mode, a.region, a.part)
+            == (b.kind, b.access, b.mode, b.region, b.part)
+        && a.page_size == b.page_size
+        && a.detail == b.detail
+        && a.file == b.file
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect_file;
+
+    use super::*;
+    use crate::output::colour::Palette;
+    use crate::output::samples::{self, PLAIN, Page, account, copies, end, event, fault};
+    use crate::output::{Format, Options, Out};
+    use crate::trace::event::{Access, Exit, FaultKind, Mode, Region};
+
+    fn folded(events: &[Event]) -> String {
+        let options = Options {
+            fold: true,
+            ..PLAIN
+        };
+        samples::written(Format::Text, options, events, &end(vec![]))
+    }
+
+    /// The lines of events.
+    fn lines(events: &[Event]) -> Vec<String> {
+        let text = folded(events);
+        let events = text.lines().skip(2).take_while(|line| !line.is_empty());
+        events.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn runs_become_lines() {
+        let mut events = copies(0..128);
+        events.extend(copies((40..50).rev()));
+        events.push(event(
+            2500,
+            1235,
+            What::Exit(Exit {
+                code: Some(0),
+                signal: None,
+                thread: false,
+            }),
+        ));
+        events.extend(copies(std::iter::once(7)));
+        let shared = |event: Event| {
+            let What::Fault(fault) = event.what else {
+                unreachable!("copies are faults")
+            };
+            let counted = (fault.addr.0 & 0x1000 == 0).then_some(Counted::Minor);
+            Event {
+                what: What::Fault(Fault {
+                    pfn_before: None,
+                    pfn_after: Some(5),
+                    counted,
+                    ..fault
+                }),
+                ..event
+            }
+        };
+        events.extend(copies(100..103).into_iter().map(shared));
+        expect_file!["snapshots/folded.txt"].assert_eq(&folded(&events));
+    }
+
+    #[test]
+    fn anything_unlike_ends_a_run() {
+        type Change = fn(&mut Event, &mut Fault);
+        let changes: [(&str, Change); 10] = [
+            ("pid", |event, _| event.pid += 1),
+            ("tid", |event, _| event.tid += 1),
+            ("comm", |event, _| event.comm = "other".into()),
+            ("kind", |_, fault| fault.kind = FaultKind::CowReuse),
+            ("access", |_, fault| fault.access = Access::Read),
+            ("mode", |_, fault| fault.mode = Mode::Kernel),
+            ("region", |_, fault| fault.region = Region::Anon),
+            ("file", |_, fault| fault.file = Some("/tmp/a".into())),
+            ("late", |_, fault| fault.late = 1),
+            ("place", |_, fault| fault.addr.0 += 4096),
+        ];
+        assert_eq!(lines(&copies(0..2)).len(), 1);
+        for (name, change) in changes {
+            let mut events = copies(0..2);
+            let mut other = events.remove(1);
+            let What::Fault(mut fault) = other.what.clone() else {
+                unreachable!("copies are faults")
+            };
+            change(&mut other, &mut fault);
+            other.what = What::Fault(fault);
+            events.push(other);
+            assert_eq!(lines(&events).len(), 2, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_ends_of_the_address_space_are_no_neighbours() {
+        let at = |addr| {
+            event(
+                1,
+                1,
+                What::Fault(Fault {
+                    addr: Address(addr),
+                    ..fault()
+                }),
+            )
+        };
+        assert_eq!(lines(&[at(u64::MAX), at(0)]).len(), 2);
+        assert_eq!(lines(&[at(0), at(u64::MAX)]).len(), 2);
+    }
+
+    #[test]
+    fn a_flush_ends_a_run_only_when_it_is_old() {
+        let page = Page::default();
+        let text = Text::new(Out::new(page.writer()), Palette::new(false));
+        let mut fold = Fold {
+            patience: Duration::MAX,
+            ..Fold::new(text)
+        };
+        let write = |fold: &mut Fold, events: &[Event]| {
+            events
+                .iter()
+                .try_for_each(|event| fold.event(event))
+                .expect("a writer that doesn't fail");
+            fold.flush().expect("a writer that doesn't fail");
+        };
+        write(&mut fold, &copies(0..3));
+        assert_eq!(page.text(), "");
+        fold.patience = Duration::ZERO;
+        write(&mut fold, &copies(3..6));
+        assert!(page.text().contains("6 pages"), "{}", page.text());
+        write(&mut fold, &copies(6..7));
+        assert_eq!(page.text().lines().count(), 3, "{}", page.text());
+    }
+
+    #[test]
+    fn the_account_comes_after_the_last_run() {
+        let options = Options {
+            fold: true,
+            ..PLAIN
+        };
+        let text = samples::written(
+            Format::Text,
+            options,
+            &copies(0..3),
+            &end(vec![account(1, 3)]),
+        );
+        assert!(text.find("3 pages") < text.find("The kernel counted"));
+    }
+}

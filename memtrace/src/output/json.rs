@@ -1,0 +1,320 @@
+//! JSON, one object a line; `SCHEMA.md` beside this file describes it.
+//!
+//! Faults come by the hundred thousand, and what isn't written in time is lost: they are written by hand. Everything
+//! else is written by serde, and the tests hold the two against each other.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::{Out, Sink};
+use crate::trace::event::{Access, Address, Counted, End, Event, Fault, Mode, Start, What};
+
+/// Writes JSON.
+pub(super) struct Json {
+    out: Out,
+    line: Line,
+}
+
+impl Json {
+    pub(super) fn new(out: Out) -> Self {
+        Self {
+            out,
+            line: Line(Vec::with_capacity(1024)),
+        }
+    }
+
+    fn write(&mut self, line: &impl Serialize) -> io::Result<()> {
+        serde_json::to_writer(&mut self.out, line)?;
+        self.out.write_all(b"\n")
+    }
+}
+
+impl Sink for Json {
+    fn start(&mut self, start: &Start) -> io::Result<()> {
+        self.write(&Bound {
+            r#type: "start",
+            what: start,
+        })
+    }
+
+    fn event(&mut self, event: &Event) -> io::Result<()> {
+        match &event.what {
+            What::Fault(fault) => {
+                self.line.fault(event, fault)?;
+                self.out.write_all(&self.line.0)
+            }
+            What::Clone(what) => self.write(&Common::new(event, what)),
+            What::Exec(what) => self.write(&Common::new(event, what)),
+            What::Exit(what) => self.write(&Common::new(event, what)),
+            What::Brk(what) => self.write(&Common::new(event, what)),
+            What::Mmap(what) => self.write(&Common::new(event, what)),
+            What::Munmap(what) => self.write(&Common::new(event, what)),
+            What::Mprotect(what) => self.write(&Common::new(event, what)),
+            What::Mremap(what) => self.write(&Common::new(event, what)),
+            What::Madvise(what) => self.write(&Common::new(event, what)),
+            What::Lost(what) => self.write(&Common::new(event, what)),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
+    fn end(&mut self, end: &End) -> io::Result<()> {
+        self.write(&Bound {
+            r#type: "end",
+            what: end,
+        })?;
+        self.out.flush()
+    }
+}
+
+/// The first or the last line.
+#[derive(Serialize)]
+struct Bound<'a, T> {
+    r#type: &'static str,
+    #[serde(flatten)]
+    what: &'a T,
+}
+
+/// An event's line.
+#[derive(Serialize)]
+struct Common<'a, T> {
+    r#type: &'static str,
+    ts: u64,
+    pid: u32,
+    tid: u32,
+    comm: &'a str,
+    #[serde(flatten)]
+    what: &'a T,
+}
+
+impl<'a, T> Common<'a, T> {
+    fn new(event: &'a Event, what: &'a T) -> Self {
+        let Event {
+            ts,
+            pid,
+            tid,
+            ref comm,
+            what: ref tagged,
+        } = *event;
+        Self {
+            r#type: tagged.name(),
+            ts,
+            pid,
+            tid,
+            comm,
+            what,
+        }
+    }
+}
+
+/// The bytes of a fault's line.
+struct Line(Vec<u8>);
+
+impl Line {
+    fn fault(&mut self, event: &Event, fault: &Fault) -> io::Result<()> {
+        self.0.clear();
+        self.raw("{\"type\":\"fault\",\"ts\":").number(event.ts);
+        self.raw(",\"pid\":").number(event.pid.into());
+        self.raw(",\"tid\":").number(event.tid.into());
+        self.raw(",\"comm\":").string(&event.comm)?;
+        self.raw(",\"addr\":").address(fault.addr);
+        self.raw(",\"ip\":").address(fault.ip);
+        self.raw(match fault.access {
+            Access::Read => ",\"access\":\"read\"",
+            Access::Write => ",\"access\":\"write\"",
+            Access::Exec => ",\"access\":\"exec\"",
+        });
+        self.raw(match fault.mode {
+            Mode::User => ",\"mode\":\"user\"",
+            Mode::Kernel => ",\"mode\":\"kernel\"",
+        });
+        self.raw(",\"kind\":\"").raw(fault.kind.name());
+        self.raw("\",\"region\":\"").raw(fault.region.name());
+        if let Some(part) = fault.part {
+            self.raw("\",\"part\":\"").raw(part.name());
+        }
+        self.raw("\",\"file\":");
+        match &fault.file {
+            Some(file) => self.string(file)?,
+            None => self.raw("null"),
+        };
+        self.raw(",\"offset\":").number_or_null(fault.offset);
+        self.raw(",\"page_size\":").number(fault.page_size);
+        self.raw(",\"pfn_before\":")
+            .number_or_null(fault.pfn_before);
+        self.raw(",\"pfn_after\":").number_or_null(fault.pfn_after);
+        self.raw(match fault.counted {
+            Some(Counted::Minor) => ",\"counted\":\"minor\"",
+            Some(Counted::Major) => ",\"counted\":\"major\"",
+            None => ",\"counted\":null",
+        });
+        if let Some(signal) = fault.signal {
+            self.raw(",\"signal\":").number(signal.into());
+        }
+        if let Some(detail) = fault.detail {
+            self.raw(",\"detail\":").string(detail)?;
+        }
+        if fault.late != 0 {
+            self.raw(",\"late\":").number(fault.late);
+        }
+        self.raw("}\n");
+        Ok(())
+    }
+
+    fn raw(&mut self, text: &str) -> &mut Self {
+        self.0.extend_from_slice(text.as_bytes());
+        self
+    }
+
+    fn string(&mut self, text: &str) -> io::Result<&mut Self> {
+        serde_json::to_writer(&mut self.0, text)?;
+        Ok(self)
+    }
+
+    fn number(&mut self, number: u64) -> &mut Self {
+        self.raw(itoa::Buffer::new().format(number))
+    }
+
+    fn number_or_null(&mut self, number: Option<u64>) -> &mut Self {
+        match number {
+            Some(number) => self.number(number),
+            None => self.raw("null"),
+        }
+    }
+
+    fn address(&mut self, Address(address): Address) -> &mut Self {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        self.raw("\"0x");
+        let count = (u64::BITS - (address | 1).leading_zeros()).div_ceil(4);
+        self.0.extend(
+            (0..count)
+                .rev()
+                .map(|at| DIGITS[(address >> (4 * at)) as usize & 15]),
+        );
+        self.raw("\"")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use expect_test::expect_file;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::output::samples::{self, PLAIN, account, end, event, faults, story};
+    use crate::output::{Format, Options};
+
+    fn lines(events: &[Event]) -> Vec<String> {
+        let text = samples::written(Format::Json, PLAIN, events, &end(vec![account(1234, 3)]));
+        assert!(text.ends_with('\n'));
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn parsed(line: &str) -> Value {
+        serde_json::from_str(line).expect("JSON")
+    }
+
+    #[test]
+    fn a_fault_by_hand_is_what_serde_makes_of_it() {
+        for fault in faults() {
+            let event = event(1, 1235, What::Fault(fault.clone()));
+            let by_serde = serde_json::to_string(&Common::new(&event, &fault)).expect("JSON");
+            assert_eq!(lines(&[event])[1], by_serde);
+        }
+    }
+
+    #[test]
+    fn addresses_are_hex_whatever_their_size() {
+        for address in (0..64)
+            .map(|bit| 1 << bit)
+            .chain([0, 0xff, u64::MAX, 0x1234_5678_9abc_def0])
+        {
+            let mut line = Line(Vec::new());
+            line.address(Address(address));
+            assert_eq!(line.0, format!("\"{address:#x}\"").as_bytes());
+        }
+    }
+
+    #[test]
+    fn every_line_is_an_object_that_the_schema_describes() {
+        let lines = lines(&story());
+        let types: Vec<_> = lines
+            .iter()
+            .map(|line| parsed(line)["type"].clone())
+            .collect();
+        assert_eq!(
+            (types.first(), types.last()),
+            (Some(&"start".into()), Some(&"end".into()))
+        );
+        for name in What::NAMES {
+            assert!(types.contains(&name.into()), "no sample of {name}");
+        }
+        let schema = documented(include_str!("SCHEMA.md"));
+        for line in &lines {
+            let object = parsed(line);
+            let name = object["type"].as_str().expect("a name");
+            let mut fields = schema[name].clone();
+            if name != "start" && name != "end" {
+                fields.extend(&schema["Every line but start and end"]);
+            }
+            check(&object, &fields);
+            for account in object["processes"].as_array().into_iter().flatten() {
+                check(account, &schema["An account"]);
+            }
+        }
+    }
+
+    /// The fields in each section of `SCHEMA.md`, and whether they are always there.
+    fn documented(schema: &str) -> BTreeMap<String, BTreeMap<&str, bool>> {
+        let mut sections = BTreeMap::new();
+        let mut section = String::new();
+        for line in schema.lines() {
+            if line.starts_with("##") {
+                section = line.replace(['#', '`'], "").trim().to_owned();
+            } else if let ["", name, _, when, _, ""] = *line.split('|').collect::<Vec<_>>() {
+                let fields: &mut BTreeMap<_, _> = sections.entry(section.clone()).or_default();
+                if let Some(name) = name.trim().strip_prefix('`') {
+                    fields.insert(name.trim_end_matches('`'), when.trim().is_empty());
+                }
+            }
+        }
+        sections
+    }
+
+    fn check(object: &Value, documented: &BTreeMap<&str, bool>) {
+        let fields = object.as_object().expect("an object");
+        for name in fields.keys() {
+            assert!(
+                documented.contains_key(name.as_str()),
+                "{name} isn't documented: {object}"
+            );
+        }
+        for (name, always) in documented {
+            assert!(
+                !always || fields.contains_key(*name),
+                "{name} is missing: {object}"
+            );
+        }
+    }
+
+    #[test]
+    fn lines_are_as_they_were() {
+        // A change here that isn't an addition needs another version of the schema.
+        expect_file!["snapshots/story.json"].assert_eq(&(lines(&story()).join("\n") + "\n"));
+    }
+
+    #[test]
+    fn a_summary_is_the_first_line_and_the_last() {
+        let options = Options {
+            summary_only: true,
+            ..PLAIN
+        };
+        let text = samples::written(Format::Json, options, &story(), &end(vec![]));
+        assert_eq!(text.lines().count(), 2);
+    }
+}

@@ -1,0 +1,112 @@
+//! Calls that change an address space.
+
+use super::names;
+use crate::trace::event::{
+    Address, Brk, By, Madvise, Mmap, Mprotect, Mremap, Range, Region, Returned, What,
+};
+
+const HEAP: Address = Address(0x55d0_c3a0_0000);
+const GROWN: Address = Address(HEAP.0 + (132 << 10));
+const PLACE: Address = Address(0x7f12_a000_0000);
+const MIB: u64 = 1 << 20;
+
+/// Every call, and each way it can go.
+pub(super) fn calls() -> Vec<What> {
+    let mut calls = mmaps();
+    let brk = |old, new| What::Brk(Brk { old, new });
+    calls.extend([brk(HEAP, HEAP), brk(HEAP, GROWN), brk(GROWN, HEAP)]);
+    let mprotect = |len, prot, ret| {
+        let prot = names(prot);
+        What::Mprotect(Mprotect {
+            addr: PLACE,
+            len,
+            prot,
+            ret,
+        })
+    };
+    calls.push(mprotect(8192, &["PROT_READ"], 0));
+    calls.push(mprotect(
+        100,
+        &["PROT_READ", "PROT_WRITE", "PROT_EXEC"],
+        -13,
+    ));
+    let mremap = |len, flags, ret| {
+        let (old_len, flags) = (2 * MIB, names(flags));
+        What::Mremap(Mremap {
+            addr: PLACE,
+            old_len,
+            len,
+            flags,
+            ret,
+        })
+    };
+    let elsewhere = Returned::Address(Address(0x7f13_0000_0000));
+    calls.push(mremap(4 * MIB, &["MREMAP_MAYMOVE"], elsewhere));
+    calls.push(mremap(MIB, &[], Returned::Address(PLACE)));
+    calls.push(mremap(4 * MIB, &[], Returned::Error(-12)));
+    let madvise = |advice: &str, ret| {
+        let advice = advice.into();
+        What::Madvise(Madvise {
+            addr: PLACE,
+            len: 65536,
+            advice,
+            ret,
+        })
+    };
+    calls.push(madvise("MADV_DONTNEED", 0));
+    calls.push(madvise("99", -22));
+    calls.push(What::Munmap(Range {
+        addr: PLACE,
+        len: 2 * MIB,
+        ret: 0,
+    }));
+    calls
+}
+
+fn mmaps() -> Vec<What> {
+    let text = Address(0x40_0000);
+    let by_exec = Mmap {
+        addr: text,
+        len: 24 << 10,
+        prot: names(&["PROT_READ", "PROT_EXEC"]),
+        flags: names(&["MAP_PRIVATE"]),
+        file: Some("/home/ann/fork-write".into()),
+        offset: Some(0x1000),
+        ret: Returned::Address(text),
+        by: By::Exec,
+        region: Some(Region::Text),
+    };
+    let by_call = Mmap {
+        addr: PLACE,
+        len: 2 * MIB,
+        prot: names(&["PROT_READ", "PROT_WRITE"]),
+        flags: names(&["MAP_PRIVATE", "MAP_ANONYMOUS"]),
+        file: None,
+        offset: None,
+        ret: Returned::Address(PLACE),
+        by: By::Call,
+        region: None,
+    };
+    let stack = Mmap {
+        by: By::Exec,
+        region: Some(Region::Stack),
+        ..by_call.clone()
+    };
+    let shared = Mmap {
+        prot: names(&["PROT_READ"]),
+        flags: names(&["MAP_SHARED"]),
+        file: Some("/tmp/a b\x1b[31m".into()),
+        offset: Some(0),
+        ..by_call.clone()
+    };
+    let failed = Mmap {
+        addr: Address(0),
+        len: 1 << 50,
+        prot: Vec::new(),
+        ret: Returned::Error(-12),
+        ..by_call.clone()
+    };
+    [by_exec, stack, by_call, shared, failed]
+        .map(What::Mmap)
+        .into()
+}

@@ -1,0 +1,143 @@
+//! Faults.
+
+use std::sync::Arc;
+
+use super::event;
+use crate::trace::event::{
+    Access, Address, Counted, Event, Fault, FaultKind, Mode, Part, Region, What,
+};
+
+/// A write to the heap that got a new page.
+pub(in crate::output) fn fault() -> Fault {
+    Fault {
+        addr: Address(0x55d0_c3a1_b008),
+        ip: Address(0x40_1136),
+        access: Access::Write,
+        mode: Mode::User,
+        kind: FaultKind::ZeroFill,
+        region: Region::Heap,
+        part: None,
+        file: None,
+        offset: None,
+        page_size: 4096,
+        pfn_before: None,
+        pfn_after: Some(0x5678),
+        counted: Some(Counted::Minor),
+        signal: None,
+        detail: None,
+        late: 0,
+    }
+}
+
+/// A fault of every kind, and every field in use at least once.
+pub(in crate::output) fn faults() -> Vec<Fault> {
+    let library: Option<Arc<str>> = Some("/usr/lib/x86_64-linux-gnu/libc.so.6".into());
+    let data: Option<Arc<str>> = Some("/tmp/\x1b]0;data (deleted)".into());
+    let shm: Option<Arc<str>> = Some("/dev/zero (deleted)".into());
+    let of = |kind| Fault { kind, ..fault() };
+    let read = |kind| Fault {
+        access: Access::Read,
+        ..of(kind)
+    };
+    vec![
+        Fault {
+            region: Region::Anon,
+            pfn_after: Some(0x3a2b),
+            ..read(FaultKind::ZeroRead)
+        },
+        of(FaultKind::ZeroFill),
+        Fault {
+            pfn_before: Some(0x1234),
+            ..of(FaultKind::CowCopy)
+        },
+        Fault {
+            pfn_before: Some(0x5678),
+            ..of(FaultKind::CowReuse)
+        },
+        Fault {
+            pfn_before: Some(0x3a2b),
+            region: Region::Anon,
+            ..of(FaultKind::CowZero)
+        },
+        Fault {
+            addr: Address(0x7f12_a002_8010),
+            access: Access::Exec,
+            region: Region::Lib,
+            part: Some(Part::Text),
+            file: library.clone(),
+            offset: Some(0x28000),
+            ..of(FaultKind::FileMap)
+        },
+        Fault {
+            region: Region::File,
+            file: data,
+            offset: Some(0),
+            counted: Some(Counted::Major),
+            ..read(FaultKind::FileRead)
+        },
+        Fault {
+            mode: Mode::Kernel,
+            region: Region::Lib,
+            part: Some(Part::Data),
+            file: library,
+            offset: Some(0x1d_2000),
+            ..of(FaultKind::FileCow)
+        },
+        Fault {
+            region: Region::Shm,
+            file: shm.clone(),
+            offset: Some(0),
+            pfn_before: Some(0x5678),
+            ..of(FaultKind::SharedWrite)
+        },
+        Fault {
+            region: Region::Shm,
+            file: shm,
+            offset: Some(4096),
+            ..of(FaultKind::ShmFill)
+        },
+        Fault {
+            region: Region::Stack,
+            late: 1_500_000,
+            ..of(FaultKind::SwapIn)
+        },
+        Fault {
+            addr: Address(0),
+            region: Region::Unmapped,
+            pfn_after: None,
+            counted: None,
+            signal: Some(11),
+            ..of(FaultKind::Invalid)
+        },
+        Fault {
+            region: Region::ThreadStack,
+            pfn_before: Some(0x5678),
+            counted: None,
+            ..of(FaultKind::Spurious)
+        },
+        Fault {
+            region: Region::Unknown,
+            page_size: 2 << 20,
+            pfn_before: Some(0x1200),
+            pfn_after: None,
+            counted: None,
+            detail: Some("taken away again"),
+            ..of(FaultKind::Other)
+        },
+    ]
+}
+
+/// Neighbouring pages of the heap from a number on, a microsecond apart.
+pub(in crate::output) fn copies(pages: impl Iterator<Item = u64>) -> Vec<Event> {
+    let copy = |(at, page): (u64, u64)| {
+        let fault = Fault {
+            addr: Address(0x55d0_c3a0_0000 + page * 4096 + 8),
+            kind: FaultKind::CowCopy,
+            pfn_before: Some(0x1000 + page),
+            pfn_after: Some(0x9000 - 3 * page),
+            ..fault()
+        };
+        event(2000 + at, 1235, What::Fault(fault))
+    };
+    (0..).zip(pages).map(copy).collect()
+}

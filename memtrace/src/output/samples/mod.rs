@@ -1,0 +1,168 @@
+//! Events for the tests of the formats: at least one of each kind, in a story that could be true.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::{Format, Options, Sink, sink};
+use crate::trace::event::{Account, End, Event, Lost, Start, What};
+
+mod calls;
+mod faults;
+mod tasks;
+
+pub(super) use faults::{copies, fault, faults};
+
+/// A writer whose bytes the test keeps.
+#[derive(Default)]
+pub(super) struct Page(Rc<RefCell<Vec<u8>>>);
+
+impl Page {
+    pub(super) fn text(&self) -> String {
+        String::from_utf8(self.0.borrow().clone()).expect("UTF-8")
+    }
+
+    pub(super) fn writer(&self) -> Box<dyn Write> {
+        Box::new(Self(Rc::clone(&self.0)))
+    }
+}
+
+impl Write for Page {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What a format makes of the start, these events, and the end.
+pub(super) fn written(format: Format, options: Options, events: &[Event], end: &End) -> String {
+    let page = Page::default();
+    let mut sink = sink(format, page.writer(), options);
+    run(&mut *sink, events, end).expect("a writer that doesn't fail");
+    page.text()
+}
+
+/// Sends everything to a sink.
+pub(super) fn run(sink: &mut dyn Sink, events: &[Event], end: &End) -> io::Result<()> {
+    sink.start(&start())?;
+    for event in events {
+        sink.event(event)?;
+    }
+    sink.flush()?;
+    sink.end(end)
+}
+
+pub(super) const PLAIN: Options = Options {
+    fold: false,
+    colour: false,
+    summary_only: false,
+};
+
+const BEGAN: u64 = 5_000_000_000_000;
+
+pub(super) fn start() -> Start {
+    Start {
+        schema: 1,
+        version: "0.1.0",
+        kernel: "6.18.5".into(),
+        command: vec!["./fork-write".into(), "--name".into(), "a b\n".into()],
+        ts: BEGAN,
+    }
+}
+
+/// Something that happens to a process so many microseconds after the start.
+pub(super) fn event(micros: u64, pid: u32, what: What) -> Event {
+    Event {
+        ts: BEGAN + micros * 1000 + 7,
+        pid,
+        tid: pid,
+        comm: "fork-write".into(),
+        what,
+    }
+}
+
+/// A process with 24 faults that its exec took, and this many copies.
+pub(super) fn account(pid: u32, copies: u64) -> Account {
+    Account {
+        pid,
+        comm: "fork-write".into(),
+        faults: [
+            ("cow-copy", copies),
+            ("file-map", 40),
+            ("invalid", 1),
+            ("zero-fill", 25),
+        ]
+        .into(),
+        min_flt: copies + 40 + 25 + 24,
+        maj_flt: 0,
+        unobserved: 24,
+        unobserved_by: [("execve", 24)].into(),
+        alive: false,
+    }
+}
+
+/// The end of a run with these processes.
+pub(super) fn end(processes: Vec<Account>) -> End {
+    let mut total = Account::default();
+    for process in &processes {
+        for (&kind, count) in &process.faults {
+            *total.faults.entry(kind).or_default() += count;
+        }
+        for (&reason, count) in &process.unobserved_by {
+            *total.unobserved_by.entry(reason).or_default() += count;
+        }
+        total.min_flt += process.min_flt;
+        total.maj_flt += process.maj_flt;
+        total.unobserved += process.unobserved;
+    }
+    End {
+        ts: BEGAN + 1_000_000_000,
+        processes,
+        total,
+        lost: BTreeMap::new(),
+        late: 0,
+    }
+}
+
+/// An event of every type.
+pub(super) fn story() -> Vec<Event> {
+    let (mapped, died) = (calls::calls(), tasks::deaths());
+    let faults = faults().into_iter().map(What::Fault);
+    let lost = What::Lost(Lost {
+        count: 3,
+        by_kind: [("call", 1), ("fault", 2)].into(),
+    });
+    let all = mapped
+        .into_iter()
+        .chain(tasks::births())
+        .chain(faults)
+        .chain([lost])
+        .chain(died);
+    let mut story: Vec<Event> = (1..)
+        .zip(all)
+        .map(|(at, what)| event(111 * at, 1234, what))
+        .collect();
+    for event in &mut story {
+        match &event.what {
+            What::Fault(_) => (event.pid, event.tid) = (1235, 1235),
+            What::Exit(exit) if exit.thread => {
+                event.tid = 1236;
+                event.comm = "wor\nker".into();
+            }
+            What::Lost(_) => (event.pid, event.tid) = (0, 0),
+            _ => {}
+        }
+    }
+    story
+}
+
+/// Names as the model has them.
+fn names(names: &[&str]) -> Vec<Arc<str>> {
+    names.iter().map(|&name| name.into()).collect()
+}

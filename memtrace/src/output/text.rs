@@ -1,0 +1,215 @@
+//! Text for people: a line per event, then the account.
+
+use std::fmt::{self, Display, Formatter};
+use std::io::{self, Write};
+
+use super::colour::Palette;
+use super::escape::Escaped;
+use super::fold::Run;
+use super::{Out, Sink, accounting, table, wording};
+use crate::trace::event::{End, Event, Start, What};
+
+/// Writes text.
+pub(super) struct Text {
+    out: Out,
+    palette: Palette,
+    /// `ts` of the start.
+    began: u64,
+    /// The task of the line that is being written: `name[pid]`, or `name[pid/tid]`.
+    task: String,
+    /// The widest task so far, so that columns stay where they are.
+    task_width: usize,
+    /// Whether there has been an event.
+    any: bool,
+}
+
+/// Tasks take this many columns from the beginning on, and never more than the other.
+const TASK_WIDTH: (usize, usize) = (16, 33);
+
+impl Text {
+    pub(super) const fn new(out: Out, palette: Palette) -> Self {
+        Self {
+            out,
+            palette,
+            began: 0,
+            task: String::new(),
+            task_width: TASK_WIDTH.0,
+            any: false,
+        }
+    }
+
+    /// Writes a run of faults as one line.
+    pub(super) fn run(&mut self, run: &Run) -> io::Result<()> {
+        self.columns(run.event())?;
+        let until = Seconds(run.until().saturating_sub(self.began));
+        wording::fault::write_run(&mut self.out, run, until, self.palette)?;
+        self.out.write_all(b"\n")
+    }
+
+    /// The columns before the words: time, task, kind.
+    fn columns(&mut self, event: &Event) -> io::Result<()> {
+        self.name_task(event);
+        let width = self.task_width;
+        let Self {
+            out,
+            palette,
+            began,
+            task,
+            ..
+        } = self;
+        if !self.any {
+            self.any = true;
+            let strong = palette.strong();
+            let (time, task, kind) = ("seconds", "process", "kind");
+            writeln!(
+                out,
+                "{strong}{time:>12}  {task:width$}  {kind:12}  what happened{strong:#}"
+            )?;
+        }
+        let kind = match &event.what {
+            What::Fault(fault) => fault.kind.name(),
+            other => other.name(),
+        };
+        let time = Seconds(event.ts.saturating_sub(*began));
+        let (faint, who, what) = (
+            palette.faint(),
+            palette.process(event.pid),
+            palette.what(&event.what),
+        );
+        write!(
+            out,
+            "{faint}{time:5}{faint:#}  {who}{task:width$}{who:#}  {what}{kind:12}{what:#}  "
+        )
+    }
+
+    fn name_task(&mut self, event: &Event) {
+        use fmt::Write as _;
+        let Event {
+            pid, tid, ref comm, ..
+        } = *event;
+        self.task.clear();
+        // Writing to a String doesn't fail.
+        let _ = match (pid, tid) {
+            (0, _) => write!(self.task, "-"),
+            _ if pid == tid => write!(self.task, "{}[{pid}]", Escaped(comm)),
+            _ => write!(self.task, "{}[{pid}/{tid}]", Escaped(comm)),
+        };
+        self.task_width = self
+            .task_width
+            .max(self.task.chars().count())
+            .min(TASK_WIDTH.1);
+    }
+}
+
+impl Sink for Text {
+    fn start(&mut self, start: &Start) -> io::Result<()> {
+        self.began = start.ts;
+        let Start {
+            version,
+            kernel,
+            command,
+            ..
+        } = start;
+        let (strong, command) = (self.palette.strong(), wording::command(command));
+        writeln!(
+            self.out,
+            "memtrace {version} on Linux {}: {strong}{command}{strong:#}",
+            Escaped(kernel)
+        )
+    }
+
+    fn event(&mut self, event: &Event) -> io::Result<()> {
+        self.columns(event)?;
+        wording::write(&mut self.out, &event.what, self.palette)?;
+        self.out.write_all(b"\n")
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
+    fn end(&mut self, end: &End) -> io::Result<()> {
+        table::write(&mut self.out, end, self.palette)?;
+        accounting::write(&mut self.out, end, self.palette)?;
+        self.out.flush()
+    }
+}
+
+/// Nanoseconds as seconds, with microseconds. A width is that of the whole seconds.
+struct Seconds(u64);
+
+impl Display for Seconds {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let micros = self.0 / 1000;
+        let width = f.width().unwrap_or(0);
+        write!(
+            f,
+            "{:>width$}.{:06}",
+            micros / 1_000_000,
+            micros % 1_000_000
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect_file;
+
+    use crate::output::samples::{self, PLAIN, account, end};
+    use crate::output::{Format, Options};
+
+    fn text(options: Options) -> String {
+        samples::written(
+            Format::Text,
+            options,
+            &samples::story(),
+            &end(vec![account(1234, 0)]),
+        )
+    }
+
+    #[test]
+    fn every_event_has_a_line() {
+        expect_file!["snapshots/story.txt"].assert_eq(&text(PLAIN));
+    }
+
+    #[test]
+    fn colour_changes_no_word() {
+        let colour = text(Options {
+            colour: true,
+            ..PLAIN
+        });
+        assert!(colour.contains("\x1b["));
+        assert_eq!(without_colour(&colour), text(PLAIN));
+    }
+
+    #[test]
+    fn nothing_a_program_chose_reaches_the_terminal_raw() {
+        let text = text(PLAIN);
+        assert!(!text.contains(|c: char| c.is_control() && c != '\n'));
+        assert_eq!(
+            text.lines()
+                .filter(|line| line.contains(r"wor\nker"))
+                .count(),
+            1
+        );
+    }
+
+    #[test]
+    fn a_summary_has_no_events() {
+        let text = text(Options {
+            summary_only: true,
+            ..PLAIN
+        });
+        assert!(!text.contains("new zeroed page"));
+        assert!(text.contains("The kernel counted"));
+    }
+
+    /// Takes out what sets colours.
+    fn without_colour(text: &str) -> String {
+        let mut parts = text.split("\x1b[");
+        let first = parts.next().unwrap_or_default().to_owned();
+        parts.fold(first, |text, part| {
+            text + part.split_once('m').expect("a colour's end").1
+        })
+    }
+}

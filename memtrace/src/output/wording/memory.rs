@@ -1,0 +1,187 @@
+//! Calls that change an address space.
+
+use std::cmp::Ordering;
+use std::fmt::{self, Display, Formatter};
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use super::{Bytes, ErrorName, Flags};
+use crate::output::colour::Palette;
+use crate::output::escape::Escaped;
+use crate::trace::event::{Brk, By, Madvise, Mmap, Mprotect, Mremap, Range, Returned};
+
+pub(super) fn brk(out: &mut impl Write, &Brk { old, new }: &Brk) -> io::Result<()> {
+    match new.0.checked_sub(old.0) {
+        Some(0) => write!(out, "heap ends at {new}, unchanged"),
+        Some(more) => write!(out, "heap grew by {}, now ends at {new}", Bytes(more)),
+        None => write!(
+            out,
+            "heap shrank by {}, now ends at {new}",
+            Bytes(old.0 - new.0)
+        ),
+    }
+}
+
+pub(super) fn mmap(out: &mut impl Write, mmap: &Mmap, palette: Palette) -> io::Result<()> {
+    let len = Bytes(mmap.len);
+    match mmap.ret {
+        Returned::Address(address) => write!(out, "maps {len} at {address}: ")?,
+        Returned::Error(_) => write!(out, "fails to map {len}: ")?,
+    }
+    let has = |flag: &str| mmap.flags.iter().any(|name| **name == *flag);
+    let sharing = if has("MAP_PRIVATE") {
+        "private "
+    } else if has("MAP_SHARED") || has("MAP_SHARED_VALIDATE") {
+        "shared "
+    } else {
+        ""
+    };
+    if let Some(region) = mmap.region {
+        write!(out, "{}, ", region.name())?;
+    }
+    match (&mmap.file, mmap.offset) {
+        (Some(file), Some(offset)) => write!(out, "{sharing}{}+{offset:#x}", Escaped(file))?,
+        (Some(file), None) => write!(out, "{sharing}{}", Escaped(file))?,
+        (None, _) => write!(out, "{sharing}anonymous memory")?,
+    }
+    write!(out, ", {}", Protection(&mmap.prot))?;
+    if let Returned::Error(error) = mmap.ret {
+        write!(out, ": {}", ErrorName(error))?;
+    }
+    let faint = palette.faint();
+    match mmap.by {
+        By::Exec => write!(out, "  {faint}[by exec]{faint:#}"),
+        By::Call => write!(out, "  {faint}[{}]{faint:#}", Flags(&mmap.flags)),
+    }
+}
+
+pub(super) fn munmap(out: &mut impl Write, &Range { addr, len, ret }: &Range) -> io::Result<()> {
+    let verb = if ret < 0 { "fails to unmap" } else { "unmaps" };
+    write!(out, "{verb} {} at {addr}{}", Bytes(len), Failure(ret))
+}
+
+pub(super) fn mprotect(out: &mut impl Write, mprotect: &Mprotect) -> io::Result<()> {
+    let Mprotect {
+        addr,
+        len,
+        prot,
+        ret,
+    } = mprotect;
+    let verb = if *ret < 0 { "fails to make" } else { "makes" };
+    write!(
+        out,
+        "{verb} {} at {addr} {}{}",
+        Bytes(*len),
+        Protection(prot),
+        Failure(*ret)
+    )
+}
+
+pub(super) fn mremap(out: &mut impl Write, mremap: &Mremap, palette: Palette) -> io::Result<()> {
+    let Mremap {
+        addr, old_len, len, ..
+    } = *mremap;
+    let (old, new) = (Bytes(old_len), Bytes(len));
+    match mremap.ret {
+        Returned::Address(to) if to == addr => match len.cmp(&old_len) {
+            Ordering::Less => write!(out, "shrinks {old} at {addr} to {new}")?,
+            Ordering::Equal => write!(out, "leaves {old} at {addr} as they are")?,
+            Ordering::Greater => write!(out, "grows {old} at {addr} to {new}")?,
+        },
+        Returned::Address(to) if len == old_len => write!(out, "moves {old} from {addr} to {to}")?,
+        Returned::Address(to) => write!(out, "moves {old} from {addr} to {to}, now {new}")?,
+        Returned::Error(error) => {
+            write!(
+                out,
+                "fails to remap {old} at {addr} to {new}: {}",
+                ErrorName(error)
+            )?;
+        }
+    }
+    let faint = palette.faint();
+    if mremap.flags.is_empty() {
+        return Ok(());
+    }
+    write!(out, "  {faint}[{}]{faint:#}", Flags(&mremap.flags))
+}
+
+pub(super) fn madvise(out: &mut impl Write, madvise: &Madvise) -> io::Result<()> {
+    let Madvise {
+        addr,
+        len,
+        advice,
+        ret,
+    } = madvise;
+    let verb = if *ret < 0 {
+        "fails to advise"
+    } else {
+        "advises"
+    };
+    write!(out, "{verb} on {} at {addr}: {advice}", Bytes(*len))?;
+    let meaning = match &**advice {
+        "MADV_DONTNEED" => "what is there is dropped",
+        "MADV_FREE" => "what is there may be dropped",
+        "MADV_WILLNEED" => "to be read ahead",
+        "MADV_HUGEPAGE" => "huge pages are welcome",
+        "MADV_NOHUGEPAGE" => "no huge pages",
+        "MADV_COLLAPSE" => "to become huge pages now",
+        "MADV_DONTFORK" => "children don't get it",
+        "MADV_WIPEONFORK" => "children find zeroes",
+        "MADV_MERGEABLE" => "equal pages may be merged",
+        "MADV_COLD" => "not needed soon",
+        "MADV_PAGEOUT" => "to be swapped out",
+        "MADV_POPULATE_READ" => "to be mapped now",
+        "MADV_POPULATE_WRITE" => "to be mapped writable now",
+        "MADV_REMOVE" => "the file's pages are freed",
+        _ => "",
+    };
+    if !meaning.is_empty() {
+        write!(out, " ({meaning})")?;
+    }
+    write!(out, "{}", Failure(*ret))
+}
+
+/// What a negative return value adds.
+struct Failure(i64);
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.0 < 0 {
+            write!(f, ": {}", ErrorName(self.0))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// `PROT_*` in words.
+struct Protection<'a>(&'a [Arc<str>]);
+
+impl Display for Protection<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if let [only] = self.0
+            && **only == *"PROT_READ"
+        {
+            return f.write_str("read-only");
+        }
+        if self.0.is_empty() {
+            return f.write_str("inaccessible");
+        }
+        let words = self.0.iter().map(|name| match &**name {
+            "PROT_READ" => "readable",
+            "PROT_WRITE" => "writable",
+            "PROT_EXEC" => "executable",
+            other => other,
+        });
+        let last = self.0.len() - 1;
+        for (at, word) in words.enumerate() {
+            let before = match at {
+                0 => "",
+                at if at == last => " and ",
+                _ => ", ",
+            };
+            write!(f, "{before}{word}")?;
+        }
+        Ok(())
+    }
+}
