@@ -38,17 +38,7 @@ impl Apt {
         if !Path::new(KEYRING).exists() {
             bail!("{KEYRING} is missing: install Debian's package debian-archive-keyring");
         }
-        let targets = capture(Command::new("apt-get").args([
-            "indextargets",
-            "--format",
-            TARGET_FORMAT,
-            "Created-By: Packages",
-        ]))?;
-        let mirror = main_mirror(&targets, &codename()?).context(
-            "the machine's apt has no mirror of Debian's main archive: add one to \
-             /etc/apt/sources.list",
-        )?;
-
+        let mirror = machines_mirror()?;
         let apt = Self {
             folder: folder.join(suite),
         };
@@ -177,8 +167,9 @@ pub(crate) fn unpack(package: &Path, root: &Path) -> Result<()> {
     .with_context(|| format!("cannot unpack {}", package.display()))
 }
 
-/// Unpacks one folder of a package file, such as `./usr/src`; its contents land in `into`.
-pub(crate) fn unpack_folder(package: &Path, folder: &str, into: &Path) -> Result<()> {
+/// Unpacks one folder of a package file, such as `./usr/src`, without its subfolder `except`. Its
+/// contents land in `into`.
+pub(crate) fn unpack_folder(package: &Path, folder: &str, except: &str, into: &Path) -> Result<()> {
     let mut reader = Command::new("dpkg-deb");
     reader
         .arg("--fsys-tarfile")
@@ -188,14 +179,26 @@ pub(crate) fn unpack_folder(package: &Path, folder: &str, into: &Path) -> Result
     let mut tar = Command::new("tar");
     tar.args(["--extract", "--no-same-owner", "--file=-", "--directory"])
         .arg(into)
+        .arg(format!("--exclude={folder}/{except}"))
         .arg(format!("--strip-components={}", folder.split('/').count()))
         .arg(folder);
     if let Some(files) = reading.stdout.take() {
         tar.stdin(files);
     }
-    let unpacked = run(&mut tar);
+    let unpacked = tar.output().with_context(|| cannot_start(&tar))?;
+    // It holds the pipe's end: without this dpkg-deb would wait for ever for a tar that failed.
+    drop(tar);
     let read = reading.wait().with_context(|| cannot_start(&reader))?;
-    unpacked.with_context(|| format!("cannot unpack {folder} of {}", package.display()))?;
+    if !unpacked.status.success() {
+        // A full disk makes it complain of every file: the first complaint tells.
+        let complaints = String::from_utf8_lossy(&unpacked.stderr);
+        let first = complaints.lines().next().unwrap_or("tar failed");
+        bail!(
+            "cannot unpack {} to {}: {first}",
+            package.display(),
+            into.display()
+        );
+    }
     if !read.success() {
         bail!("`{}` failed ({read})", typed(&reader));
     }
@@ -216,21 +219,44 @@ pub(crate) fn codename() -> Result<String> {
         .context("/etc/os-release names no Debian release: Debian's packages need a Debian machine")
 }
 
+/// The address of the mirror of Debian's main archive that the machine's apt uses.
+fn machines_mirror() -> Result<String> {
+    let codename = codename()?;
+    // With what the archives say of themselves apt lists those that it has fetched; before the first
+    // `apt-get update` there are none, and only what the sources say is known.
+    for information in ["--release-info", "--no-release-info"] {
+        let targets = capture(Command::new("apt-get").args([
+            "indextargets",
+            information,
+            "--format",
+            TARGET_FORMAT,
+            "Created-By: Packages",
+        ]))?;
+        if let Some(mirror) = main_mirror(&targets, &codename) {
+            return Ok(mirror.to_owned());
+        }
+    }
+    bail!(
+        "the machine's apt has no mirror of Debian's main archive: add one to \
+         /etc/apt/sources.list"
+    )
+}
+
 /// The address of Debian's main archive among the machine's apt targets: that of its release, not
 /// the security archive's nor another vendor's.
 fn main_mirror<'a>(targets: &'a str, codename: &str) -> Option<&'a str> {
     targets.lines().find_map(|line| {
         let mut fields = line.split_whitespace();
         let (address, release, component) = (fields.next()?, fields.next()?, fields.next()?);
-        // Before the first `apt-get update` apt does not know the origin and leaves the field as is.
-        let origin = fields.next().unwrap_or("Debian");
+        // Where apt does not know the origin it leaves the field as it is.
+        let origin = fields.next().unwrap_or_default();
         let release = release
             .strip_suffix("-updates")
             .or_else(|| release.strip_suffix("-backports"))
             .unwrap_or(release);
         (component == "main"
             && [codename, "stable", "testing", "unstable", "sid"].contains(&release)
-            && (origin == "Debian" || origin.starts_with('$')))
+            && ["Debian", "$(ORIGIN)"].contains(&origin))
         .then_some(address)
     })
 }

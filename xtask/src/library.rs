@@ -3,7 +3,7 @@
 
 use std::env;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -37,13 +37,21 @@ pub(crate) fn ensure(workspace: &Workspace) -> Result<()> {
         }
         say("rustup can't get them here");
     }
+    let partial = library.with_extension("partial");
+    make_empty(&partial).map_err(|error| {
+        anyhow!(
+            "the {name} can't be put in the toolchain: {}: {error}; run `cargo xtask setup` once \
+             as the owner of that folder",
+            partial.display()
+        )
+    })?;
     say(format_args!(
         "{name}: fetching Debian's rust-src, 45 MB, from {SUITE}"
     ));
-    from_debian(workspace, &rustc).with_context(|| {
+    from_debian(workspace, &rustc, &partial).with_context(|| {
         format!(
-            "the {name} can't be had; remedy: `rustup component add rust-src` where rustup can \
-             reach its server, or put them in {}",
+            "the {name} can't be had (remedy: put them in {}, or run `rustup component add \
+             rust-src` where rustup can reach its server)",
             library.display()
         )
     })
@@ -86,12 +94,7 @@ fn is_complete(library: &Path) -> bool {
 }
 
 /// Takes the sources out of Debian's package of the same version, and nothing else of it.
-fn from_debian(workspace: &Workspace, rustc: &Rustc) -> Result<()> {
-    let library = rustc.library();
-    let parent = library.parent().context("the sysroot is the root folder")?;
-    let partial = parent.join("library.partial");
-    make_empty(&partial)?;
-
+fn from_debian(workspace: &Workspace, rustc: &Rustc, partial: &Path) -> Result<()> {
     let apt = Apt::open(&workspace.debian(), SUITE, Status::NothingInstalled)?;
     let version = apt
         .versions("rust-src")?
@@ -99,18 +102,21 @@ fn from_debian(workspace: &Workspace, rustc: &Rustc) -> Result<()> {
         .find(|version| upstream(version) == rustc.version)
         .with_context(|| format!("{SUITE} has no rust-src of version {}", rustc.version))?;
     let folder = format!("./usr/src/rustc-{}/library", rustc.version);
-    unpack_folder(&apt.download("rust-src", &version)?, &folder, &partial)?;
+    let package = apt.download("rust-src", &version)?;
+    // Debian adds the crates that std needs. Core needs none, and rustup's rust-src has none.
+    unpack_folder(&package, &folder, "vendor", partial)?;
     apt.remove_downloads()?;
 
-    if !is_complete(&partial) {
+    if !is_complete(partial) {
         bail!("Debian's rust-src {version} does not have what build-std needs");
     }
+    let library = rustc.library();
     // Only now under its name, so that a half-unpacked library is never taken for a whole one.
     if library.exists() {
         fs::remove_dir_all(&library)
             .with_context(|| format!("cannot replace {}", library.display()))?;
     }
-    fs::rename(&partial, &library)
+    fs::rename(partial, &library)
         .with_context(|| format!("cannot move the sources to {}", library.display()))?;
     say(format_args!(
         "rust-src {version} is in {}",
@@ -119,19 +125,12 @@ fn from_debian(workspace: &Workspace, rustc: &Rustc) -> Result<()> {
     Ok(())
 }
 
-/// An empty folder in the toolchain, which may belong to somebody else.
-fn make_empty(folder: &Path) -> Result<()> {
-    let made = match fs::remove_dir_all(folder) {
+/// Makes an empty folder, and those above it.
+fn make_empty(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => fs::create_dir_all(folder),
-    };
-    made.map_err(|error| {
-        anyhow!(
-            "cannot write in the toolchain ({}): {error}; run `cargo xtask setup` once as the \
-             owner of that folder",
-            folder.display()
-        )
-    })
+    }
 }
 
 /// The upstream part of a Debian version: `1.95.0` of `1.95.0+dfsg1-1~bpo13+1`.
