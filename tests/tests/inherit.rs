@@ -92,10 +92,10 @@ fn open_files() -> Result<()> {
 
 #[test]
 fn standard_input_and_output() -> Result<()> {
-    let memtrace = Memtrace::new()?;
+    let memtrace = Memtrace::new()?.with_json();
     let text = memtrace.folder().join("text");
     fs::write(&text, "one\ntwo\n")?;
-    let mut command = memtrace.with_json().command(["cat"]);
+    let mut command = memtrace.command(["cat"]);
     let run = Run::of(command.stdin(Stdio::from(fs::File::open(&text)?)))?;
     assert_eq!(
         (run.code(), run.stdout.as_str(), run.stderr.as_str()),

@@ -109,12 +109,14 @@ impl Redis {
     }
 
     fn send(&mut self, words: &[&str]) -> Result<()> {
-        let count = words.len();
-        let words: String = words
+        let lines = words
             .iter()
-            .map(|word| format!("${}\r\n{word}\r\n", word.len()))
+            .flat_map(|word| [format!("${}", word.len()), (*word).to_owned()]);
+        let lines: Vec<_> = [format!("*{}", words.len())]
+            .into_iter()
+            .chain(lines)
             .collect();
-        let message = format!("*{count}\r\n{words}");
+        let message = lines.join("\r\n") + "\r\n";
         Ok(self.0.get_mut().write_all(message.as_bytes())?)
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use nix::unistd::User;
-use tests::harness::{Memtrace, subject};
+use tests::harness::{Memtrace, Run, subject};
 
 #[test]
 fn under_sudo_as_the_user_who_typed_it() -> Result<()> {
@@ -60,8 +60,9 @@ fn under_sudo(memtrace: Memtrace, user: &User) -> Memtrace {
 fn inherit(memtrace: Memtrace) -> Result<String> {
     let program: PathBuf = memtrace.folder().join("inherit");
     fs::copy(subject("inherit"), &program)?;
-    let mut command = memtrace.with_json().command([program]);
-    let run = tests::harness::Run::of(command.current_dir("/"))?;
+    let memtrace = memtrace.with_json();
+    let mut command = memtrace.command([program]);
+    let run = Run::of(command.current_dir("/"))?;
     ensure!(run.code() == Some(0), "{run:?}");
     Ok(run.stdout)
 }
