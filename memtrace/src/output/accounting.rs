@@ -5,79 +5,69 @@ use std::io::{self, Write};
 
 use super::colour::Palette;
 use super::wording::{Count, List};
-use crate::trace::event::End;
+use crate::trace::event::{Account, End};
 
 /// Writes the account.
 pub(super) fn write(out: &mut impl Write, end: &End, palette: Palette) -> io::Result<()> {
-    let alarm = palette.alarm();
     let total = &end.total;
     let counted = total.min_flt + total.maj_flt;
+    let seen = counted.saturating_add_signed(-total.unobserved);
+    let faults = Count(counted, "page fault");
     writeln!(
         out,
-        "\nThe kernel counted {} ({} minor, {} major).",
-        Count(counted, "page fault"),
-        total.min_flt,
-        total.maj_flt
+        "\nThe kernel counted {faults} ({} minor, {} major).",
+        total.min_flt, total.maj_flt
     )?;
-
-    let explained: i64 = total.unobserved_by.values().sum();
-    let reasons = List(
-        total
-            .unobserved_by
-            .iter()
-            .filter(|&(_, &count)| count != 0)
-            .map(|(reason, count)| format!("{count} {reason}{}", meaning(reason))),
-    );
-    let seen = counted.saturating_add_signed(-total.unobserved);
-    match total.unobserved {
-        0 => writeln!(out, "memtrace saw every one of them.")?,
-        _ if explained != 0 => writeln!(
-            out,
-            "memtrace saw {seen} of them; {explained} others were taken without an exception: {reasons}."
-        )?,
-        _ => writeln!(out, "memtrace saw {seen} of them.")?,
-    }
-    match total.unobserved - explained {
-        0 => {}
-        more @ 1.. => writeln!(out, "{alarm}{more} of them are not explained.{alarm:#}")?,
-        fewer => writeln!(
-            out,
-            "{alarm}memtrace saw {} too many: they are not explained.{alarm:#}",
-            fewer.unsigned_abs()
-        )?,
+    if total.unobserved_by.is_empty() && total.unobserved == 0 {
+        writeln!(out, "memtrace saw every one of them.")?;
+    } else {
+        writeln!(out, "memtrace saw {seen} of them. The others were taken")?;
+        unobserved(out, total, palette)?;
     }
     let faults: u64 = total.faults.values().sum();
     if let Some(uncounted @ 1..) = faults.checked_sub(seen) {
+        let uncounted = Count(uncounted, "fault");
         writeln!(
             out,
-            "It also saw {} that the kernel does not count.",
-            Count(uncounted, "fault")
+            "It also saw {uncounted} that the kernel does not count."
         )?;
     }
     let alive = end.processes.iter().filter(|process| process.alive).count() as u64;
     if alive != 0 {
-        writeln!(
-            out,
-            "{} still ran; the kernel goes on counting.",
-            Count(alive, "process")
-        )?;
+        let alive = Count(alive, "process");
+        writeln!(out, "{alive} still ran; the kernel goes on counting.")?;
     }
     if end.late != 0 {
-        writeln!(
-            out,
-            "{} took so long that others were shown first.",
-            Count(end.late, "fault")
-        )?;
+        let late = Count(end.late, "fault");
+        writeln!(out, "{late} took so long that others were shown first.")?;
     }
     lost(out, &end.lost, palette)
 }
 
-/// What a fault without an exception was for, where one can tell.
-fn meaning(reason: &str) -> &'static str {
-    match reason {
-        "execve" | "execveat" => " (the new program's arguments)",
-        _ => "",
+/// A line for each reason why the kernel counted faults that were not seen.
+fn unobserved(out: &mut impl Write, total: &Account, palette: Palette) -> io::Result<()> {
+    let mut unexplained = total.unobserved;
+    for (&reason, &count) in &total.unobserved_by {
+        let what = match reason {
+            "lost records" => continue,
+            "before exec" => "by memtrace's own child, before it became the program".to_owned(),
+            "kernel" => "by the kernel outside any system call, without an exception".to_owned(),
+            "execve" | "execveat" => format!(
+                "by the kernel in {reason}, without an exception: the new program's arguments"
+            ),
+            call => format!("by the kernel in {call}, without an exception"),
+        };
+        unexplained -= count;
+        writeln!(out, "{count:>9}  {what}")?;
     }
+    if unexplained != 0 {
+        let alarm = palette.alarm();
+        writeln!(
+            out,
+            "{alarm}{unexplained:>9}  for reasons that memtrace does not know{alarm:#}"
+        )?;
+    }
+    Ok(())
 }
 
 fn lost(
@@ -139,13 +129,19 @@ mod tests {
         let mut end = end(vec![account(1, 10), account(2, 10)]);
         end.total.unobserved += 2;
         end.total.unobserved_by.insert("read", 2);
+        end.total.unobserved += 40;
+        end.total.unobserved_by.insert("before exec", 40);
+        end.total.min_flt += 40;
         end.total.maj_flt += 2;
         check(
             &end,
             &expect![[r#"
 
-                The kernel counted 200 page faults (198 minor, 2 major).
-                memtrace saw 150 of them; 50 others were taken without an exception: 48 execve (the new program's arguments), 2 read.
+                The kernel counted 240 page faults (238 minor, 2 major).
+                memtrace saw 150 of them. The others were taken
+                       40  by memtrace's own child, before it became the program
+                       48  by the kernel in execve, without an exception: the new program's arguments
+                        2  by the kernel in read, without an exception
                 It also saw 2 faults that the kernel does not count.
                 No record was lost.
             "#]],
@@ -162,23 +158,24 @@ mod tests {
             &expect![[r#"
 
                 The kernel counted 102 page faults (102 minor, 0 major).
-                memtrace saw 75 of them; 24 others were taken without an exception: 24 execve (the new program's arguments).
-                3 of them are not explained.
+                memtrace saw 75 of them. The others were taken
+                       24  by the kernel in execve, without an exception: the new program's arguments
+                        3  for reasons that memtrace does not know
                 It also saw 1 fault that the kernel does not count.
                 No record was lost.
             "#]],
         );
-        end.total.unobserved_by.clear();
+        end.total.unobserved_by = [("lost records", -3)].into();
         end.total.unobserved = -3;
         check(
             &end,
             &expect![[r#"
 
-            The kernel counted 102 page faults (102 minor, 0 major).
-            memtrace saw 105 of them.
-            memtrace saw 3 too many: they are not explained.
-            No record was lost.
-        "#]],
+                The kernel counted 102 page faults (102 minor, 0 major).
+                memtrace saw 105 of them. The others were taken
+                       -3  for reasons that memtrace does not know
+                No record was lost.
+            "#]],
         );
     }
 
@@ -193,7 +190,8 @@ mod tests {
             &expect![[r#"
 
                 The kernel counted 99 page faults (99 minor, 0 major).
-                memtrace saw 75 of them; 24 others were taken without an exception: 24 execve (the new program's arguments).
+                memtrace saw 75 of them. The others were taken
+                       24  by the kernel in execve, without an exception: the new program's arguments
                 It also saw 1 fault that the kernel does not count.
                 1 process still ran; the kernel goes on counting.
                 1 fault took so long that others were shown first.

@@ -131,7 +131,7 @@ fn name(process: &Account) -> String {
         ..
     } = *process;
     match (pid, alive) {
-        (0, _) => "others".to_owned(),
+        (0, _) => Escaped(comm).to_string(),
         (_, false) => format!("{}[{pid}]", Escaped(comm)),
         (_, true) => format!("{}[{pid}] (runs on)", Escaped(comm)),
     }
@@ -193,7 +193,7 @@ mod tests {
         };
         let over = Account {
             pid: 0,
-            comm: "".into(),
+            comm: "(further processes)".into(),
             ..account(0, 7)
         };
         let processes = vec![
