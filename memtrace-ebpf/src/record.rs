@@ -171,6 +171,8 @@ pub struct Vma {
     /// For memory without a file: the file of the VMA that ends where this one begins, or 0. A program's BSS so
     /// follows its data.
     pub previous_file: u64,
+    /// The address space's program: also before the exec is complete, when nothing else is known of it.
+    pub exe: u64,
     /// Counts the thread's VMAs, so that a fault whose VMA record was lost is noticed.
     pub serial: u32,
     /// Not used.

@@ -1,23 +1,35 @@
-//! scratch
-#![allow(missing_docs, dead_code, unused)]
-mod kernel; mod probe; mod trace;
-fn main() -> anyhow::Result<()> {
-    let t = std::time::Instant::now();
-    let mut p = probe::Probe::attach(probe::Options { follow: true, summary: std::env::var("SUMMARY").is_ok(), verbose: false })?;
-    eprintln!("attached {:?}", t.elapsed());
-    let mut r = p.reader()?;
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let mut c = std::process::Command::new(&args[0]).args(&args[1..]).spawn()?;
-    let mut v = vec![]; let mut n = 0usize;
-    let dump = std::env::var("DUMP").is_ok();
-    loop {
-        let done = c.try_wait()?.is_some();
-        r.drain(1 << 20, &mut v); n += v.len();
-        if dump { for x in &v { println!("{x:x?}"); } }
-        v.clear();
-        if done { break; }
-        std::thread::sleep(std::time::Duration::from_millis(10));
+//! memtrace shows what the kernel really does with a program's memory and tasks, as it happens.
+//!
+//! One way through: a hook ([`memtrace_ebpf`]) writes a record, [`probe`] reads it, [`trace`] puts it in order and
+//! makes an event of it, [`output`] writes that. [`run`] holds the ends together.
+
+mod cli;
+mod kernel;
+mod output;
+mod probe;
+mod run;
+mod select;
+mod target;
+mod trace;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = match cli::Cli::read() {
+        Ok(cli) => cli,
+        Err(status) => return status,
+    };
+    let cli::Command::Run(args) = cli.command;
+    match run::run(&args) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            use std::io::Write as _;
+            let status = error
+                .downcast_ref::<target::SpawnError>()
+                .map_or(target::status::FAILED, target::SpawnError::exit_status);
+            // Where not even this can be written there is no one left to tell.
+            let _ = writeln!(std::io::stderr(), "memtrace: {error:#}");
+            ExitCode::from(status)
+        }
     }
-    eprintln!("{n} records, lost {:?}, living {} until {:?}", r.lost()?, r.living().len(), r.written_until()?);
-    Ok(())
 }

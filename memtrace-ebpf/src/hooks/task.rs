@@ -154,30 +154,28 @@ pub(crate) fn exec(ctx: &BtfTracePointContext) {
     let hidden = thread.hidden;
     thread.hidden = [0; 2];
     let mm = task.follow(offset!(task_mm));
+    let exe = mm.load::<u64>(offset!(mm_exe_file));
+    let identity = file::identity(exe);
+    file::announce(exe, &identity, ts, thread.known.tid);
+    if let Some(scratch) = EXEC.get_ptr_mut(0) {
+        // SAFETY: a valid pointer to this CPU's scratch.
+        let scratch = unsafe { &mut *scratch };
+        scratch.record = Exec {
+            head: Header { ts, tid: thread.known.tid, kind: Kind::Exec as u8, ..Header::default() },
+            pid: thread.known.pid,
+            old_tid: ctx.arg(1),
+            mm: mm.address(),
+            exe: identity.inode,
+            bounds: bounds(mm),
+            hidden_minor: hidden[0],
+            hidden_major: hidden[1],
+            name_len: 0,
+            args_len: 0,
+        };
+        send_exec(scratch, mm, Object::from_argument(ctx.arg(2)));
+    }
     if config().summary == 0 {
-        let exe = mm.load::<u64>(offset!(mm_exe_file));
-        let identity = file::identity(exe);
-        file::announce(exe, &identity, ts, thread.known.tid);
-        if let Some(scratch) = EXEC.get_ptr_mut(0) {
-            // SAFETY: a valid pointer to this CPU's scratch.
-            let scratch = unsafe { &mut *scratch };
-            scratch.record = Exec {
-                head: Header { ts, tid: thread.known.tid, kind: Kind::Exec as u8, ..Header::default() },
-                pid: thread.known.pid,
-                old_tid: ctx.arg(1),
-                mm: mm.address(),
-                exe: identity.inode,
-                bounds: bounds(mm),
-                hidden_minor: hidden[0],
-                hidden_major: hidden[1],
-                name_len: 0,
-                args_len: 0,
-            };
-            send_exec(scratch, mm, Object::from_argument(ctx.arg(2)));
-        }
         vma::list(ts);
-    } else {
-        thread.hidden = hidden;
     }
     thread.busy = 0;
 }

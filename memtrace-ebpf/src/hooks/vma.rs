@@ -282,6 +282,7 @@ fn remember(
         pgoff: found.pgoff,
         file: identity.inode,
         previous_file: 0,
+        exe: file::identity(mm.load(offset!(mm_exe_file))).inode,
         serial: thread.vma.serial,
         pad: 0,
     };

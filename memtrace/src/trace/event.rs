@@ -297,7 +297,6 @@ pub struct Clone {
 /// Which parts of a task two tasks share. A part that neither has isn't shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a part of its own")]
-#[expect(missing_docs, reason = "each is the member of task_struct of its name")]
 pub struct Shared {
     pub mm: bool,
     pub files: bool,

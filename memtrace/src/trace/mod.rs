@@ -1,4 +1,11 @@
 //! From records to events: the model of what is traced. Pure: it reads no clock, no file, no kernel.
 
+mod account;
+mod call;
 pub mod event;
+mod files;
+pub mod model;
+mod names;
+pub mod order;
 pub mod record;
+mod region;

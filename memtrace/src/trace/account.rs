@@ -1,0 +1,125 @@
+//! The account of each process: its faults as they were seen, beside the kernel's own count.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use memtrace_ebpf::record::Tally;
+
+use super::event::{Account, Counted, FaultKind};
+
+/// Rows that are kept of processes that have ended; the rest are summed up in one.
+const ROWS: usize = 20_000;
+
+/// Name of the row of those.
+const REST: &str = "(further processes)";
+/// Counted faults that neither a fault nor a record of unobserved ones explains, as records were lost.
+const LOST: &str = "lost records";
+/// Counted faults of memtrace's own child before it became the program.
+pub const BEFORE_EXEC: &str = "before exec";
+
+/// What is counted for a process.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    kinds: [u64; FaultKind::COUNT],
+    /// Counted faults among them.
+    counted: u64,
+    min_flt: u64,
+    maj_flt: u64,
+    unobserved_by: BTreeMap<&'static str, i64>,
+}
+
+impl Counts {
+    /// A fault was seen.
+    pub fn fault(&mut self, kind: FaultKind, counted: Option<Counted>) {
+        self.kinds[kind as usize] += 1;
+        self.counted += u64::from(counted.is_some());
+    }
+
+    /// The kernel counted some without an exception.
+    pub fn unobserved(&mut self, by: &'static str, count: u64) {
+        if count > 0 {
+            *self.unobserved_by.entry(by).or_default() += count as i64;
+        }
+    }
+
+    /// A thread has ended, or the trace has: what the kernel counted on it, and with `--summary` the hooks.
+    pub fn thread(&mut self, tally: &Tally) {
+        self.min_flt += tally.min_flt;
+        self.maj_flt += tally.maj_flt;
+        for (kind, count) in self.kinds.iter_mut().zip(tally.kinds) {
+            *kind += u64::from(count);
+        }
+        self.counted += tally.counted.iter().map(|count| u64::from(*count)).sum::<u64>();
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (kind, count) in self.kinds.iter_mut().zip(other.kinds) {
+            *kind += count;
+        }
+        self.counted += other.counted;
+        self.min_flt += other.min_flt;
+        self.maj_flt += other.maj_flt;
+        for (by, count) in &other.unobserved_by {
+            *self.unobserved_by.entry(by).or_default() += count;
+        }
+    }
+
+    fn account(&self, pid: u32, comm: Arc<str>, alive: bool) -> Account {
+        let unobserved = (self.min_flt + self.maj_flt) as i64 - self.counted as i64;
+        let mut unobserved_by = self.unobserved_by.clone();
+        let remainder = unobserved - unobserved_by.values().sum::<i64>();
+        if remainder != 0 {
+            unobserved_by.insert(LOST, remainder);
+        }
+        let faults = FaultKind::ALL
+            .iter()
+            .filter(|kind| self.kinds[**kind as usize] > 0)
+            .map(|kind| (kind.name(), self.kinds[*kind as usize]))
+            .collect();
+        Account {
+            pid,
+            comm,
+            faults,
+            min_flt: self.min_flt,
+            maj_flt: self.maj_flt,
+            unobserved,
+            unobserved_by,
+            alive,
+        }
+    }
+}
+
+/// A process's row.
+struct Row {
+    birth: u64,
+    account: Account,
+}
+
+/// The accounts of all processes that have ended.
+#[derive(Default)]
+pub struct Book {
+    rows: Vec<Row>,
+    rest: Option<Counts>,
+    total: Counts,
+}
+
+impl Book {
+    /// Closes the account of a process, the `birth`th of the trace.
+    pub fn close(&mut self, birth: u64, pid: u32, comm: Arc<str>, counts: &Counts, alive: bool) {
+        self.total.add(counts);
+        if self.rows.len() < ROWS {
+            self.rows.push(Row { birth, account: counts.account(pid, comm, alive) });
+        } else {
+            self.rest.get_or_insert_default().add(counts);
+        }
+    }
+
+    /// All rows in the order of births, and the sum.
+    pub fn finish(mut self) -> (Vec<Account>, Account) {
+        self.rows.sort_by_key(|row| row.birth);
+        let mut accounts: Vec<Account> = self.rows.into_iter().map(|row| row.account).collect();
+        if let Some(rest) = self.rest {
+            accounts.push(rest.account(0, REST.into(), false));
+        }
+        (accounts, self.total.account(0, "total".into(), false))
+    }
+}

@@ -1,0 +1,179 @@
+//! Names of flags, as the manual pages spell them.
+
+use std::sync::Arc;
+
+/// A flag's bits and its name.
+type Flag = (u64, &'static str);
+
+const CLONE: &[Flag] = &[
+    (0x80, "CLONE_NEWTIME"),
+    (0x100, "CLONE_VM"),
+    (0x200, "CLONE_FS"),
+    (0x400, "CLONE_FILES"),
+    (0x800, "CLONE_SIGHAND"),
+    (0x1000, "CLONE_PIDFD"),
+    (0x2000, "CLONE_PTRACE"),
+    (0x4000, "CLONE_VFORK"),
+    (0x8000, "CLONE_PARENT"),
+    (0x1_0000, "CLONE_THREAD"),
+    (0x2_0000, "CLONE_NEWNS"),
+    (0x4_0000, "CLONE_SYSVSEM"),
+    (0x8_0000, "CLONE_SETTLS"),
+    (0x10_0000, "CLONE_PARENT_SETTID"),
+    (0x20_0000, "CLONE_CHILD_CLEARTID"),
+    (0x40_0000, "CLONE_DETACHED"),
+    (0x80_0000, "CLONE_UNTRACED"),
+    (0x100_0000, "CLONE_CHILD_SETTID"),
+    (0x200_0000, "CLONE_NEWCGROUP"),
+    (0x400_0000, "CLONE_NEWUTS"),
+    (0x800_0000, "CLONE_NEWIPC"),
+    (0x1000_0000, "CLONE_NEWUSER"),
+    (0x2000_0000, "CLONE_NEWPID"),
+    (0x4000_0000, "CLONE_NEWNET"),
+    (0x8000_0000, "CLONE_IO"),
+    (0x1_0000_0000, "CLONE_CLEAR_SIGHAND"),
+    (0x2_0000_0000, "CLONE_INTO_CGROUP"),
+];
+
+const PROT: &[Flag] = &[
+    (1, "PROT_READ"),
+    (2, "PROT_WRITE"),
+    (4, "PROT_EXEC"),
+    (8, "PROT_SEM"),
+    (0x0100_0000, "PROT_GROWSDOWN"),
+    (0x0200_0000, "PROT_GROWSUP"),
+];
+
+const MAP: &[Flag] = &[
+    (0x10, "MAP_FIXED"),
+    (0x20, "MAP_ANONYMOUS"),
+    (0x40, "MAP_32BIT"),
+    (0x100, "MAP_GROWSDOWN"),
+    (0x800, "MAP_DENYWRITE"),
+    (0x1000, "MAP_EXECUTABLE"),
+    (0x2000, "MAP_LOCKED"),
+    (0x4000, "MAP_NORESERVE"),
+    (0x8000, "MAP_POPULATE"),
+    (0x1_0000, "MAP_NONBLOCK"),
+    (0x2_0000, "MAP_STACK"),
+    (0x4_0000, "MAP_HUGETLB"),
+    (0x8_0000, "MAP_SYNC"),
+    (0x10_0000, "MAP_FIXED_NOREPLACE"),
+];
+
+/// The low four bits of mmap's flags are a number.
+const MAP_TYPE: u64 = 0xf;
+
+const MREMAP: &[Flag] =
+    &[(1, "MREMAP_MAYMOVE"), (2, "MREMAP_FIXED"), (4, "MREMAP_DONTUNMAP")];
+
+const MADVISE: &[Flag] = &[
+    (0, "MADV_NORMAL"),
+    (1, "MADV_RANDOM"),
+    (2, "MADV_SEQUENTIAL"),
+    (3, "MADV_WILLNEED"),
+    (4, "MADV_DONTNEED"),
+    (8, "MADV_FREE"),
+    (9, "MADV_REMOVE"),
+    (10, "MADV_DONTFORK"),
+    (11, "MADV_DOFORK"),
+    (12, "MADV_MERGEABLE"),
+    (13, "MADV_UNMERGEABLE"),
+    (14, "MADV_HUGEPAGE"),
+    (15, "MADV_NOHUGEPAGE"),
+    (16, "MADV_DONTDUMP"),
+    (17, "MADV_DODUMP"),
+    (18, "MADV_WIPEONFORK"),
+    (19, "MADV_KEEPONFORK"),
+    (20, "MADV_COLD"),
+    (21, "MADV_PAGEOUT"),
+    (22, "MADV_POPULATE_READ"),
+    (23, "MADV_POPULATE_WRITE"),
+    (24, "MADV_DONTNEED_LOCKED"),
+    (25, "MADV_COLLAPSE"),
+    (100, "MADV_HWPOISON"),
+    (101, "MADV_SOFT_OFFLINE"),
+    (102, "MADV_GUARD_INSTALL"),
+    (103, "MADV_GUARD_REMOVE"),
+];
+
+/// The names of the set bits; those without a name as one number.
+fn bits(value: u64, table: &[Flag]) -> Vec<Arc<str>> {
+    let mut rest = value;
+    let mut names: Vec<Arc<str>> = Vec::new();
+    for (bit, name) in table {
+        if value & bit == *bit {
+            rest &= !bit;
+            names.push((*name).into());
+        }
+    }
+    if rest != 0 {
+        names.push(format!("{rest:#x}").into());
+    }
+    names
+}
+
+/// `CLONE_*`
+pub fn clone(flags: u64) -> Vec<Arc<str>> {
+    bits(flags, CLONE)
+}
+
+/// `PROT_*`
+pub fn prot(prot: u64) -> Vec<Arc<str>> {
+    bits(prot, PROT)
+}
+
+/// `MAP_*`
+pub fn map(flags: u64) -> Vec<Arc<str>> {
+    let kind: Arc<str> = match flags & MAP_TYPE {
+        1 => "MAP_SHARED".into(),
+        2 => "MAP_PRIVATE".into(),
+        3 => "MAP_SHARED_VALIDATE".into(),
+        other => format!("{other:#x}").into(),
+    };
+    let mut names = vec![kind];
+    names.extend(bits(flags & !MAP_TYPE, MAP));
+    names
+}
+
+/// `MREMAP_*`
+pub fn mremap(flags: u64) -> Vec<Arc<str>> {
+    bits(flags, MREMAP)
+}
+
+/// `MADV_*`
+pub fn madvise(advice: u64) -> Arc<str> {
+    MADVISE
+        .iter()
+        .find(|(number, _)| *number == advice)
+        .map_or_else(|| format!("{advice}").into(), |(_, name)| (*name).into())
+}
+
+/// A system call's name; `kernel` outside of any.
+pub fn call(number: u32) -> &'static str {
+    if number == memtrace_ebpf::syscall::NONE {
+        return "kernel";
+    }
+    syscalls::Sysno::new(number as usize).map_or("unknown call", |call| call.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_have_their_names_and_the_rest_a_number() {
+        assert_eq!(clone(0x0100_0000 | 0x20_0000 | 0x100), [
+            "CLONE_VM".into(),
+            "CLONE_CHILD_CLEARTID".into(),
+            "CLONE_CHILD_SETTID".into(),
+        ]
+        .map(|name: Arc<str>| name));
+        assert_eq!(*map(0x22)[1], *"MAP_ANONYMOUS");
+        assert_eq!(*map(0x4000_0002)[1], *"0x40000000");
+        assert_eq!(*madvise(4), *"MADV_DONTNEED");
+        assert_eq!(*madvise(77), *"77");
+        assert_eq!(call(59), "execve");
+        assert!(prot(0).is_empty());
+    }
+}

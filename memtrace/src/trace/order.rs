@@ -1,0 +1,152 @@
+//! Bringing records into the order of their times.
+//!
+//! A fault is written when it is seen to be over, with the time at which it began; by then later things may have been
+//! written. So records wait here until nothing earlier can come: until each CPU has said, by a tick, that all before a
+//! time has been written, and no thread that left its CPU in the middle of a fault is still in it.
+
+use std::collections::HashMap;
+
+use super::record::Record;
+
+/// Nanoseconds that the rest waits for one thread's fault; after that it is shown, and the fault later.
+const PATIENCE: u64 = 1_000_000_000;
+/// Records that wait for one thread's fault at the most.
+const ROOM: usize = 200_000;
+
+/// Records that wait for their turn.
+#[derive(Default)]
+pub struct Order {
+    waiting: Vec<Record>,
+    /// Threads that are in the middle of a fault: when it began.
+    held: HashMap<u32, u64>,
+    released: u64,
+    /// Records that came too late for their place.
+    pub late: u64,
+}
+
+impl Order {
+    /// Takes records in the order in which they were written, leaving `records` empty.
+    pub fn push(&mut self, records: &mut Vec<Record>) {
+        for record in records.iter() {
+            match record {
+                Record::Held(held) => {
+                    self.held.insert(held.head.tid, held.head.ts);
+                }
+                Record::Fault(fault) if self.held.get(&fault.head.tid) == Some(&fault.head.ts) => {
+                    self.held.remove(&fault.head.tid);
+                }
+                _ => {}
+            }
+        }
+        self.waiting.append(records);
+    }
+
+    /// The time of the last record that was handed out.
+    pub const fn released(&self) -> u64 {
+        self.released
+    }
+
+    /// Nothing more will be written: waits for no fault any longer.
+    pub fn let_go(&mut self) {
+        self.held.clear();
+    }
+
+    /// Hands out, in order, all records up to the time `until`, before which nothing more will be written but held
+    /// faults. The second argument of `emit` is the record's time in the output: its own, unless it is late.
+    pub fn release<E>(
+        &mut self,
+        until: u64,
+        mut emit: impl FnMut(Record, u64) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let crowded = self.waiting.len() > ROOM;
+        self.held.retain(|_, began| !crowded && began.saturating_add(PATIENCE) > until);
+        let until = self.held.values().fold(until, |until, began| until.min(began.saturating_sub(1)));
+        // Stable: records of one time stay in the order of their writing, a VMA before its fault. And quick, as the
+        // records are in order but for a few.
+        self.waiting.sort_by_key(|record| record.header().ts);
+        let ready = self.waiting.partition_point(|record| record.header().ts <= until);
+        for record in self.waiting.drain(..ready) {
+            let ts = record.header().ts;
+            if ts < self.released {
+                self.late += 1;
+            } else {
+                self.released = ts;
+            }
+            emit(record, self.released)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use memtrace_ebpf::record::{Exit, Fault, Header, Held};
+
+    use super::*;
+
+    fn head(tid: u32, ts: u64) -> Header {
+        Header { ts, tid, ..Header::default() }
+    }
+
+    fn fault(tid: u32, ts: u64) -> Record {
+        Record::Fault(Fault { head: head(tid, ts), ..Fault::default() })
+    }
+
+    fn exit(tid: u32, ts: u64) -> Record {
+        Record::Exit(Exit { head: head(tid, ts), ..Exit::default() })
+    }
+
+    fn held(tid: u32, ts: u64) -> Record {
+        Record::Held(Held { head: head(tid, ts) })
+    }
+
+    fn released(order: &mut Order, until: u64) -> Vec<(u64, u64)> {
+        let mut out = Vec::new();
+        let Ok(()) = order.release(until, |record, ts| {
+            if !matches!(record, Record::Held(_)) {
+                out.push((record.header().ts, ts));
+            }
+            Ok::<(), Infallible>(())
+        });
+        out
+    }
+
+    #[test]
+    fn a_fault_that_is_written_late_comes_at_its_time() {
+        let mut order = Order::default();
+        order.push(&mut vec![exit(2, 20), exit(3, 30), fault(1, 10)]);
+        assert_eq!(released(&mut order, 25), [(10, 10), (20, 20)]);
+        assert_eq!(released(&mut order, 30), [(30, 30)]);
+        assert_eq!(order.late, 0);
+    }
+
+    #[test]
+    fn a_held_fault_is_waited_for() {
+        let mut order = Order::default();
+        order.push(&mut vec![held(1, 10), exit(2, 20)]);
+        assert_eq!(released(&mut order, 100), []);
+        order.push(&mut vec![fault(1, 10)]);
+        assert_eq!(released(&mut order, 100), [(10, 10), (20, 20)]);
+        assert_eq!(order.late, 0);
+    }
+
+    #[test]
+    fn patience_ends_and_the_order_holds() {
+        let mut order = Order::default();
+        order.push(&mut vec![held(1, 10), exit(2, 20)]);
+        assert_eq!(released(&mut order, 10 + PATIENCE), [(20, 20)]);
+        order.push(&mut vec![fault(1, 10)]);
+        assert_eq!(released(&mut order, 11 + PATIENCE), [(10, 20)]);
+        assert_eq!(order.late, 1);
+    }
+
+    #[test]
+    fn what_waits_is_bounded() {
+        let mut order = Order::default();
+        order.push(&mut vec![held(1, 10)]);
+        order.push(&mut (0..=ROOM as u64).map(|n| exit(2, 20 + n)).collect());
+        assert_eq!(released(&mut order, 20 + ROOM as u64).len(), ROOM + 1);
+    }
+}

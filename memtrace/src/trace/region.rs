@@ -1,0 +1,191 @@
+//! What an address belongs to: from its VMA, and from where the exec put the program.
+
+use std::sync::Arc;
+
+use memtrace_ebpf::{
+    fault::{Backing, vm},
+    pte::PAGE_SIZE,
+    record::{Bounds, VMA_HAS_OPS, VMA_HUGETLB, VMA_SHMEM, Vma},
+};
+
+use super::{
+    event::{Part, Region},
+    files::Files,
+};
+
+/// Bytes below the vdso in which its data lies (`map_vdso` in `arch/x86/entry/vdso/vma.c`), and above it for itself.
+const VVAR: u64 = 16 * PAGE_SIZE;
+const VDSO: u64 = 4 * PAGE_SIZE;
+
+/// What is known of an address space.
+#[derive(Clone, Debug, Default)]
+pub struct Mm {
+    /// The program's file.
+    pub exe: u64,
+    /// Where the exec put things.
+    pub bounds: Bounds,
+    /// An address in the stack of each thread, by the thread.
+    pub stacks: Vec<(u32, u64)>,
+    /// Threads that use it.
+    pub users: u32,
+}
+
+impl Mm {
+    /// An address space whose exec is under way: the kernel has set only its program yet.
+    pub fn in_exec(exe: u64) -> Self {
+        let bounds = Bounds { end_data: u64::MAX, ..Bounds::default() };
+        Self { exe, bounds, ..Self::default() }
+    }
+}
+
+/// A VMA with all that the events of faults in it need.
+#[derive(Clone, Debug)]
+pub struct Mapped {
+    /// Counts the thread's VMAs.
+    pub serial: u32,
+    /// What backs it.
+    pub backing: Backing,
+    start: u64,
+    pgoff: u64,
+    region: Region,
+    part: Option<Part>,
+    file: Option<Arc<str>>,
+    /// From this address on it is BSS: the end of what the file supplies.
+    bss: u64,
+    grows_down: bool,
+}
+
+/// A place in a VMA.
+pub struct Place {
+    /// What it belongs to.
+    pub region: Region,
+    /// In a library: which part.
+    pub part: Option<Part>,
+    /// The mapped file.
+    pub file: Option<Arc<str>>,
+    /// Its page's offset in the file in bytes.
+    pub offset: Option<u64>,
+}
+
+impl Place {
+    /// A place that is in no known VMA.
+    pub const fn nowhere(region: Region) -> Self {
+        Self { region, part: None, file: None, offset: None }
+    }
+}
+
+impl Mapped {
+    /// Names the region of a VMA.
+    pub fn new(vma: &Vma, mm: &Mm, files: &Files) -> Self {
+        let backing = Backing::of(
+            vma.flags,
+            vma.head.flags & VMA_HAS_OPS != 0,
+            vma.file != 0,
+            vma.head.flags & VMA_SHMEM != 0,
+        );
+        let (region, part, bss) = name(vma, backing, mm, files);
+        Self {
+            serial: vma.serial,
+            backing,
+            start: vma.start,
+            pgoff: vma.pgoff,
+            region,
+            part,
+            file: files.path(vma.file),
+            bss,
+            grows_down: vma.flags & vm::GROWSDOWN != 0,
+        }
+    }
+
+    /// What an address in it belongs to.
+    pub fn place(&self, address: u64) -> Place {
+        let region =
+            if self.region == Region::Data && address >= self.bss { Region::Bss } else { self.region };
+        let page = (address & !(PAGE_SIZE - 1)).saturating_sub(self.start);
+        Place {
+            region,
+            part: self.part,
+            offset: self.file.as_ref().map(|_| self.pgoff * PAGE_SIZE + page),
+            file: self.file.clone(),
+        }
+    }
+
+    /// Whether it is a stack that the kernel extends downwards when its thread touches what is below.
+    pub const fn grows_down(&self) -> bool {
+        self.grows_down
+    }
+
+    /// What the VMA as a whole is.
+    pub const fn region(&self) -> Region {
+        self.region
+    }
+
+    /// The mapped file.
+    pub fn file(&self) -> Option<Arc<str>> {
+        self.file.clone()
+    }
+}
+
+/// The region of a VMA, the part of a library, and the address from which it is BSS.
+fn name(vma: &Vma, backing: Backing, mm: &Mm, files: &Files) -> (Region, Option<Part>, u64) {
+    let bounds = &mm.bounds;
+    let whole = |region| (region, None, u64::MAX);
+    match backing {
+        Backing::Shmem => whole(Region::Shm),
+        Backing::Special if near(vma.start, bounds.vdso) => whole(Region::Vdso),
+        Backing::Special => whole(Region::File),
+        Backing::Unknown => whole(Region::Unknown),
+        Backing::Anonymous if vma.head.flags & VMA_HUGETLB != 0 => whole(Region::Anon),
+        Backing::Anonymous => anonymous(vma, mm, files),
+        Backing::PrivateFile | Backing::SharedFile if vma.file == mm.exe => {
+            if vma.flags & vm::EXEC != 0 {
+                whole(Region::Text)
+            } else if vma.flags & vm::WRITE != 0 || overlaps(vma, bounds.start_data, bounds.end_data) {
+                (Region::Data, None, bounds.end_data)
+            } else {
+                whole(Region::Rodata)
+            }
+        }
+        Backing::PrivateFile if files.is_code(vma.file) => {
+            let part = if vma.flags & vm::EXEC != 0 {
+                Part::Text
+            } else if vma.flags & vm::WRITE != 0 {
+                Part::Data
+            } else {
+                Part::Rodata
+            };
+            (Region::Lib, Some(part), u64::MAX)
+        }
+        Backing::PrivateFile | Backing::SharedFile => whole(Region::File),
+    }
+}
+
+/// The region of memory that no file backs.
+fn anonymous(vma: &Vma, mm: &Mm, files: &Files) -> (Region, Option<Part>, u64) {
+    let bounds = &mm.bounds;
+    let region = if vma.flags & vm::GROWSDOWN != 0 && bounds.start_stack == 0
+        || (vma.start..vma.end).contains(&bounds.start_stack)
+    {
+        Region::Stack
+    } else if vma.start < bounds.brk && vma.end > bounds.start_brk {
+        // As vma_is_initial_heap in include/linux/mm.h, but a BSS that ends where the heap begins is none.
+        Region::Heap
+    } else if vma.previous_file != 0 && vma.previous_file == mm.exe {
+        Region::Bss
+    } else if vma.previous_file != 0 && files.is_code(vma.previous_file) {
+        return (Region::Lib, Some(Part::Bss), u64::MAX);
+    } else if mm.stacks.iter().any(|(_, address)| (vma.start..vma.end).contains(address)) {
+        Region::ThreadStack
+    } else {
+        Region::Anon
+    };
+    (region, None, u64::MAX)
+}
+
+const fn overlaps(vma: &Vma, start: u64, end: u64) -> bool {
+    vma.start < end && start < vma.end
+}
+
+const fn near(start: u64, vdso: u64) -> bool {
+    vdso != 0 && start + VVAR >= vdso && start < vdso + VDSO
+}
