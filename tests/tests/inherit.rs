@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::stat::{Mode, umask};
 use tests::harness::{Memtrace, Run, command, subject};
@@ -126,8 +126,18 @@ fn the_same(prepare: impl Fn(&mut Command)) -> Result<()> {
     let [untraced, traced] = outputs;
     let (untraced, traced) = (untraced?, traced?);
     assert!(untraced.contains("SigIgn"), "{untraced}");
-    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
-    assert_eq!(lines(&traced), lines(&untraced));
+    // Only what differs: the whole has the environment in it.
+    let only_in = |a: &str, b: &str| -> Vec<String> {
+        a.lines()
+            .filter(|line| !b.lines().any(|other| other == *line))
+            .map(str::to_owned)
+            .collect()
+    };
+    let (more, less) = (only_in(&traced, &untraced), only_in(&untraced, &traced));
+    ensure!(
+        more.is_empty() && less.is_empty(),
+        "traced: {more:#?}\nuntraced: {less:#?}"
+    );
     Ok(())
 }
 

@@ -1,6 +1,8 @@
 //! How tasks are made, begin anew and end.
 
 use std::collections::BTreeSet;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Context, Result, ensure};
 use tests::harness::{Clone, Event, Trace, subject};
@@ -163,6 +165,26 @@ fn an_exec_tells_file_and_arguments() -> Result<()> {
         ]
     );
     assert_eq!(end.code, Some(5));
+    Ok(())
+}
+
+#[test]
+fn an_exec_of_a_script_tells_its_interpreter() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let script = folder.path().join("script");
+    std::fs::write(&script, "#!/bin/sh\nexit 0\n")?;
+    std::fs::set_permissions(&script, Permissions::from_mode(0o755))?;
+    let script = script.to_str().context("a folder's name")?;
+
+    let trace = Trace::program([script])?;
+    let (event, exec) = trace.execs().next().context("no exec")?;
+    assert_eq!(exec.file, script, "{}", event.line);
+    assert_eq!(
+        exec.exe.as_deref(),
+        std::fs::canonicalize("/bin/sh")?.to_str(),
+        "{}",
+        event.line
+    );
     Ok(())
 }
 
