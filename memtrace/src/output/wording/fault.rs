@@ -150,13 +150,10 @@ impl Display for Outcome<'_> {
             FaultKind::SwapIn => "page brought back from swap",
             FaultKind::Invalid => "not allowed",
             FaultKind::Spurious => "nothing changed",
-            FaultKind::Other => "none of the known kinds",
+            FaultKind::Other => fault.detail.unwrap_or("none of the known kinds"),
         })?;
         if let Some(signal) = fault.signal {
             write!(f, ", ends in {}", SignalName(signal))?;
-        }
-        if let Some(detail) = fault.detail {
-            write!(f, ", {}", Escaped(detail))?;
         }
         Ok(())
     }

@@ -37,12 +37,14 @@ pub(super) fn mmap(out: &mut impl Write, mmap: &Mmap, palette: Palette) -> io::R
         ""
     };
     if let Some(region) = mmap.region {
-        write!(out, "{}, ", region.name())?;
+        let separator = if mmap.file.is_some() { ", " } else { "" };
+        write!(out, "{}{separator}", region.name())?;
     }
     match (&mmap.file, mmap.offset) {
         (Some(file), Some(offset)) => write!(out, "{sharing}{}+{offset:#x}", Escaped(file))?,
         (Some(file), None) => write!(out, "{sharing}{}", Escaped(file))?,
-        (None, _) => write!(out, "{sharing}anonymous memory")?,
+        (None, _) if mmap.region.is_none() => write!(out, "{sharing}anonymous memory")?,
+        (None, _) => {}
     }
     write!(out, ", {}", Protection(&mmap.prot))?;
     if let Returned::Error(error) = mmap.ret {
