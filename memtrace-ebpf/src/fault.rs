@@ -124,7 +124,11 @@ impl Backing {
     #[inline(always)]
     pub const fn of(flags: u64, has_ops: bool, has_file: bool, shmem: bool) -> Self {
         if flags & vm::HUGETLB != 0 {
-            return if flags & vm::SHARED != 0 { Self::Shmem } else { Self::Anonymous };
+            return if flags & vm::SHARED != 0 {
+                Self::Shmem
+            } else {
+                Self::Anonymous
+            };
         }
         if !has_ops {
             return Self::Anonymous;
@@ -145,12 +149,16 @@ impl Backing {
 pub struct Facts {
     /// The exception's error code.
     pub error: u8,
-    /// The address.
-    pub address: u64,
     /// The page-table entry at the exception.
     pub before: Entry,
     /// The page-table entry once it was over.
     pub after: Entry,
+    /// Whether both map the same frame.
+    pub same_frame: bool,
+    /// Whether the entry before mapped the zero page.
+    pub zero_before: bool,
+    /// Whether the entry after maps the zero page.
+    pub zero_after: bool,
     /// Whether the kernel counted it at all.
     pub counted: bool,
     /// Whether it counted it as major.
@@ -161,8 +169,6 @@ pub struct Facts {
     pub backing: Backing,
     /// Whether the shared memory behind it has more pages than before.
     pub grew: bool,
-    /// The frame of the zero page.
-    pub zero_pfn: u64,
 }
 
 /// The kind of a fault.
@@ -189,9 +195,13 @@ pub fn kind(f: &Facts) -> Kind {
 fn remapped(f: &Facts) -> Kind {
     let write = f.error & error_code::WRITE != 0;
     let shared = matches!(f.backing, Backing::SharedFile | Backing::Shmem);
-    if f.before.pfn(f.address) == f.after.pfn(f.address) {
+    if f.same_frame {
         if write && !f.before.is_writable() && f.after.is_writable() {
-            if shared { Kind::SharedWrite } else { Kind::CowReuse }
+            if shared {
+                Kind::SharedWrite
+            } else {
+                Kind::CowReuse
+            }
         } else if f.before.is_writable() == f.after.is_writable() {
             Kind::Spurious
         } else {
@@ -199,7 +209,7 @@ fn remapped(f: &Facts) -> Kind {
         }
     } else if !write || shared {
         Kind::Other
-    } else if is_zero_page(f, f.before) {
+    } else if f.zero_before {
         Kind::CowZero
     } else {
         Kind::CowCopy
@@ -214,7 +224,7 @@ fn filled(f: &Facts) -> Kind {
         Backing::Anonymous => {
             // A huge page that a read maps and that nobody may have written can only be the huge zero page
             // (do_huge_pmd_anonymous_page in mm/huge_memory.c).
-            if is_zero_page(f, f.after) || f.after.is_huge() && !write && !f.after.is_dirty() {
+            if f.zero_after || f.after.is_huge() && !write && !f.after.is_dirty() {
                 Kind::ZeroRead
             } else {
                 Kind::ZeroFill
@@ -227,13 +237,5 @@ fn filled(f: &Facts) -> Kind {
         Backing::SharedFile | Backing::Shmem if write => Kind::SharedWrite,
         Backing::PrivateFile | Backing::SharedFile | Backing::Shmem => Kind::FileMap,
         Backing::Special | Backing::Unknown => Kind::Other,
-    }
-}
-
-#[inline(always)]
-fn is_zero_page(f: &Facts, entry: Entry) -> bool {
-    match entry.pfn(f.address) {
-        Some(pfn) => pfn == f.zero_pfn,
-        None => false,
     }
 }

@@ -7,7 +7,6 @@
 
 mod hooks;
 
-
 use hooks::{call, direct_map, fault, task};
 
 use aya_ebpf::{

@@ -57,7 +57,10 @@ pub struct Entry {
 
 impl Entry {
     /// No entry at all.
-    pub const NONE: Self = Self { bits: 0, level: Level::Pte };
+    pub const NONE: Self = Self {
+        bits: 0,
+        level: Level::Pte,
+    };
 
     /// Nothing was ever mapped here.
     pub const fn is_none(self) -> bool {
@@ -96,7 +99,11 @@ impl Entry {
 
     /// Bytes of the page that it maps, or would map.
     pub const fn page_size(self) -> u64 {
-        if self.is_huge() { self.level.span() } else { PAGE_SIZE }
+        if self.is_huge() {
+            self.level.span()
+        } else {
+            PAGE_SIZE
+        }
     }
 
     /// The frame number behind `address`, where a page is present.
@@ -105,7 +112,11 @@ impl Entry {
             return None;
         }
         // An entry that isn't present is kept inverted, against L1TF (pgtable-invert.h).
-        let frame = if self.is_present() { self.bits } else { !self.bits } & FRAME;
+        let frame = if self.is_present() {
+            self.bits
+        } else {
+            !self.bits
+        } & FRAME;
         // A huge entry keeps its PAT bit at bit 12: mask to the page's own alignment.
         let inside = address & (self.page_size() - 1) & !(PAGE_SIZE - 1);
         Some(((frame & !(self.page_size() - 1)) | inside) / PAGE_SIZE)
@@ -114,5 +125,9 @@ impl Entry {
 
 /// The physical address of the table below the entry `bits`, or `None` where the walk ends at it.
 pub const fn next_table(bits: u64) -> Option<u64> {
-    if bits & PRESENT == 0 || bits & HUGE != 0 { None } else { Some(bits & FRAME) }
+    if bits & PRESENT == 0 || bits & HUGE != 0 {
+        None
+    } else {
+        Some(bits & FRAME)
+    }
 }

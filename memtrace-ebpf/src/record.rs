@@ -413,4 +413,4 @@ pub struct Known {
 }
 
 /// Words of that state as a whole.
-pub const THREAD_WORDS: usize = 42;
+pub const THREAD_WORDS: usize = 43;

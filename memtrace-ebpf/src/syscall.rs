@@ -21,5 +21,8 @@ pub const NONE: u32 = u32::MAX;
 
 /// Whether the call changes mappings: it becomes a [`crate::record::Call`].
 pub const fn changes_mappings(number: u32) -> bool {
-    matches!(number, MMAP | MPROTECT | MUNMAP | BRK | MREMAP | MADVISE | PKEY_MPROTECT)
+    matches!(
+        number,
+        MMAP | MPROTECT | MUNMAP | BRK | MREMAP | MADVISE | PKEY_MPROTECT
+    )
 }

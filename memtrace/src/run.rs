@@ -71,7 +71,10 @@ async fn trace(args: &Run, credentials: &Credentials) -> Result<u8> {
         model: Model::new(probe.zero_pfn),
         only: args.only(),
         sink,
-        lost: Lost { count: 0, by_kind: std::collections::BTreeMap::new() },
+        lost: Lost {
+            count: 0,
+            by_kind: std::collections::BTreeMap::new(),
+        },
         rounds: 0,
     };
     let started = session.start(args);
@@ -81,25 +84,27 @@ async fn trace(args: &Run, credentials: &Credentials) -> Result<u8> {
     let mut ended = None;
     let mut stopped = false;
     let traced = match started {
-        Ok(()) => async {
-            let mut ticker = interval(PERIOD);
-            ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            loop {
-                tokio::select! {
-                    status = prog.wait(), if ended.is_none() => ended = Some(status),
-                    interrupt = signals.next() => {
-                        // The keyboard's signal is PROG's to act on, while it lives.
-                        stopped |= interrupt == Interrupt::End || ended.is_some();
+        Ok(()) => {
+            async {
+                let mut ticker = interval(PERIOD);
+                ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                loop {
+                    tokio::select! {
+                        status = prog.wait(), if ended.is_none() => ended = Some(status),
+                        interrupt = signals.next() => {
+                            // The keyboard's signal is PROG's to act on, while it lives.
+                            stopped |= interrupt == Interrupt::End || ended.is_some();
+                        }
+                        _ = ticker.tick() => {}
                     }
-                    _ = ticker.tick() => {}
-                }
-                session.pump()?;
-                if stopped || ended.is_some() && session.reader.living().is_empty() {
-                    return Ok(());
+                    session.pump()?;
+                    if stopped || ended.is_some() && session.reader.living().is_empty() {
+                        return Ok(());
+                    }
                 }
             }
+            .await
         }
-        .await,
         Err(error) => Err(error),
     };
     // Whatever went wrong, the hooks go first, so that PROG runs on at its own speed.
@@ -124,21 +129,25 @@ async fn trace(args: &Run, credentials: &Credentials) -> Result<u8> {
 fn open(args: &Run) -> Result<Box<dyn Sink>> {
     let (to, colour): (Box<dyn Write>, bool) = match &args.output {
         Some(path) => {
-            let file = File::create(path)
-                .with_context(|| format!("can't write to {}", path.display()))?;
+            let file =
+                File::create(path).with_context(|| format!("can't write to {}", path.display()))?;
             (Box::new(file), false)
         }
         None => (Box::new(stderr()), output::colour_wanted(&stderr())),
     };
-    let options =
-        output::Options { fold: !args.no_fold, colour, summary_only: args.summary };
+    let options = output::Options {
+        fold: !args.no_fold,
+        colour,
+        summary_only: args.summary,
+    };
     Ok(output::sink(args.format, to, options))
 }
 
 /// Now, in nanoseconds of the clock that the hooks read.
 fn now() -> u64 {
-    clock_gettime(ClockId::CLOCK_MONOTONIC)
-        .map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| {
+        time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
+    })
 }
 
 /// A trace under way: from the ring buffer to the output.
@@ -164,10 +173,17 @@ impl Session {
             kernel: uname()
                 .map(|names| names.release().to_string_lossy().into_owned())
                 .unwrap_or_default(),
-            command: args.command.iter().map(|arg| arg.to_string_lossy().into_owned()).collect(),
+            command: args
+                .command
+                .iter()
+                .map(|arg| arg.to_string_lossy().into_owned())
+                .collect(),
             ts: now(),
         };
-        self.sink.start(&start).and_then(|()| self.sink.flush()).context("can't write the trace")
+        self.sink
+            .start(&start)
+            .and_then(|()| self.sink.flush())
+            .context("can't write the trace")
     }
 
     /// Reads what there is, and shows what is complete.
@@ -192,7 +208,13 @@ impl Session {
     }
 
     fn release(&mut self, until: u64) -> Result<()> {
-        let Self { order, model, only, sink, .. } = self;
+        let Self {
+            order,
+            model,
+            only,
+            sink,
+            ..
+        } = self;
         order
             .release(until, |record, ts| match model.take(record, ts) {
                 Some(event) if only.wants(&event.what) => sink.event(&event),
@@ -212,9 +234,18 @@ impl Session {
             .map(|(kind, count)| (*kind, count - self.lost.by_kind.get(kind).unwrap_or(&0)))
             .filter(|(_, count)| *count > 0)
             .collect();
-        let what = What::Lost(Lost { count: count - self.lost.count, by_kind: new });
+        let what = What::Lost(Lost {
+            count: count - self.lost.count,
+            by_kind: new,
+        });
         self.lost = Lost { count, by_kind };
-        let event = Event { ts: self.order.released(), pid: 0, tid: 0, comm: "".into(), what };
+        let event = Event {
+            ts: self.order.released(),
+            pid: 0,
+            tid: 0,
+            comm: "".into(),
+            what,
+        };
         if self.only.wants(&event.what) {
             self.sink.event(&event).context("can't write the trace")?;
         }
@@ -249,5 +280,9 @@ impl Session {
 fn complete(cpus: &[u64]) -> u64 {
     let newest = cpus.iter().copied().max().unwrap_or(0);
     // A CPU that doesn't tick, or no longer, is switched off.
-    cpus.iter().copied().filter(|time| time.saturating_add(CPU_GONE) > newest).min().unwrap_or(0)
+    cpus.iter()
+        .copied()
+        .filter(|time| time.saturating_add(CPU_GONE) > newest)
+        .min()
+        .unwrap_or(0)
 }

@@ -68,14 +68,22 @@ pub(crate) fn exit(ctx: &BtfTracePointContext) {
         && mm.address() != thread.hidden_mm
     {
         let ret: i64 = ctx.arg(1);
-        if thread.call == syscall::MMAP && thread.args[3] & ANONYMOUS == 0 && !(-MAX_ERRNO..0).contains(&ret) {
+        if thread.call == syscall::MMAP
+            && thread.args[3] & ANONYMOUS == 0
+            && !(-MAX_ERRNO..0).contains(&ret)
+        {
             // So that user space knows the file, and which files are programs' code.
             vma::locate(thread, mm, ret as u64, ts, Seen::Call);
         }
         ring::send(
             Kind::Call,
             Call {
-                head: Header { ts, tid: thread.known.tid, kind: Kind::Call as u8, ..Header::default() },
+                head: Header {
+                    ts,
+                    tid: thread.known.tid,
+                    kind: Kind::Call as u8,
+                    ..Header::default()
+                },
                 number: thread.call,
                 pad: 0,
                 args: thread.args,

@@ -34,8 +34,15 @@ pub(crate) fn find(ctx: &BtfTracePointContext) {
     let address: u64 = regs.load(offset!(regs_dx));
     let frames: [u64; 2] = [regs.load(offset!(regs_r10)), regs.load(offset!(regs_r8))];
     let Some(found) = direct_map() else { return };
-    let pgd = plain(task.follow(offset!(task_mm)).follow(offset!(mm_pgd)), &mut found.base);
-    let mut cache = Table { tag: 0, slot: 0, bits: 0 };
+    let pgd = plain(
+        task.follow(offset!(task_mm)).follow(offset!(mm_pgd)),
+        &mut found.base,
+    );
+    let mut cache = Table {
+        tag: 0,
+        slot: 0,
+        bits: 0,
+    };
     for step in 0..PROBE_STEPS {
         let base = (pgd & !(ALIGNMENT - 1)) - (first + step) * ALIGNMENT;
         for levels in [4, 5] {

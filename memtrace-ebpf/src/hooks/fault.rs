@@ -21,7 +21,7 @@ use memtrace_ebpf::{
 };
 
 use crate::hooks::{
-    kernel::{Object, config, offset, plain, read_member},
+    kernel::{Object, config, forget, offset, plain, read_member},
     paging::{direct_map, entry},
     ring,
     thread::{self, CLOSED, HELD, OPEN, Open, Thread},
@@ -66,16 +66,18 @@ pub(crate) fn enter(ctx: &BtfTracePointContext) {
     let mut checked = false;
     close(thread, task, mm, 0, ts, &mut checked);
 
-    let mut flags = 0;
-    if address >= KERNEL_HALF {
-        flags = FAULT_UNMAPPED;
-    } else if mm.address() != thread.hidden_mm {
-        flags = match vma::locate(thread, mm, address, ts, Seen::Fault) {
+    let flags = if address >= KERNEL_HALF {
+        FAULT_UNMAPPED
+    } else if mm.address() == thread.hidden_mm {
+        0
+    } else {
+        match vma::locate(thread, mm, address, ts, Seen::Fault) {
             Place::Mapped => 0,
             Place::Unmapped => FAULT_UNMAPPED,
             Place::Unknown => FAULT_VMA_UNKNOWN,
-        };
-    }
+        }
+    };
+    let flags = forget(u32::from(flags), &mut thread.merge) as u8;
     let before = walk(thread, mm, address, &mut checked);
     let regs = Object::from_argument(ctx.arg(1));
     let mapping = if flags == 0 { thread.vma.mapping } else { 0 };
@@ -112,14 +114,7 @@ fn walk(thread: &mut Thread, mm: Object, address: u64, checked: &mut bool) -> En
 
 /// Ends the thread's fault, if it has one, at the latest moment before `ts`. `signal` is what it ended in.
 #[inline(always)]
-fn close(
-    thread: &mut Thread,
-    task: Object,
-    mm: Object,
-    signal: u32,
-    ts: u64,
-    checked: &mut bool,
-) {
+fn close(thread: &mut Thread, task: Object, mm: Object, signal: u32, ts: u64, checked: &mut bool) {
     let (mut minor, mut major) = uncounted(thread, task);
     if thread.open.state != CLOSED {
         let mut flags = thread.open.flags;
@@ -139,8 +134,7 @@ fn close(
             Entry::NONE
         };
         let mapping = thread.open.mapping;
-        if mapping != 0
-            && read_member::<u64>(mapping, offset!(mapping_nrpages)) > thread.open.pages
+        if mapping != 0 && read_member::<u64>(mapping, offset!(mapping_nrpages)) > thread.open.pages
         {
             flags |= FAULT_GREW;
         }
@@ -157,7 +151,10 @@ fn close(
 fn uncounted(thread: &mut Thread, task: Object) -> (u64, u64) {
     let min_flt: u64 = task.load(offset!(task_min_flt));
     let maj_flt: u64 = task.load(offset!(task_maj_flt));
-    let new = (min_flt - thread.known.tally.min_flt, maj_flt - thread.known.tally.maj_flt);
+    let new = (
+        min_flt - thread.known.tally.min_flt,
+        maj_flt - thread.known.tally.maj_flt,
+    );
     thread.known.tally.min_flt = min_flt;
     thread.known.tally.maj_flt = maj_flt;
     new
@@ -175,11 +172,22 @@ fn finish(thread: &mut Thread, after: Entry, flags: u8, signal: u32) {
     if config().summary != 0 {
         let cache = &thread.vma;
         let vma = cache.record_flags as u8;
+        let before = Entry {
+            bits: open.before,
+            level: Level::from_number(open.level),
+        };
+        let zero = Some(u64::from(config().zero_pfn));
+        let (old, new) = (before.pfn(open.address), after.pfn(open.address));
+        let frames =
+            u32::from(old == new) | u32::from(old == zero) << 1 | u32::from(new == zero) << 2;
+        let frames = forget(frames, &mut thread.merge);
         let kind = kind(&Facts {
             error: open.error,
-            address: open.address,
-            before: Entry { bits: open.before, level: Level::from_number(open.level) },
+            before,
             after,
+            same_frame: frames & 1 != 0,
+            zero_before: frames & 2 != 0,
+            zero_after: frames & 4 != 0,
             counted,
             major: flags & FAULT_MAJOR != 0,
             signal: signal != 0,
@@ -194,9 +202,11 @@ fn finish(thread: &mut Thread, after: Entry, flags: u8, signal: u32) {
                 )
             },
             grew: flags & FAULT_GREW != 0,
-            zero_pfn: u64::from(config().zero_pfn),
         });
-        thread.known.tally.kinds[kind as usize & 15] += 1;
+        let kind = forget(kind as u32, &mut thread.merge) as usize;
+        if let Some(count) = thread.known.tally.kinds.get_mut(kind) {
+            *count += 1;
+        }
         thread.known.tally.counted[usize::from(flags & FAULT_MAJOR != 0)] += u32::from(counted);
         return;
     }
@@ -229,8 +239,22 @@ fn unobserved(thread: &mut Thread, mm: Object, minor: u32, major: u32, ts: u64) 
         thread.hidden[1] += major;
         return;
     }
-    let head = Header { ts, tid: thread.known.tid, kind: Kind::Unobserved as u8, ..Header::default() };
-    ring::send(Kind::Unobserved, Unobserved { head, call: thread.call, minor, major, pad: 0 });
+    let head = Header {
+        ts,
+        tid: thread.known.tid,
+        kind: Kind::Unobserved as u8,
+        ..Header::default()
+    };
+    ring::send(
+        Kind::Unobserved,
+        Unobserved {
+            head,
+            call: thread.call,
+            minor,
+            major,
+            pad: 0,
+        },
+    );
 }
 
 /// The thread has gone on to something else: its fault, if it has one, is over.
@@ -265,13 +289,8 @@ pub(crate) fn signal(ctx: &BtfTracePointContext) {
 
 /// The thread leaves its CPU. If that is in the middle of a fault, the reader must know.
 #[inline(always)]
-pub(crate) fn pause(thread: &mut Thread, task: Object) {
-    if thread.open.state != OPEN {
-        return;
-    }
-    if is_counted(thread, task) {
-        settle(thread, task, now());
-    } else if config().summary == 0 && thread.open.mm != thread.hidden_mm {
+pub(crate) fn pause(thread: &mut Thread) {
+    if thread.open.state == OPEN && config().summary == 0 && thread.open.mm != thread.hidden_mm {
         thread.open.state = HELD;
         let head = Header {
             ts: thread.open.ts,
@@ -283,11 +302,12 @@ pub(crate) fn pause(thread: &mut Thread, task: Object) {
     }
 }
 
-/// Whether the kernel has counted a fault since the last was closed: then the open one is over.
+/// Whether the thread has a fault under way that is over: the kernel has counted one since the last was closed.
 #[inline(always)]
-fn is_counted(thread: &Thread, task: Object) -> bool {
-    task.load::<u64>(offset!(task_min_flt)) != thread.known.tally.min_flt
-        || task.load::<u64>(offset!(task_maj_flt)) != thread.known.tally.maj_flt
+pub(crate) fn is_over(thread: &Thread, task: Object) -> bool {
+    thread.open.state != CLOSED
+        && (task.load::<u64>(offset!(task_min_flt)) != thread.known.tally.min_flt
+            || task.load::<u64>(offset!(task_maj_flt)) != thread.known.tally.maj_flt)
 }
 
 /// Some times a second on each CPU: ends the fault of the thread that runs there, and notes up to when the reader has
@@ -303,7 +323,7 @@ pub(crate) fn tick(ctx: &PerfEventContext) {
         if thread.open.state != CLOSED {
             // SAFETY: the context of a perf event begins with the interrupted registers.
             let user_mode = unsafe { (*ctx.ctx).regs.cs } & 3 != 0;
-            if user_mode || is_counted(thread, task) {
+            if user_mode || is_over(thread, task) {
                 thread.busy = 1;
                 settle(thread, task, until);
                 thread.busy = 0;

@@ -7,9 +7,7 @@ use aya_ebpf::{
     macros::map,
     maps::{LruHashMap, PerCpuArray},
 };
-use memtrace_ebpf::record::{
-    Header, Kind, PATH_BYTES, PATH_DELETED, PATH_TRUNCATED, Path,
-};
+use memtrace_ebpf::record::{Header, Kind, PATH_BYTES, PATH_DELETED, PATH_TRUNCATED, Path};
 
 use crate::hooks::{
     kernel::{offset, read_member},
@@ -65,7 +63,12 @@ static PATH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 #[inline(always)]
 pub(crate) fn identity(file: u64) -> Identity {
     if file == 0 {
-        return Identity { inode: 0, ino: 0, dev: 0, in_memory: false };
+        return Identity {
+            inode: 0,
+            ino: 0,
+            dev: 0,
+            in_memory: false,
+        };
     }
     let inode: u64 = read_member(file, offset!(file_inode));
     let sb: u64 = read_member(inode, offset!(inode_sb));
@@ -83,7 +86,11 @@ pub(crate) fn announce(file: u64, identity: &Identity, ts: u64, tid: u32) {
     if identity.inode == 0 {
         return;
     }
-    let now = Announced { ino: identity.ino, dev: identity.dev, pad: 0 };
+    let now = Announced {
+        ino: identity.ino,
+        dev: identity.dev,
+        pad: 0,
+    };
     // SAFETY: the value is copied at once; a torn one only makes the path be sent again.
     if unsafe { FILES.get(identity.inode) }.copied() == Some(now) {
         return;
@@ -116,7 +123,11 @@ pub(crate) fn announce(file: u64, identity: &Identity, ts: u64, tid: u32) {
         scratch.record.head.flags |= PATH_TRUNCATED;
     }
     let len = u64::from(scratch.record.len) & (PATH_BYTES as u64 * 2 - 1);
-    let len = if len > PATH_BYTES as u64 { PATH_BYTES as u64 } else { len };
+    let len = if len > PATH_BYTES as u64 {
+        PATH_BYTES as u64
+    } else {
+        len
+    };
     scratch.record.len = len as u32;
     let start: *mut Path = &raw mut scratch.record;
     ring::send_bytes(Kind::Path, start.cast(), size_of::<Path>() as u64 + len);
@@ -134,7 +145,10 @@ extern "C" fn step(_index: u32, _context: *mut c_void) -> i64 {
     let Some(scratch) = scratch() else { return 1 };
     let (dentry, mount) = (scratch.dentry, scratch.mount);
     let parent: u64 = read_member(dentry, offset!(dentry_parent));
-    let root: u64 = read_member(mount + u64::from(offset!(mount_mnt)), offset!(vfsmount_root));
+    let root: u64 = read_member(
+        mount + u64::from(offset!(mount_mnt)),
+        offset!(vfsmount_root),
+    );
     if dentry == root || parent == dentry {
         let up: u64 = read_member(mount, offset!(mount_parent));
         if up == mount || up == 0 {
@@ -153,7 +167,11 @@ extern "C" fn step(_index: u32, _context: *mut c_void) -> i64 {
     // SAFETY: the helper checks `name`; `len` is below PATH_BYTES, so a whole name fits behind it.
     let written = unsafe {
         bpf_probe_read_kernel_str(
-            scratch.bytes.as_mut_ptr().add(len & (PATH_BYTES - 1)).cast(),
+            scratch
+                .bytes
+                .as_mut_ptr()
+                .add(len & (PATH_BYTES - 1))
+                .cast(),
             NAME_BYTES as u32,
             name as *const _,
         )

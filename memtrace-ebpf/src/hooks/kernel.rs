@@ -5,14 +5,19 @@
 
 use core::ptr;
 
-use aya_ebpf::helpers::{bpf_get_current_task_btf, bpf_probe_read_kernel, generated};
+use aya_ebpf::helpers::{bpf_get_current_task_btf, generated};
 use memtrace_ebpf::layout::{ABSENT, Layout, Task as Config};
 
 #[unsafe(no_mangle)]
 static LAYOUT: Layout = Layout::EMPTY;
 
 #[unsafe(no_mangle)]
-static CONFIG: Config = Config { tracer: 0, follow: 0, summary: 0, zero_pfn: 0 };
+static CONFIG: Config = Config {
+    tracer: 0,
+    follow: 0,
+    summary: 0,
+    zero_pfn: 0,
+};
 
 /// The offset of a member in the running kernel.
 macro_rules! offset {
@@ -98,6 +103,18 @@ pub(crate) fn plain(object: Object, memory: &mut u64) -> u64 {
     }
 }
 
+/// The same number, by way of `memory` in a map, so that the verifier forgets which of a few it is. It follows the code
+/// after a branch once for each value that it can tell apart; so it follows it once.
+#[inline(always)]
+pub(crate) fn forget(number: u32, memory: &mut u32) -> u32 {
+    let memory: *mut u32 = memory;
+    // SAFETY: a valid reference. Volatile, so that the compiler takes the same way.
+    unsafe {
+        ptr::write_volatile(memory, number);
+        ptr::read_volatile(memory)
+    }
+}
+
 /// What can be loaded from an [`Object`].
 pub(crate) trait Member: Copy {
     const ZERO: Self;
@@ -116,11 +133,11 @@ impl Member for u64 {
     const ZERO: Self = 0;
 }
 
-/// Reads `T` at a kernel address that the verifier knows nothing of.
+/// Reads eight bytes at a kernel address that the verifier knows nothing of; zero where they can't be read, as the
+/// helper fills with zeros what it fails to read. No branch: the verifier would follow both ways, each time.
 #[inline(always)]
-pub(crate) fn read<T>(address: u64) -> Option<T> {
-    // SAFETY: the helper checks the address and fails on a bad one.
-    unsafe { bpf_probe_read_kernel(address as *const T) }.ok()
+pub(crate) fn read_word(address: u64) -> u64 {
+    read_member(address, 0)
 }
 
 /// Reads from a kernel address that the verifier knows nothing of into `memory`, without a copy on the small stack.
@@ -128,11 +145,13 @@ pub(crate) fn read<T>(address: u64) -> Option<T> {
 pub(crate) fn read_into<T>(address: u64, memory: &mut T) -> bool {
     let memory: *mut T = memory;
     // SAFETY: the helper checks the address; on failure it fills the memory with zeros. T is integers everywhere.
-    unsafe { generated::bpf_probe_read_kernel(memory.cast(), size_of::<T>() as u32, address as *const _) == 0 }
+    unsafe {
+        generated::bpf_probe_read_kernel(memory.cast(), size_of::<T>() as u32, address as *const _)
+            == 0
+    }
 }
 
-/// Reads the member at `offset` of a structure that the verifier knows nothing of; zero where it can't be read, as the
-/// helper fills with zeros what it fails to read. No branch: the verifier would follow both ways, each time.
+/// Reads the member at `offset` of a structure that the verifier knows nothing of, as [`read_word`] does.
 #[inline(always)]
 pub(crate) fn read_member<T: Member>(structure: u64, offset: u32) -> T {
     let mut value = T::ZERO;

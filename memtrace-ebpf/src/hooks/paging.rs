@@ -6,7 +6,7 @@ use memtrace_ebpf::{
     pte::{Entry, Level, next_table},
 };
 
-use crate::hooks::{kernel::read, thread::Table};
+use crate::hooks::{kernel::read_word, thread::Table};
 
 /// Where the direct map is; user space and [`crate::hooks::direct_map`] find it before any trace.
 #[map]
@@ -34,29 +34,44 @@ pub(crate) fn walk(map: DirectMap, pgd: u64, address: u64, cache: &mut Table) ->
     let mut table = pgd;
     // With four levels the p4d is folded into the pgd: the top table is the one that spans 39 bits and up.
     if map.levels == 5 {
-        let bits = read(slot(table, Level::Pgd, address)).unwrap_or(0);
+        let bits = read_word(slot(table, Level::Pgd, address));
         let Some(next) = next_table(bits) else {
-            return Entry { bits, level: Level::Pgd };
+            return Entry {
+                bits,
+                level: Level::Pgd,
+            };
         };
         table = map.base + next;
     }
-    let bits = read(slot(table, Level::P4d, address)).unwrap_or(0);
+    let bits = read_word(slot(table, Level::P4d, address));
     let Some(next) = next_table(bits) else {
-        return Entry { bits, level: Level::P4d };
+        return Entry {
+            bits,
+            level: Level::P4d,
+        };
     };
-    let bits = read(slot(map.base + next, Level::Pud, address)).unwrap_or(0);
+    let bits = read_word(slot(map.base + next, Level::Pud, address));
     let Some(next) = next_table(bits) else {
-        return Entry { bits, level: Level::Pud };
+        return Entry {
+            bits,
+            level: Level::Pud,
+        };
     };
     let at = slot(map.base + next, Level::Pmd, address);
-    let bits = read(at).unwrap_or(0);
+    let bits = read_word(at);
     let Some(next) = next_table(bits) else {
-        return Entry { bits, level: Level::Pmd };
+        return Entry {
+            bits,
+            level: Level::Pmd,
+        };
     };
     cache.tag = address >> 21;
     cache.slot = at;
     cache.bits = bits;
-    Entry { bits: read(slot(map.base + next, Level::Pte, address)).unwrap_or(0), level: Level::Pte }
+    Entry {
+        bits: read_word(slot(map.base + next, Level::Pte, address)),
+        level: Level::Pte,
+    }
 }
 
 /// The last entry for `address`, by the shortest way that is known to be right: the PMD entry that led to the table
@@ -71,11 +86,14 @@ pub(crate) fn entry(
 ) -> Entry {
     if cache.tag == address >> 21 {
         if !*checked {
-            *checked = read(cache.slot) == Some(cache.bits);
+            *checked = read_word(cache.slot) == cache.bits;
         }
         if *checked && let Some(next) = next_table(cache.bits) {
             let at = slot(map.base + next, Level::Pte, address);
-            return Entry { bits: read(at).unwrap_or(0), level: Level::Pte };
+            return Entry {
+                bits: read_word(at),
+                level: Level::Pte,
+            };
         }
     }
     let found = walk(map, pgd, address, cache);

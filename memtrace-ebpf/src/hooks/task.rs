@@ -11,12 +11,10 @@ use memtrace_ebpf::record::{
 };
 
 use crate::hooks::{
-    fault::{NO_CALL, now, pause, settle},
+    fault::{NO_CALL, is_over, now, pause, settle},
     file,
     kernel::{Object, config, offset, read_into},
-    ring,
-    thread,
-    vma,
+    ring, thread, vma,
 };
 
 const CLONE_THREAD: u64 = 0x0001_0000;
@@ -60,7 +58,11 @@ pub(crate) fn birth(ctx: &BtfTracePointContext) {
     let thread = flags & CLONE_THREAD != 0;
     let (call, follow, hidden_mm) = match thread::find(parent) {
         Some(state) => {
-            let hidden = if state.hidden_mm == child.load::<u64>(offset!(task_mm)) { state.hidden_mm } else { 0 };
+            let hidden = if state.hidden_mm == child.load::<u64>(offset!(task_mm)) {
+                state.hidden_mm
+            } else {
+                0
+            };
             (state.call, thread || config().follow != 0, hidden)
         }
         None => {
@@ -127,12 +129,21 @@ pub(crate) fn rename(ctx: &BtfTracePointContext) {
         return;
     };
     let mut record = Rename {
-        head: Header { ts: now(), tid: thread.known.tid, kind: Kind::Rename as u8, ..Header::default() },
+        head: Header {
+            ts: now(),
+            tid: thread.known.tid,
+            kind: Kind::Rename as u8,
+            ..Header::default()
+        },
         comm: [0; 16],
     };
     // SAFETY: the helper checks the address.
     unsafe {
-        bpf_probe_read_kernel_str(record.comm.as_mut_ptr().cast(), 16, ctx.arg::<*const u8>(1).cast());
+        bpf_probe_read_kernel_str(
+            record.comm.as_mut_ptr().cast(),
+            16,
+            ctx.arg::<*const u8>(1).cast(),
+        );
     }
     ring::send(Kind::Rename, record);
 }
@@ -161,7 +172,12 @@ pub(crate) fn exec(ctx: &BtfTracePointContext) {
         // SAFETY: a valid pointer to this CPU's scratch.
         let scratch = unsafe { &mut *scratch };
         scratch.record = Exec {
-            head: Header { ts, tid: thread.known.tid, kind: Kind::Exec as u8, ..Header::default() },
+            head: Header {
+                ts,
+                tid: thread.known.tid,
+                kind: Kind::Exec as u8,
+                ..Header::default()
+            },
             pid: thread.known.pid,
             old_tid: ctx.arg(1),
             mm: mm.address(),
@@ -206,8 +222,16 @@ fn send_exec(scratch: &mut ExecScratch, mm: Object, bprm: Object) {
             name as *const _,
         )
     };
-    let name_len = if written > 0 { written as usize & (NAME_BYTES * 2 - 1) } else { 0 };
-    let name_len = if name_len > NAME_BYTES { NAME_BYTES } else { name_len };
+    let name_len = if written > 0 {
+        written as usize & (NAME_BYTES * 2 - 1)
+    } else {
+        0
+    };
+    let name_len = if name_len > NAME_BYTES {
+        NAME_BYTES
+    } else {
+        name_len
+    };
     let start: u64 = mm.load(offset!(mm_arg_start));
     let end: u64 = mm.load(offset!(mm_arg_end));
     let mut args_len = end.wrapping_sub(start);
@@ -247,7 +271,12 @@ pub(crate) fn exit(ctx: &BtfTracePointContext) {
     ring::send(
         Kind::Exit,
         Exit {
-            head: Header { ts, tid: thread.known.tid, kind: Kind::Exit as u8, ..Header::default() },
+            head: Header {
+                ts,
+                tid: thread.known.tid,
+                kind: Kind::Exit as u8,
+                ..Header::default()
+            },
             status: task.load(offset!(task_exit_code)),
             last: 0,
         },
@@ -263,14 +292,28 @@ pub(crate) fn leave_cpu(ctx: &BtfTracePointContext) {
         return;
     };
     thread.busy = 1;
-    if task.load::<u32>(offset!(task_state)) == TASK_DEAD {
-        let ts = now();
+    let dead = task.load::<u32>(offset!(task_state)) == TASK_DEAD;
+    let ts = now();
+    if dead || is_over(thread, task) {
         settle(thread, task, ts);
-        let head = Header { ts, tid: thread.known.tid, kind: Kind::Gone as u8, ..Header::default() };
-        ring::send(Kind::Gone, Gone { head, tally: thread.known.tally });
+    }
+    if dead {
+        let head = Header {
+            ts,
+            tid: thread.known.tid,
+            kind: Kind::Gone as u8,
+            ..Header::default()
+        };
+        ring::send(
+            Kind::Gone,
+            Gone {
+                head,
+                tally: thread.known.tally,
+            },
+        );
         thread::remove(task);
     } else {
-        pause(thread, task);
+        pause(thread);
         thread.busy = 0;
     }
 }

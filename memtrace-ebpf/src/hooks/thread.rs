@@ -31,9 +31,15 @@ pub(crate) struct Thread {
     pub(crate) hidden_mm: u64,
     /// Counted faults there: minor, major.
     pub(crate) hidden: [u32; 2],
+    /// Where a number passes through for the verifier's sake, see [`crate::hooks::kernel::forget`].
+    pub(crate) merge: u32,
+    pub(crate) pad: u32,
 }
 
-const _: () = assert!(size_of::<Thread>() == THREAD_WORDS * 8, "THREAD_WORDS is out of date");
+const _: () = assert!(
+    size_of::<Thread>() == THREAD_WORDS * 8,
+    "THREAD_WORDS is out of date"
+);
 
 /// A fault between its entry and its end.
 #[repr(C)]

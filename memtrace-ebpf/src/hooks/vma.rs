@@ -25,14 +25,20 @@ const NODE_WORDS: usize = 32;
 /// VMAs of a fresh program that are listed: there are about fifteen.
 const LISTED: u32 = 64;
 /// Levels of a tree that are walked: with ten children a node, more than an mm can have VMAs.
-const LEVELS: usize = 6;
+const LEVELS: u32 = 8;
 /// Node types (`enum maple_type`); below `RANGE_64` they are leaves.
 const RANGE_64: u64 = 2;
 const ARANGE_64: u64 = 3;
 
-/// A tree's node, or a VMA, as it was read.
+/// What is being read: too large for the stack.
 #[repr(C)]
 struct Scratch {
+    /// The walk: what it looks for, the entry it has come to, and the last address that this one holds for.
+    address: u64,
+    entry: u64,
+    last: u64,
+    /// 1 when the entry is a leaf's.
+    done: u64,
     node: [u64; NODE_WORDS],
     vma: [u64; NODE_WORDS],
 }
@@ -40,58 +46,64 @@ struct Scratch {
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
-/// What the tree holds at an address.
-struct Slot {
-    /// The VMA's address, 0 for a gap.
-    vma: u64,
-    /// The last address that it holds for.
-    last: u64,
+#[inline(always)]
+fn scratch() -> Option<&'static mut Scratch> {
+    // SAFETY: a valid pointer to this CPU's scratch; hooks that use it don't interrupt one another.
+    SCRATCH
+        .get_ptr_mut(0)
+        .map(|scratch| unsafe { &mut *scratch })
 }
 
-/// Walks the tree at `root` to `address` (`mtree_range_walk`).
+/// Walks the tree at `root` to `address` (`mtree_range_walk`): to a VMA in `entry`, or 0 for a gap.
+#[inline(always)]
+fn walk(root: u64, address: u64, scratch: &mut Scratch) -> bool {
+    scratch.address = address;
+    scratch.entry = root;
+    scratch.last = u64::MAX;
+    scratch.done = 0;
+    // SAFETY: `descend` is a callback as the helper wants it, and uses nothing of its context. A loop of the helper's
+    // is followed once by the verifier, one of ours in each of its ways.
+    unsafe { bpf_loop(LEVELS, descend as *mut c_void, core::ptr::null_mut(), 0) };
+    scratch.done != 0
+}
+
+/// One level down. 1 ends the walk.
 #[inline(never)]
-fn walk(root: u64, address: u64, slot: &mut Slot) -> bool {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
-        return false;
-    };
-    // SAFETY: as in `locate`; the caller uses the other half.
-    let node = unsafe { &mut (*scratch).node };
-    let mut entry = root;
-    let mut last = u64::MAX;
-    for _ in 0..LEVELS {
-        let kind = (entry >> 3) & 0xf;
-        if !read_into(entry & !0xff, node) {
-            return false;
-        }
-        // struct maple_arange_64 and maple_range_64: parent, pivots, slots; the end of the data is in `meta`, which
-        // the latter lays over its last slot, in use only if the last pivot is (ma_data_end).
-        let (first_slot, end) = if kind == ARANGE_64 {
-            (10, node[30] & 0xff)
-        } else if node[15] == 0 {
-            (16, node[31] & 0xff)
-        } else {
-            (16, 15)
-        };
-        // How many pivots before the last slot are below the address, without a branch: the verifier would follow
-        // each on its own, and never end. The difference's sign is right as both are user addresses, below 2^63; a
-        // pivot that isn't one lies at or behind `end`.
-        let used = (1_u64 << (end & 15)) - 1;
-        let mut index = 0;
-        let mut at = 0;
-        while at < 15 {
-            index += (node[1 + at].wrapping_sub(address) >> 63) & (used >> at);
-            at += 1;
-        }
-        if index < end {
-            last = node[(1 + index as usize) & 31];
-        }
-        entry = node[(first_slot + index as usize) & 31];
-        if kind < RANGE_64 {
-            *slot = Slot { vma: entry, last };
-            return true;
-        }
+extern "C" fn descend(_index: u32, _context: *mut c_void) -> i64 {
+    let Some(scratch) = scratch() else { return 1 };
+    let kind = (scratch.entry >> 3) & 0xf;
+    if !read_into(scratch.entry & !0xff, &mut scratch.node) {
+        return 1;
     }
-    false
+    let node = &scratch.node;
+    // struct maple_arange_64 and maple_range_64: parent, pivots, slots; the end of the data is in `meta`, which the
+    // latter lays over its last slot, in use only if the last pivot is (ma_data_end).
+    let (first_slot, end) = if kind == ARANGE_64 {
+        (10, node[30] & 0xff)
+    } else if node[15] == 0 {
+        (16, node[31] & 0xff)
+    } else {
+        (16, 15)
+    };
+    // How many pivots before the last slot are below the address, without a branch: the verifier would follow each on
+    // its own. The difference's sign is right as both are user addresses, below 2^63; a pivot that isn't one lies at
+    // or behind `end`.
+    let used = (1_u64 << (end & 15)) - 1;
+    let mut index = 0;
+    let mut at = 0;
+    while at < 15 {
+        index += (node[1 + at].wrapping_sub(scratch.address) >> 63) & (used >> at);
+        at += 1;
+    }
+    if index < end {
+        scratch.last = node[(1 + index as usize) & 31];
+    }
+    scratch.entry = node[(first_slot + index as usize) & 31];
+    if kind < RANGE_64 {
+        scratch.done = 1;
+        return 1;
+    }
+    0
 }
 
 /// A VMA as it was read.
@@ -129,24 +141,17 @@ fn read_vma(vma: u64, mm: u64, words: &mut [u64; NODE_WORDS]) -> Option<Found> {
 #[inline(always)]
 fn find_at_or_above(mm: Object, address: u64, scratch: &mut Scratch) -> Option<Option<Found>> {
     let root: u64 = mm.load(offset!(mm_mt_root));
-    let mut slot = Slot { vma: 0, last: 0 };
-    if !walk(root, address, &mut slot) {
+    if !walk(root, address, scratch) {
         return None;
     }
-    if slot.vma == 0 {
-        if slot.last == u64::MAX {
-            return Some(None);
-        }
+    if scratch.entry == 0 {
         // Gaps are never neighbours: what comes next is a VMA, if anything does.
-        let next = slot.last + 1;
-        if !walk(root, next, &mut slot) {
-            return None;
-        }
-        if slot.vma == 0 {
+        let next = scratch.last.wrapping_add(1);
+        if next == 0 || !walk(root, next, scratch) || scratch.entry == 0 {
             return Some(None);
         }
     }
-    let found = read_vma(slot.vma, mm.address(), &mut scratch.vma)?;
+    let found = read_vma(scratch.entry, mm.address(), &mut scratch.vma)?;
     if found.end <= address {
         return None;
     }
@@ -177,11 +182,9 @@ pub(crate) fn locate(thread: &mut Thread, mm: Object, address: u64, ts: u64, see
     {
         return Place::Mapped;
     }
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
+    let Some(scratch) = scratch() else {
         return Place::Unknown;
     };
-    // SAFETY: a valid pointer to this CPU's scratch; hooks that use it don't interrupt one another.
-    let scratch = unsafe { &mut *scratch };
     let found = match find_at_or_above(mm, address, scratch) {
         // Below a stack that grows, the VMA is the one that the kernel is about to extend (expand_stack).
         Some(Some(found)) if found.start <= address || found.flags & vm::GROWSDOWN != 0 => found,
@@ -189,7 +192,11 @@ pub(crate) fn locate(thread: &mut Thread, mm: Object, address: u64, ts: u64, see
         None => return Place::Unknown,
     };
     remember(thread, mm, found, seq, ts, seen, scratch);
-    if found.start <= address { Place::Mapped } else { Place::Unmapped }
+    if found.start <= address {
+        Place::Mapped
+    } else {
+        Place::Unmapped
+    }
 }
 
 /// Sends a record of each VMA of the current thread's fresh program.
@@ -213,11 +220,9 @@ extern "C" fn list_next(_index: u32, place: *mut Listed) -> i64 {
     let place = unsafe { &mut *place };
     let task = Object::current();
     let mm = task.follow(offset!(task_mm));
-    let (Some(thread), Some(scratch)) = (thread::find(task), SCRATCH.get_ptr_mut(0)) else {
+    let (Some(thread), Some(scratch)) = (thread::find(task), scratch()) else {
         return 1;
     };
-    // SAFETY: as in `locate`.
-    let scratch = unsafe { &mut *scratch };
     let Some(Some(found)) = find_at_or_above(mm, place.address, scratch) else {
         return 1;
     };
@@ -251,7 +256,11 @@ fn remember(
     let identity = file::identity(found.file);
     let flags = (if found.ops != 0 { VMA_HAS_OPS } else { 0 })
         | (if identity.in_memory { VMA_SHMEM } else { 0 })
-        | (if found.flags & vm::HUGETLB != 0 { VMA_HUGETLB } else { 0 });
+        | (if found.flags & vm::HUGETLB != 0 {
+            VMA_HUGETLB
+        } else {
+            0
+        });
     *cache = VmaCache {
         mm: mm.address(),
         start: found.start,
@@ -274,7 +283,14 @@ fn remember(
     }
     file::announce(found.file, &identity, ts, thread.known.tid);
     let mut record = Vma {
-        head: Header { ts, tid: thread.known.tid, kind: Kind::Vma as u8, flags, a: seen as u8, b: 0 },
+        head: Header {
+            ts,
+            tid: thread.known.tid,
+            kind: Kind::Vma as u8,
+            flags,
+            a: seen as u8,
+            b: 0,
+        },
         mm: mm.address(),
         start: found.start,
         end: found.end,

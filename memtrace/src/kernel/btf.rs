@@ -66,7 +66,12 @@ impl Btf {
         let first = header + word(&bytes, 8)? as usize;
         let end = first + word(&bytes, 12)? as usize;
         let strings = header + word(&bytes, 16)? as usize;
-        let mut btf = Self { bytes, strings, types: vec![0], structures: HashMap::new() };
+        let mut btf = Self {
+            bytes,
+            strings,
+            types: vec![0],
+            structures: HashMap::new(),
+        };
         let mut at = first;
         while at < end {
             let info = word(&btf.bytes, at + 4)?;
@@ -111,7 +116,11 @@ impl Btf {
             let found = self.string(word(&self.bytes, member).ok()?).ok()?;
             let kind = word(&self.bytes, member + 4).ok()?;
             // With the kind flag set, the upper eight bits are the size of a bit field.
-            let mask = if info >> 31 == 1 { 0x00ff_ffff } else { u32::MAX };
+            let mask = if info >> 31 == 1 {
+                0x00ff_ffff
+            } else {
+                u32::MAX
+            };
             let bits = word(&self.bytes, member + 8).ok()? & mask;
             if found == name {
                 return Some((kind, bits));
@@ -146,7 +155,10 @@ impl Btf {
             .bytes
             .get(self.strings + offset as usize..)
             .context("a name lies outside of the strings")?;
-        let len = rest.iter().position(|byte| *byte == 0).context("a name has no end")?;
+        let len = rest
+            .iter()
+            .position(|byte| *byte == 0)
+            .context("a name has no end")?;
         Ok(&rest[..len])
     }
 }
@@ -170,12 +182,25 @@ mod tests {
         let strings = b"\0inner\0a\0b\0outer\0pad\0in\0int\0";
         let name = |text: &str| {
             let wanted = [text.as_bytes(), b"\0"].concat();
-            strings.windows(wanted.len()).position(|w| w == wanted).unwrap() as u32
+            strings
+                .windows(wanted.len())
+                .position(|w| w == wanted)
+                .unwrap() as u32
         };
         let structure = |count: u32| KIND_STRUCT << 24 | count;
         let types: Vec<u32> = [
             vec![name("int"), KIND_INT << 24, 4, 32],
-            vec![name("inner"), structure(2), 8, name("a"), 1, 0, name("b"), 1, 32],
+            vec![
+                name("inner"),
+                structure(2),
+                8,
+                name("a"),
+                1,
+                0,
+                name("b"),
+                1,
+                32,
+            ],
             vec![0, structure(1), 8, name("in"), 2, 0],
             vec![name("outer"), structure(2), 16, name("pad"), 1, 0, 0, 3, 64],
         ]
@@ -184,7 +209,13 @@ mod tests {
         let mut bytes = Vec::new();
         bytes.extend(MAGIC.to_ne_bytes());
         bytes.extend([1, 0]);
-        for word in [24, 0, types.len() as u32, types.len() as u32, strings.len() as u32] {
+        for word in [
+            24,
+            0,
+            types.len() as u32,
+            types.len() as u32,
+            strings.len() as u32,
+        ] {
             bytes.extend(word.to_ne_bytes());
         }
         bytes.extend(types);

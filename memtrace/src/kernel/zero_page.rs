@@ -41,7 +41,11 @@ impl Sample {
         }
         .context("no memory for three pages")?;
         let bytes: *mut u8 = start.as_ptr().cast();
-        let mut sample = Self { start, frames: [0; 2], zero: 0 };
+        let mut sample = Self {
+            start,
+            frames: [0; 2],
+            zero: 0,
+        };
         // SAFETY: within the mapping.
         unsafe {
             bytes.write_volatile(1);

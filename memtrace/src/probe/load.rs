@@ -1,13 +1,13 @@
 //! Loading the hooks into the kernel and attaching them.
 
-use std::path::Path;
+use std::{path::Path, thread};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Btf, Ebpf, EbpfLoader, VerifierLogLevel, include_bytes_aligned,
     maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
     programs::{
-        BtfTracePoint, PerfEvent,
+        BtfTracePoint, PerfEvent, Program,
         perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent},
     },
     util::online_cpus,
@@ -20,13 +20,15 @@ use crate::kernel::{btf, layout, zero_page::Sample};
 /// Where the running kernel shows its type information.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 /// Nanoseconds between two ticks on a CPU: how late a fault of a thread that only computes is shown.
-const TICK: u64 = 10_000_000;
+const TICK_PERIOD: u64 = 10_000_000;
 /// Bytes of the ring buffer: room for a million faults and more, should the reader not get a CPU for a while.
 const RING_BYTES: u32 = 64 << 20;
 /// The same where no fault is sent.
 const SUMMARY_RING_BYTES: u32 = 8 << 20;
 /// The hook that is attached for a moment at start.
 const FIND_DIRECT_MAP: &str = "find_direct_map";
+/// The hook that isn't a tracepoint's.
+const TICK: &str = "tick";
 
 /// What the hooks are asked to do.
 #[derive(Clone, Copy, Debug)]
@@ -53,18 +55,21 @@ impl Probe {
     /// # Errors
     /// The kernel lacks something or refuses; the message says what.
     pub fn attach(options: Options) -> Result<Self> {
-        // aya's own parsing of the BTF takes most of the time until the program starts: do it beside ours.
-        let (types, layout) = std::thread::scope(|scope| {
-            let types = scope.spawn(Btf::from_sys_fs);
-            let layout = btf::Btf::open(Path::new(BTF)).and_then(|btf| layout::read(&btf));
-            let types = types.join().map_err(|_| anyhow!("reading {BTF} panicked"))?;
-            anyhow::Ok((types.with_context(|| format!("can't read {BTF}"))?, layout?))
-        })?;
         let sample = Sample::new()?;
-        let mut ebpf = load(&layout, &task(options, &sample)?, options)?;
+        // aya's own reading of the BTF takes most of the time until the program starts: do it beside ours.
+        let (types, mut ebpf) = thread::scope(|scope| {
+            let types = scope.spawn(Btf::from_sys_fs);
+            let layout = layout::read(&btf::Btf::open(Path::new(BTF))?)?;
+            let ebpf = load(&layout, &task(options, &sample)?, options)?;
+            let types = types.join().map_err(|_| anyhow!("reading {BTF} failed"))?;
+            anyhow::Ok((types.with_context(|| format!("can't read {BTF}"))?, ebpf))
+        })?;
         find_direct_map(&mut ebpf, &types, &sample)?;
         attach(&mut ebpf, &types)?;
-        Ok(Self { ebpf, zero_pfn: sample.zero })
+        Ok(Self {
+            ebpf,
+            zero_pfn: sample.zero,
+        })
     }
 
     /// The end of the pipe that the records come out of. Only the first call gives one.
@@ -72,7 +77,11 @@ impl Probe {
     /// # Errors
     /// The object has no such maps, or they can't be mapped.
     pub fn reader(&mut self) -> Result<Reader> {
-        let mut take = |name| self.ebpf.take_map(name).with_context(|| format!("the object has no map {name}"));
+        let mut take = |name| {
+            self.ebpf
+                .take_map(name)
+                .with_context(|| format!("the object has no map {name}"))
+        };
         Ok(Reader::new(
             RingBuf::try_from(take("RECORDS")?).context("can't map the ring buffer")?,
             PerCpuArray::try_from(take("LOST")?)?,
@@ -90,56 +99,93 @@ fn task(options: Options, sample: &Sample) -> Result<Task> {
         tracer: std::process::id(),
         follow: u32::from(options.follow),
         summary: u32::from(options.summary),
-        zero_pfn: u32::try_from(sample.zero).context("the zero page's frame number is beyond 16 TiB")?,
+        zero_pfn: u32::try_from(sample.zero)
+            .context("the zero page's frame number is beyond 16 TiB")?,
     })
 }
 
 fn load(layout: &Layout, task: &Task, options: Options) -> Result<Ebpf> {
     let mut loader = EbpfLoader::new();
     loader
-        .verifier_log_level(if std::env::var("VLOG").is_ok() { VerifierLogLevel::DEBUG | VerifierLogLevel::STATS } else { VerifierLogLevel::DISABLE })
+        .verifier_log_level(VerifierLogLevel::DISABLE)
         .override_global("LAYOUT", bytemuck::bytes_of(layout), true)
         .override_global("CONFIG", bytemuck::bytes_of(task), true)
-        .map_max_entries("RECORDS", if options.summary { SUMMARY_RING_BYTES } else { RING_BYTES });
+        .map_max_entries(
+            "RECORDS",
+            if options.summary {
+                SUMMARY_RING_BYTES
+            } else {
+                RING_BYTES
+            },
+        );
     loader
-        .load(include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memtrace-probe")))
+        .load(include_bytes_aligned!(concat!(
+            env!("OUT_DIR"),
+            "/memtrace-probe"
+        )))
         .context("the kernel refused the BPF object's maps")
 }
 
 /// Has the hook for it find the direct map, then takes that hook away.
 fn find_direct_map(ebpf: &mut Ebpf, types: &Btf, sample: &Sample) -> Result<()> {
     let program = tracepoint(ebpf, FIND_DIRECT_MAP)?;
-    program.load("sys_enter", types).context("the kernel refused the hook find_direct_map")?;
-    let link = program.attach().context("can't attach to raw_syscalls:sys_enter")?;
-    let map: Array<&mut MapData, [u64; 2]> =
-        Array::try_from(ebpf.map_mut("DIRECT_MAP").context("the object has no map DIRECT_MAP")?)?;
+    program
+        .load("sys_enter", types)
+        .context("the kernel refused the hook find_direct_map")?;
+    let link = program
+        .attach()
+        .context("can't attach to raw_syscalls:sys_enter")?;
+    let map: Array<&mut MapData, [u64; 2]> = Array::try_from(
+        ebpf.map_mut("DIRECT_MAP")
+            .context("the object has no map DIRECT_MAP")?,
+    )?;
     let found = direct_map::find(&map, sample);
     tracepoint(ebpf, FIND_DIRECT_MAP)?.detach(link)?;
     found.map(drop)
 }
 
 fn tracepoint<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut BtfTracePoint> {
-    let program = ebpf.program_mut(name).with_context(|| format!("the object has no hook {name}"))?;
+    let program = ebpf
+        .program_mut(name)
+        .with_context(|| format!("the object has no hook {name}"))?;
     Ok(program.try_into()?)
 }
 
+/// Loads and attaches a hook: each has the name of its tracepoint.
+fn attach_hook(name: &str, program: &mut Program, types: &Btf) -> Result<()> {
+    let program: &mut BtfTracePoint = program.try_into()?;
+    program
+        .load(name, types)
+        .with_context(|| format!("the kernel refused the hook {name}"))?;
+    program
+        .attach()
+        .with_context(|| format!("can't attach the hook {name}"))?;
+    Ok(())
+}
+
 fn attach(ebpf: &mut Ebpf, types: &Btf) -> Result<()> {
-    let names: Vec<String> = ebpf.programs().map(|(name, _)| name.to_owned()).collect();
-    for name in names.iter().filter(|name| *name != FIND_DIRECT_MAP && *name != "tick") {
-        // Each hook has the name of its tracepoint.
-        let program = tracepoint(ebpf, name)?;
-        program.load(name, types).with_context(|| format!("the kernel refused the hook {name}"))?;
-        program.attach().with_context(|| format!("can't attach the hook {name}"))?;
-    }
-    let tick: &mut PerfEvent =
-        ebpf.program_mut("tick").context("the object has no hook tick")?.try_into()?;
+    // The kernel's verifier takes its time over each hook, but looks at several at once.
+    thread::scope(|scope| {
+        let hooks: Vec<_> = ebpf
+            .programs_mut()
+            .filter(|(name, _)| *name != FIND_DIRECT_MAP && *name != TICK)
+            .map(|(name, program)| scope.spawn(|| attach_hook(name, program, types)))
+            .collect();
+        hooks
+            .into_iter()
+            .try_for_each(|hook| hook.join().map_err(|_| anyhow!("loading a hook failed"))?)
+    })?;
+    let tick: &mut PerfEvent = ebpf
+        .program_mut(TICK)
+        .context("the object has no hook tick")?
+        .try_into()?;
     tick.load().context("the kernel refused the hook tick")?;
     let cpus = online_cpus().map_err(|(what, error)| anyhow!("{what}: {error}"))?;
     for cpu in cpus {
         tick.attach(
             PerfEventConfig::Software(SoftwareEvent::CpuClock),
             PerfEventScope::AllProcessesOneCpu { cpu },
-            SamplePolicy::Period(TICK),
+            SamplePolicy::Period(TICK_PERIOD),
             false,
         )
         .with_context(|| format!("can't open a timer on CPU {cpu}"))?;

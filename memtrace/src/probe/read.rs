@@ -23,7 +23,12 @@ impl Reader {
         written_until: PerCpuArray<MapData, u64>,
         threads: HashMap<MapData, u64, [u64; THREAD_WORDS]>,
     ) -> Self {
-        Self { records, lost, written_until, threads }
+        Self {
+            records,
+            lost,
+            written_until,
+            threads,
+        }
     }
 
     /// Takes all records out of the ring buffer that are there now, up to `limit`. Nothing else is done meanwhile, as
@@ -46,7 +51,11 @@ impl Reader {
     /// # Errors
     /// The kernel refuses to show the table.
     pub fn written_until(&self) -> Result<Vec<u64>> {
-        Ok(self.written_until.get(&0, 0).context("can't read the ticks")?.to_vec())
+        Ok(self
+            .written_until
+            .get(&0, 0)
+            .context("can't read the ticks")?
+            .to_vec())
     }
 
     /// Lost records since the start by kind, `task` standing for tasks that could not be followed. Kinds of which none
@@ -57,7 +66,10 @@ impl Reader {
     pub fn lost(&self) -> Result<BTreeMap<&'static str, u64>> {
         let mut lost = BTreeMap::new();
         for slot in 0..Kind::SLOTS {
-            let per_cpu = self.lost.get(&slot, 0).context("can't read the count of lost records")?;
+            let per_cpu = self
+                .lost
+                .get(&slot, 0)
+                .context("can't read the count of lost records")?;
             let count: u64 = per_cpu.iter().sum();
             if count > 0 {
                 let name = Kind::from_number(slot as u8).map_or("task", Kind::name);

@@ -48,7 +48,11 @@ impl Counts {
         for (kind, count) in self.kinds.iter_mut().zip(tally.kinds) {
             *kind += u64::from(count);
         }
-        self.counted += tally.counted.iter().map(|count| u64::from(*count)).sum::<u64>();
+        self.counted += tally
+            .counted
+            .iter()
+            .map(|count| u64::from(*count))
+            .sum::<u64>();
     }
 
     fn add(&mut self, other: &Self) {
@@ -107,7 +111,10 @@ impl Book {
     pub fn close(&mut self, birth: u64, pid: u32, comm: Arc<str>, counts: &Counts, alive: bool) {
         self.total.add(counts);
         if self.rows.len() < ROWS {
-            self.rows.push(Row { birth, account: counts.account(pid, comm, alive) });
+            self.rows.push(Row {
+                birth,
+                account: counts.account(pid, comm, alive),
+            });
         } else {
             self.rest.get_or_insert_default().add(counts);
         }

@@ -33,10 +33,16 @@ pub fn event(call: &Call, file: Option<Arc<str>>) -> Option<What> {
             })
         }
         syscall::MUNMAP => What::Munmap(Range { addr, len, ret }),
-        syscall::MPROTECT | syscall::PKEY_MPROTECT => {
-            What::Mprotect(Mprotect { addr, len, prot: names::prot(third), ret })
-        }
-        syscall::BRK => What::Brk(Brk { old: Address(second), new: Address(ret as u64) }),
+        syscall::MPROTECT | syscall::PKEY_MPROTECT => What::Mprotect(Mprotect {
+            addr,
+            len,
+            prot: names::prot(third),
+            ret,
+        }),
+        syscall::BRK => What::Brk(Brk {
+            old: Address(second),
+            new: Address(ret as u64),
+        }),
         syscall::MREMAP => What::Mremap(Mremap {
             addr,
             old_len: len,
@@ -44,9 +50,12 @@ pub fn event(call: &Call, file: Option<Arc<str>>) -> Option<What> {
             flags: names::mremap(fourth),
             ret: returned(ret),
         }),
-        syscall::MADVISE => {
-            What::Madvise(Madvise { addr, len, advice: names::madvise(third & 0xffff_ffff), ret })
-        }
+        syscall::MADVISE => What::Madvise(Madvise {
+            addr,
+            len,
+            advice: names::madvise(third & 0xffff_ffff),
+            ret,
+        }),
         _ => return None,
     })
 }
@@ -57,5 +66,9 @@ pub fn is_error(ret: i64) -> bool {
 }
 
 fn returned(ret: i64) -> Returned {
-    if is_error(ret) { Returned::Error(ret) } else { Returned::Address(Address(ret as u64)) }
+    if is_error(ret) {
+        Returned::Error(ret)
+    } else {
+        Returned::Address(Address(ret as u64))
+    }
 }

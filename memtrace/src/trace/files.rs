@@ -67,7 +67,10 @@ mod tests {
         let mut path = Path::default();
         assert_eq!(text(&path, b"true\0bin\0usr\0"), "/usr/bin/true");
         assert_eq!(text(&path, b""), "/");
-        path.head = Header { flags: PATH_DELETED, ..Header::default() };
+        path.head = Header {
+            flags: PATH_DELETED,
+            ..Header::default()
+        };
         assert_eq!(text(&path, b"memfd:x\0"), "/memfd:x (deleted)");
         path.head.flags = PATH_TRUNCATED;
         assert_eq!(text(&path, b"b\0a\0"), ".../a/b");

@@ -137,14 +137,21 @@ impl Model {
             }
         }
         for (pid, process) in self.processes.drain() {
-            self.book.close(process.birth, pid, process.comm, &process.counts, true);
+            self.book
+                .close(process.birth, pid, process.comm, &process.counts, true);
         }
         self.book.finish()
     }
 
     fn event(&self, tid: u32, ts: u64, what: What) -> Option<Event> {
         let thread = self.threads.get(&tid)?;
-        Some(Event { ts, pid: thread.pid, tid, comm: thread.comm.clone(), what })
+        Some(Event {
+            ts,
+            pid: thread.pid,
+            tid,
+            comm: thread.comm.clone(),
+            what,
+        })
     }
 
     fn counts(&mut self, tid: u32) -> Option<&mut Counts> {
@@ -166,9 +173,15 @@ impl Model {
             None if flag(FAULT_UNMAPPED) => Place::nowhere(Region::Unmapped),
             None => Place::nowhere(Region::Unknown),
         };
-        let before =
-            Entry { bits: fault.before, level: Level::from_number(fault.head.a & 0xf) };
-        let after = Entry { bits: fault.after, level: Level::from_number(fault.head.a >> 4) };
+        let before = Entry {
+            bits: fault.before,
+            level: Level::from_number(fault.head.a & 0xf),
+        };
+        let after = Entry {
+            bits: fault.after,
+            level: Level::from_number(fault.head.a >> 4),
+        };
+        let (pfn_before, pfn_after) = (before.pfn(fault.address), after.pfn(fault.address));
         let counted = match (flag(FAULT_MAJOR), flag(FAULT_MINOR)) {
             (true, _) => Some(Counted::Major),
             (false, true) => Some(Counted::Minor),
@@ -177,38 +190,51 @@ impl Model {
         let backing = vma.map_or(Backing::Unknown, |vma| vma.backing);
         let facts = Facts {
             error: fault.head.b,
-            address: fault.address,
             before,
             after,
+            same_frame: pfn_before == pfn_after,
+            zero_before: pfn_before == Some(self.zero_pfn),
+            zero_after: pfn_after == Some(self.zero_pfn),
             counted: counted.is_some(),
             major: counted == Some(Counted::Major),
             signal: fault.signal != 0,
             backing,
             grew: flag(FAULT_GREW),
-            zero_pfn: self.zero_pfn,
         };
         let kind = kind(&facts);
         let what = What::Fault(event::Fault {
             addr: Address(fault.address),
             ip: Address(fault.ip),
             access: access(fault.head.b),
-            mode: if fault.head.b & error_code::USER != 0 { Mode::User } else { Mode::Kernel },
+            mode: if fault.head.b & error_code::USER != 0 {
+                Mode::User
+            } else {
+                Mode::Kernel
+            },
             kind,
             region: place.region,
             part: place.part,
             file: place.file,
             offset: place.offset,
             page_size: after.page_size().max(before.page_size()),
-            pfn_before: before.pfn(fault.address),
-            pfn_after: after.pfn(fault.address),
+            pfn_before,
+            pfn_after,
             counted,
             signal: (fault.signal != 0).then_some(fault.signal),
             detail: (kind == FaultKind::Other).then(|| detail(&facts, flag(FAULT_MM_GONE))),
             late: ts.saturating_sub(fault.head.ts),
         });
-        let event =
-            Event { ts, pid: thread.pid, tid: fault.head.tid, comm: thread.comm.clone(), what };
-        self.processes.get_mut(&event.pid)?.counts.fault(kind, counted);
+        let event = Event {
+            ts,
+            pid: thread.pid,
+            tid: fault.head.tid,
+            comm: thread.comm.clone(),
+            what,
+        };
+        self.processes
+            .get_mut(&event.pid)?
+            .counts
+            .fault(kind, counted);
         Some(event)
     }
 
@@ -275,14 +301,19 @@ impl Model {
     }
 
     fn add(&mut self, birth: &Birth) {
-        let comm: Arc<str> = self
-            .threads
-            .get(&birth.head.tid)
-            .map_or_else(|| until_nul(&birth.comm).into(), |parent| parent.comm.clone());
+        let comm: Arc<str> = self.threads.get(&birth.head.tid).map_or_else(
+            || until_nul(&birth.comm).into(),
+            |parent| parent.comm.clone(),
+        );
         let inherited = self.mms.get(&birth.parent.mm).map(|mm| Mm {
             users: 0,
             // Only the thread that forks goes on in the child.
-            stacks: mm.stacks.iter().filter(|(tid, _)| *tid == birth.head.tid).copied().collect(),
+            stacks: mm
+                .stacks
+                .iter()
+                .filter(|(tid, _)| *tid == birth.head.tid)
+                .copied()
+                .collect(),
             ..mm.clone()
         });
         let mm = self.mms.entry(birth.child.mm).or_default();
@@ -308,7 +339,13 @@ impl Model {
         process.threads += 1;
         self.threads.insert(
             birth.child_tid,
-            Thread { pid: birth.child_pid, comm, mm: birth.child.mm, vma: None, exited: false },
+            Thread {
+                pid: birth.child_pid,
+                comm,
+                mm: birth.child.mm,
+                vma: None,
+                exited: false,
+            },
         );
     }
 
@@ -325,13 +362,19 @@ impl Model {
         thread.vma = None;
         let process = self.processes.get_mut(&thread.pid)?;
         process.comm = thread.comm.clone();
-        process
-            .counts
-            .unobserved(BEFORE_EXEC, u64::from(exec.hidden_minor) + u64::from(exec.hidden_major));
+        process.counts.unobserved(
+            BEFORE_EXEC,
+            u64::from(exec.hidden_minor) + u64::from(exec.hidden_major),
+        );
         self.leave_mm(old_mm, exec.old_tid);
         self.mms.insert(
             exec.mm,
-            Mm { exe: exec.exe, bounds: exec.bounds, stacks: Vec::new(), users: 1 },
+            Mm {
+                exe: exec.exe,
+                bounds: exec.bounds,
+                stacks: Vec::new(),
+                users: 1,
+            },
         );
         let (name, args) = strings.split_at_checked(exec.name_len as usize)?;
         let args = args.strip_suffix(b"\0").unwrap_or(args);
@@ -367,7 +410,11 @@ impl Model {
     }
 
     fn gone(&mut self, tid: u32, tally: &memtrace_ebpf::record::Tally) {
-        let Some(thread) = self.replaced.remove(&tid).or_else(|| self.threads.remove(&tid)) else {
+        let Some(thread) = self
+            .replaced
+            .remove(&tid)
+            .or_else(|| self.threads.remove(&tid))
+        else {
             return;
         };
         self.leave_mm(thread.mm, tid);
@@ -382,7 +429,12 @@ impl Model {
         if process.threads == 0
             && let Some(process) = self.processes.remove(&thread.pid)
         {
-            let Process { birth, comm, counts, .. } = process;
+            let Process {
+                birth,
+                comm,
+                counts,
+                ..
+            } = process;
             self.book.close(birth, thread.pid, comm, &counts, false);
         }
     }

@@ -64,8 +64,11 @@ const MAP: &[Flag] = &[
 /// The low four bits of mmap's flags are a number.
 const MAP_TYPE: u64 = 0xf;
 
-const MREMAP: &[Flag] =
-    &[(1, "MREMAP_MAYMOVE"), (2, "MREMAP_FIXED"), (4, "MREMAP_DONTUNMAP")];
+const MREMAP: &[Flag] = &[
+    (1, "MREMAP_MAYMOVE"),
+    (2, "MREMAP_FIXED"),
+    (4, "MREMAP_DONTUNMAP"),
+];
 
 const MADVISE: &[Flag] = &[
     (0, "MADV_NORMAL"),
@@ -163,12 +166,15 @@ mod tests {
 
     #[test]
     fn flags_have_their_names_and_the_rest_a_number() {
-        assert_eq!(clone(0x0100_0000 | 0x20_0000 | 0x100), [
-            "CLONE_VM".into(),
-            "CLONE_CHILD_CLEARTID".into(),
-            "CLONE_CHILD_SETTID".into(),
-        ]
-        .map(|name: Arc<str>| name));
+        assert_eq!(
+            clone(0x0100_0000 | 0x20_0000 | 0x100),
+            [
+                "CLONE_VM".into(),
+                "CLONE_CHILD_CLEARTID".into(),
+                "CLONE_CHILD_SETTID".into(),
+            ]
+            .map(|name: Arc<str>| name)
+        );
         assert_eq!(*map(0x22)[1], *"MAP_ANONYMOUS");
         assert_eq!(*map(0x4000_0002)[1], *"0x40000000");
         assert_eq!(*madvise(4), *"MADV_DONTNEED");

@@ -59,12 +59,18 @@ impl Order {
         mut emit: impl FnMut(Record, u64) -> Result<(), E>,
     ) -> Result<(), E> {
         let crowded = self.waiting.len() > ROOM;
-        self.held.retain(|_, began| !crowded && began.saturating_add(PATIENCE) > until);
-        let until = self.held.values().fold(until, |until, began| until.min(began.saturating_sub(1)));
+        self.held
+            .retain(|_, began| !crowded && began.saturating_add(PATIENCE) > until);
+        let until = self
+            .held
+            .values()
+            .fold(until, |until, began| until.min(began.saturating_sub(1)));
         // Stable: records of one time stay in the order of their writing, a VMA before its fault. And quick, as the
         // records are in order but for a few.
         self.waiting.sort_by_key(|record| record.header().ts);
-        let ready = self.waiting.partition_point(|record| record.header().ts <= until);
+        let ready = self
+            .waiting
+            .partition_point(|record| record.header().ts <= until);
         for record in self.waiting.drain(..ready) {
             let ts = record.header().ts;
             if ts < self.released {
@@ -87,19 +93,31 @@ mod tests {
     use super::*;
 
     fn head(tid: u32, ts: u64) -> Header {
-        Header { ts, tid, ..Header::default() }
+        Header {
+            ts,
+            tid,
+            ..Header::default()
+        }
     }
 
     fn fault(tid: u32, ts: u64) -> Record {
-        Record::Fault(Fault { head: head(tid, ts), ..Fault::default() })
+        Record::Fault(Fault {
+            head: head(tid, ts),
+            ..Fault::default()
+        })
     }
 
     fn exit(tid: u32, ts: u64) -> Record {
-        Record::Exit(Exit { head: head(tid, ts), ..Exit::default() })
+        Record::Exit(Exit {
+            head: head(tid, ts),
+            ..Exit::default()
+        })
     }
 
     fn held(tid: u32, ts: u64) -> Record {
-        Record::Held(Held { head: head(tid, ts) })
+        Record::Held(Held {
+            head: head(tid, ts),
+        })
     }
 
     fn released(order: &mut Order, until: u64) -> Vec<(u64, u64)> {

@@ -33,8 +33,15 @@ pub struct Mm {
 impl Mm {
     /// An address space whose exec is under way: the kernel has set only its program yet.
     pub fn in_exec(exe: u64) -> Self {
-        let bounds = Bounds { end_data: u64::MAX, ..Bounds::default() };
-        Self { exe, bounds, ..Self::default() }
+        let bounds = Bounds {
+            end_data: u64::MAX,
+            ..Bounds::default()
+        };
+        Self {
+            exe,
+            bounds,
+            ..Self::default()
+        }
     }
 }
 
@@ -70,7 +77,12 @@ pub struct Place {
 impl Place {
     /// A place that is in no known VMA.
     pub const fn nowhere(region: Region) -> Self {
-        Self { region, part: None, file: None, offset: None }
+        Self {
+            region,
+            part: None,
+            file: None,
+            offset: None,
+        }
     }
 }
 
@@ -99,8 +111,11 @@ impl Mapped {
 
     /// What an address in it belongs to.
     pub fn place(&self, address: u64) -> Place {
-        let region =
-            if self.region == Region::Data && address >= self.bss { Region::Bss } else { self.region };
+        let region = if self.region == Region::Data && address >= self.bss {
+            Region::Bss
+        } else {
+            self.region
+        };
         let page = (address & !(PAGE_SIZE - 1)).saturating_sub(self.start);
         Place {
             region,
@@ -140,7 +155,9 @@ fn name(vma: &Vma, backing: Backing, mm: &Mm, files: &Files) -> (Region, Option<
         Backing::PrivateFile | Backing::SharedFile if vma.file == mm.exe => {
             if vma.flags & vm::EXEC != 0 {
                 whole(Region::Text)
-            } else if vma.flags & vm::WRITE != 0 || overlaps(vma, bounds.start_data, bounds.end_data) {
+            } else if vma.flags & vm::WRITE != 0
+                || overlaps(vma, bounds.start_data, bounds.end_data)
+            {
                 (Region::Data, None, bounds.end_data)
             } else {
                 whole(Region::Rodata)
@@ -174,7 +191,11 @@ fn anonymous(vma: &Vma, mm: &Mm, files: &Files) -> (Region, Option<Part>, u64) {
         Region::Bss
     } else if vma.previous_file != 0 && files.is_code(vma.previous_file) {
         return (Region::Lib, Some(Part::Bss), u64::MAX);
-    } else if mm.stacks.iter().any(|(_, address)| (vma.start..vma.end).contains(address)) {
+    } else if mm
+        .stacks
+        .iter()
+        .any(|(_, address)| (vma.start..vma.end).contains(address))
+    {
         Region::ThreadStack
     } else {
         Region::Anon
