@@ -16,11 +16,12 @@ use crate::workspace::Workspace;
 mod load;
 mod measure;
 mod report;
+mod results;
 mod tool;
 
 use load::Load;
 use measure::{Measured, measure};
-use report::Results;
+use results::Results;
 use tool::{Places, Tool};
 
 #[derive(Args)]
@@ -117,7 +118,7 @@ impl AsRoot {
                 });
             }
         }
-        println!("{results}");
+        print!("{results}");
         let missed = results.missed_goals();
         if missed > 0 {
             bail!("{missed} of the goals missed");
@@ -128,14 +129,12 @@ impl AsRoot {
 
 fn tell(tool: Tool, load: Load, measured: &Measured) {
     let ms = measured.ns as f64 / 1e6;
-    let lost = match measured.end {
-        Some(end) => format!(", {} faults, {} lost", end.faults, end.lost),
-        None => String::new(),
+    let start = match load {
+        Load::Start => " from its start to the program's",
+        _ => "",
     };
-    let what = if load == Load::Start {
-        "from its start to the program's"
-    } else {
-        ""
-    };
-    eprintln!("    {:22} {ms:9.1} ms {what}{lost}", tool.name());
+    let end = measured.end.map_or(String::new(), |end| {
+        format!(", {} faults, {} records lost", end.faults, end.lost)
+    });
+    eprintln!("    {:22} {ms:9.1} ms{start}{end}", tool.name());
 }
