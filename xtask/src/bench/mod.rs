@@ -20,7 +20,7 @@ mod results;
 mod tool;
 
 use load::Load;
-use measure::{Measured, measure};
+use measure::measure;
 use results::Results;
 use tool::{Places, Tool};
 
@@ -90,32 +90,22 @@ impl AsRoot {
             &self.options.loads
         };
         // The first shows, too, which tools can't run here at all.
-        for &load in
-            std::iter::once(&Load::Start).chain(loads.iter().filter(|&&load| load != Load::Start))
-        {
+        let rest = loads.iter().filter(|&&load| load != Load::Start);
+        for &load in std::iter::once(&Load::Start).chain(rest) {
             for round in 1..=self.options.rounds {
                 say(format_args!(
                     "{}, round {round} of {}",
                     load.name(),
                     self.options.rounds
                 ));
-                tools.retain(|&tool| {
-                    if !tool.takes(load) || results.has_failed(tool, load) {
-                        return true;
+                for &tool in &tools {
+                    if tool.takes(load)
+                        && !results.has_failed(tool, Load::Start)
+                        && !results.has_failed(tool, load)
+                    {
+                        take_turn(tool, load, &places, &mut results);
                     }
-                    match measure(tool, load, &places) {
-                        Ok(measured) => {
-                            tell(tool, load, &measured);
-                            results.add(tool, load, measured);
-                            true
-                        }
-                        Err(reason) => {
-                            eprintln!("    {:22} failed: {reason:#}", tool.name());
-                            results.fail(tool, load, &reason);
-                            load != Load::Start
-                        }
-                    }
-                });
+                }
             }
         }
         print!("{results}");
@@ -127,14 +117,24 @@ impl AsRoot {
     }
 }
 
-fn tell(tool: Tool, load: Load, measured: &Measured) {
-    let ms = measured.ns as f64 / 1e6;
-    let start = match load {
-        Load::Start => " from its start to the program's",
-        _ => "",
-    };
-    let end = measured.end.map_or(String::new(), |end| {
-        format!(", {} faults, {} records lost", end.faults, end.lost)
-    });
-    eprintln!("    {:22} {ms:9.1} ms{start}{end}", tool.name());
+/// Runs one program under one tool, and says on stderr what came of it.
+fn take_turn(tool: Tool, load: Load, places: &Places, results: &mut Results) {
+    match measure(tool, load, places) {
+        Ok(measured) => {
+            let ms = measured.ns as f64 / 1e6;
+            let start = match load {
+                Load::Start => " from its start to the program's",
+                _ => "",
+            };
+            let end = measured.end.map_or(String::new(), |end| {
+                format!(", {} faults, {} records lost", end.faults, end.lost)
+            });
+            eprintln!("    {:22} {ms:9.1} ms{start}{end}", tool.name());
+            results.add(tool, load, measured);
+        }
+        Err(reason) => {
+            eprintln!("    {:22} failed: {reason:#}", tool.name());
+            results.fail(tool, load, &reason);
+        }
+    }
 }
