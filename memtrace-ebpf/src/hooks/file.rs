@@ -119,6 +119,10 @@ pub(crate) fn announce(file: u64, identity: &Identity, ts: u64, tid: u32) {
     };
     // SAFETY: `step` is a callback as the helper wants it, and uses nothing of its context.
     unsafe { bpf_loop(DEPTH, step as *mut c_void, core::ptr::null_mut(), 0) };
+    // Fetched again: the callback changed it behind the compiler's back.
+    let Some(scratch) = self::scratch() else {
+        return;
+    };
     if scratch.complete == 0 {
         scratch.record.head.flags |= PATH_TRUNCATED;
     }

@@ -46,6 +46,8 @@ struct Scratch {
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
+/// This CPU's scratch. Callbacks of `bpf_loop` change it behind the compiler's back: so no reference to it may be held
+/// while one runs.
 #[inline(always)]
 fn scratch() -> Option<&'static mut Scratch> {
     // SAFETY: a valid pointer to this CPU's scratch; hooks that use it don't interrupt one another.
@@ -54,17 +56,20 @@ fn scratch() -> Option<&'static mut Scratch> {
         .map(|scratch| unsafe { &mut *scratch })
 }
 
-/// Walks the tree at `root` to `address` (`mtree_range_walk`): to a VMA in `entry`, or 0 for a gap.
+/// Walks the tree at `root` to `address` (`mtree_range_walk`): to the VMA's address, or 0 for a gap, and the last address
+/// that this holds for.
 #[inline(always)]
-fn walk(root: u64, address: u64, scratch: &mut Scratch) -> bool {
-    scratch.address = address;
-    scratch.entry = root;
-    scratch.last = u64::MAX;
-    scratch.done = 0;
+fn walk(root: u64, address: u64) -> Option<(u64, u64)> {
+    let before = scratch()?;
+    before.address = address;
+    before.entry = root;
+    before.last = u64::MAX;
+    before.done = 0;
     // SAFETY: `descend` is a callback as the helper wants it, and uses nothing of its context. A loop of the helper's
     // is followed once by the verifier, one of ours in each of its ways.
     unsafe { bpf_loop(LEVELS, descend as *mut c_void, core::ptr::null_mut(), 0) };
-    scratch.done != 0
+    let after = scratch()?;
+    (after.done != 0).then_some((after.entry, after.last))
 }
 
 /// One level down. 1 ends the walk.
@@ -119,7 +124,8 @@ struct Found {
 
 /// Reads the VMA at `vma` whole, if it belongs to `mm`.
 #[inline(always)]
-fn read_vma(vma: u64, mm: u64, words: &mut [u64; NODE_WORDS]) -> Option<Found> {
+fn read_vma(vma: u64, mm: u64) -> Option<Found> {
+    let words = &mut scratch()?.vma;
     if !read_into(vma, words) {
         return None;
     }
@@ -139,19 +145,21 @@ fn read_vma(vma: u64, mm: u64, words: &mut [u64; NODE_WORDS]) -> Option<Found> {
 
 /// The first VMA that ends above `address`, as `find_vma` gives it. The inner `None` when there is none.
 #[inline(always)]
-fn find_at_or_above(mm: Object, address: u64, scratch: &mut Scratch) -> Option<Option<Found>> {
+fn find_at_or_above(mm: Object, address: u64) -> Option<Option<Found>> {
     let root: u64 = mm.load(offset!(mm_mt_root));
-    if !walk(root, address, scratch) {
-        return None;
-    }
-    if scratch.entry == 0 {
+    let (mut vma, last) = walk(root, address)?;
+    if vma == 0 {
         // Gaps are never neighbours: what comes next is a VMA, if anything does.
-        let next = scratch.last.wrapping_add(1);
-        if next == 0 || !walk(root, next, scratch) || scratch.entry == 0 {
+        let next = last.wrapping_add(1);
+        if next == 0 {
+            return Some(None);
+        }
+        (vma, _) = walk(root, next)?;
+        if vma == 0 {
             return Some(None);
         }
     }
-    let found = read_vma(scratch.entry, mm.address(), &mut scratch.vma)?;
+    let found = read_vma(vma, mm.address())?;
     if found.end <= address {
         return None;
     }
@@ -182,16 +190,13 @@ pub(crate) fn locate(thread: &mut Thread, mm: Object, address: u64, ts: u64, see
     {
         return Place::Mapped;
     }
-    let Some(scratch) = scratch() else {
-        return Place::Unknown;
-    };
-    let found = match find_at_or_above(mm, address, scratch) {
+    let found = match find_at_or_above(mm, address) {
         // Below a stack that grows, the VMA is the one that the kernel is about to extend (expand_stack).
         Some(Some(found)) if found.start <= address || found.flags & vm::GROWSDOWN != 0 => found,
         Some(_) => return Place::Unmapped,
         None => return Place::Unknown,
     };
-    remember(thread, mm, found, seq, ts, seen, scratch);
+    remember(thread, mm, found, seq, ts, seen);
     if found.start <= address {
         Place::Mapped
     } else {
@@ -220,13 +225,13 @@ extern "C" fn list_next(_index: u32, place: *mut Listed) -> i64 {
     let place = unsafe { &mut *place };
     let task = Object::current();
     let mm = task.follow(offset!(task_mm));
-    let (Some(thread), Some(scratch)) = (thread::find(task), scratch()) else {
+    let Some(thread) = thread::find(task) else {
         return 1;
     };
-    let Some(Some(found)) = find_at_or_above(mm, place.address, scratch) else {
+    let Some(Some(found)) = find_at_or_above(mm, place.address) else {
         return 1;
     };
-    remember(thread, mm, found, 0, place.ts, Seen::Exec, scratch);
+    remember(thread, mm, found, 0, place.ts, Seen::Exec);
     place.address = found.end;
     0
 }
@@ -240,7 +245,6 @@ fn remember(
     seq: u32,
     ts: u64,
     seen: Seen,
-    scratch: &mut Scratch,
 ) {
     let cache = &mut thread.vma;
     let same = cache.mm == mm.address()
@@ -304,7 +308,7 @@ fn remember(
     };
     if found.file == 0
         && found.start != 0
-        && let Some(Some(previous)) = find_at_or_above(mm, found.start - 1, scratch)
+        && let Some(Some(previous)) = find_at_or_above(mm, found.start - 1)
         && previous.end == found.start
     {
         record.previous_file = file::identity(previous.file).inode;
