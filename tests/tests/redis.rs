@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use tests::harness::{Memtrace, Running, wait_for};
+use tests::harness::{Memtrace, Running};
 
 const KEYS: usize = 2000;
 
@@ -40,9 +40,9 @@ fn a_background_save_under_writes() -> Result<()> {
         .arg(&socket)
         .arg("--dir")
         .arg(folder.path());
-    let running = Running::start(&mut command)?;
+    let mut running = Running::start(&mut command)?;
 
-    let mut redis = wait_for("redis", || Ok(Redis::connect(&socket).ok()))?;
+    let mut redis = running.until("redis", || Ok(Redis::connect(&socket).ok()))?;
     let value = "x".repeat(1000);
     for key in 0..KEYS {
         redis.ask(&["SET", &key.to_string(), &value])?;
@@ -54,11 +54,12 @@ fn a_background_save_under_writes() -> Result<()> {
         redis.ask(&["SETRANGE", &key.to_string(), "0", "changed"])?;
     }
     redis.ask(&["CONFIG", "SET", "rdb-key-save-delay", "0"])?;
-    wait_for("the end of BGSAVE", || {
-        let state = redis.ask(&["INFO", "persistence"])?;
-        Ok(state.contains("rdb_bgsave_in_progress:0").then_some(state))
-    })
-    .map(|state| assert!(state.contains("rdb_last_bgsave_status:ok"), "{state}"))?;
+    running
+        .until("the end of BGSAVE", || {
+            let state = redis.ask(&["INFO", "persistence"])?;
+            Ok(state.contains("rdb_bgsave_in_progress:0").then_some(state))
+        })
+        .map(|state| assert!(state.contains("rdb_last_bgsave_status:ok"), "{state}"))?;
     redis.send(&["SHUTDOWN", "NOSAVE"])?;
     let trace = memtrace.read(running.finish()?)?;
 

@@ -12,9 +12,10 @@ use tests::harness::{Memtrace, Running, subject, wait_for};
 fn memtrace_is_killed_and_the_program_goes_on() -> Result<()> {
     let memtrace = Memtrace::new()?.with_json();
     let file = memtrace.folder().join("go on");
-    let running = Running::start(&mut memtrace.command([subject("patient"), file.clone().into()]))?;
+    let mut running =
+        Running::start(&mut memtrace.command([subject("patient"), file.clone().into()]))?;
     let memtrace_itself = running.pid();
-    let pid = wait_for("the program's start", || memtrace.note("ready"))?;
+    let pid = running.until("the program's start", || memtrace.note("ready"))?;
     let program = Pid::from_raw(pid.as_i64().context("a process id")? as i32);
 
     let hooks = programs_of(memtrace_itself)?;
@@ -46,8 +47,9 @@ fn memtrace_is_killed_and_the_program_goes_on() -> Result<()> {
 fn nothing_stays_after_an_ordinary_end() -> Result<()> {
     let memtrace = Memtrace::new()?.with_json();
     let file = memtrace.folder().join("go on");
-    let running = Running::start(&mut memtrace.command([subject("patient"), file.clone().into()]))?;
-    wait_for("the program's start", || memtrace.note("ready"))?;
+    let mut running =
+        Running::start(&mut memtrace.command([subject("patient"), file.clone().into()]))?;
+    running.until("the program's start", || memtrace.note("ready"))?;
     let hooks = programs_of(running.pid())?;
     ensure!(
         !hooks.is_empty(),
@@ -63,8 +65,8 @@ fn nothing_stays_after_an_ordinary_end() -> Result<()> {
 #[test]
 fn an_interrupt_reaches_the_program_once() -> Result<()> {
     let memtrace = Memtrace::new()?.with_json();
-    let running = Running::start(&mut memtrace.command([subject("interrupted")]))?;
-    wait_for("the program's start", || memtrace.note("ready"))?;
+    let mut running = Running::start(&mut memtrace.command([subject("interrupted")]))?;
+    running.until("the program's start", || memtrace.note("ready"))?;
     killpg(running.pid(), Signal::SIGINT)?;
     let trace = memtrace.read(running.finish()?)?;
     assert_eq!(trace.run.code(), Some(42), "{:?}", trace.run);
@@ -76,8 +78,8 @@ fn an_interrupt_reaches_the_program_once() -> Result<()> {
 fn an_interrupt_that_ends_the_program_still_gives_the_summary() -> Result<()> {
     let memtrace = Memtrace::new()?;
     let waiting = memtrace.folder().join("never there");
-    let running = Running::start(&mut memtrace.command([subject("patient"), waiting.into()]))?;
-    wait_for("the program's start", || memtrace.note("ready"))?;
+    let mut running = Running::start(&mut memtrace.command([subject("patient"), waiting.into()]))?;
+    running.until("the program's start", || memtrace.note("ready"))?;
     killpg(running.pid(), Signal::SIGINT)?;
     let run = running.finish()?;
     assert_eq!(run.code(), Some(130), "{run:?}");

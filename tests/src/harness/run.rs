@@ -70,6 +70,27 @@ impl Running {
         Pid::from_raw(self.child.id() as i32)
     }
 
+    /// Waits until `look` finds something. That the program ends before is an error.
+    pub fn until<T>(
+        &mut self,
+        what: &str,
+        mut look: impl FnMut() -> Result<Option<T>>,
+    ) -> Result<T> {
+        wait_for(what, || {
+            let ended = self.child.try_wait()?;
+            match (look()?, ended) {
+                (None, Some(status)) => {
+                    let stderr = std::fs::read(&self.stderr)?;
+                    bail!(
+                        "{status} before {what}; stderr: {}",
+                        String::from_utf8_lossy(&stderr)
+                    )
+                }
+                (found, _) => Ok(found),
+            }
+        })
+    }
+
     /// Waits for its end. That it hangs is an error.
     pub fn finish(mut self) -> Result<Run> {
         let status = wait_for("the end of a program", || Ok(self.child.try_wait()?));
