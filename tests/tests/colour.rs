@@ -26,6 +26,7 @@ fn not_where_it_is_forbidden() -> Result<()> {
 #[test]
 fn not_off_a_terminal() -> Result<()> {
     let run = Memtrace::new()?.run([subject("fork-write")])?;
+    assert_eq!(run.code(), Some(0), "{run:?}");
     assert!(!run.stderr.contains('\u{1b}'), "{}", run.stderr);
     Ok(())
 }

@@ -21,20 +21,23 @@ extern "C" fn main(_argc: c_int, _argv: *const *const u8) -> c_int {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let wanted = [
         "SigBlk",
-        "SigIgn",
         "SigCgt",
         "SigPnd",
         "ShdPnd",
-        "Seccomp:",
+        "Seccomp",
         "NoNewPrivs",
         "CapEff",
         "TracerPid",
     ];
-    for line in status
-        .lines()
-        .filter(|line| wanted.iter().any(|name| line.starts_with(name)))
-    {
-        println!("{line}");
+    for line in status.lines() {
+        match line.split_once(":\t") {
+            Some(("SigIgn", ignored)) => println!(
+                "ignored {:x?}",
+                u64::from_str_radix(ignored, 16).map(chosen)
+            ),
+            Some((name, _)) if wanted.contains(&name) => println!("{line}"),
+            _ => {}
+        }
     }
     for (name, resource) in [
         ("files", Resource::RLIMIT_NOFILE),
@@ -89,6 +92,11 @@ extern "C" fn main(_argc: c_int, _argv: *const *const u8) -> c_int {
         println!("variable {variable:?}");
     }
     0
+}
+
+/// Without the signals 32 and 33: they are the C library's own, and no program chooses what they do.
+fn chosen(signals: u64) -> u64 {
+    signals & !(0b11 << 31)
 }
 
 /// A file descriptor's number and flags, if it is open.
