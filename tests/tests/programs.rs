@@ -48,7 +48,7 @@ fn gcc() -> Result<()> {
 fn git() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let script = "rm -rf work && git init -q work && cd work && echo text > file && git add file && \
-        git -c user.name=A -c user.email=a@b.c commit -q -m message && git log --format=%s%n%an";
+        git -c maintenance.auto=false -c gc.auto=0 -c user.name=A -c user.email=a@b.c commit -q -m message && git log --format=%s%n%an";
     let trace = same_as_untraced(folder.path(), ["sh", "-c", script])?;
     assert_eq!(trace.run.stdout, "message\nA\n");
     Ok(())

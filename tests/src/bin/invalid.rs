@@ -2,9 +2,10 @@
 
 use anyhow::{Result, bail};
 use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::wait::WaitStatus;
 use tests::subject::files;
-use tests::subject::memory::{PAGE, Pages};
+use tests::subject::memory::{PAGE, Pages, code};
 use tests::subject::process;
 use tests::subject::report::{Access, Death, Fact, report};
 use tests::subject::witness::now;
@@ -54,6 +55,11 @@ fn main() -> Result<()> {
 fn dies(name: &str, addr: u64, access: Access) -> Result<()> {
     let from = now()?;
     let child = process::child(|| {
+        // The Rust runtime's own handler returns once, and the access is made twice.
+        for fatal in [Signal::SIGSEGV, Signal::SIGBUS] {
+            // SAFETY: takes a handler away.
+            unsafe { signal(fatal, SigHandler::SigDfl) }?;
+        }
         let pointer = addr as *mut u8;
         // SAFETY: none: the point is that the kernel ends the child here.
         unsafe {
@@ -72,6 +78,7 @@ fn dies(name: &str, addr: u64, access: Access) -> Result<()> {
             addr,
             access,
             signal: signal as i32,
+            code: code()?,
             from,
             until: now()?,
         })),

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::event::{Event, Fault};
 use super::trace::Trace;
 use crate::subject::memory::PAGE;
-use crate::subject::report::{Death, Fact, Touch};
+use crate::subject::report::{Access, Death, Fact, Touch};
 
 /// A fault that was found for a touch and agrees with it.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +55,8 @@ impl Trace {
             "the kernel doesn't count failed faults: {}",
             seen.event.line
         );
+        seen.comes_from(death.code)
+            .with_context(|| seen.event.line.to_string())?;
         Ok((death, seen))
     }
 
@@ -106,9 +108,25 @@ impl Seen<'_> {
         Ok(())
     }
 
+    /// The instruction is the program's, or the kernel's; a jump has got to where it goes.
+    fn comes_from(&self, (start, end): (u64, u64)) -> Result<()> {
+        let (ip, addr) = (self.fault.ip, self.fault.addr);
+        let is_right = match (self.fault.mode.as_str(), self.fault.access) {
+            ("kernel", _) => ip >> 63 == 1,
+            (_, Access::Exec) => ip == addr,
+            _ => (start..end).contains(&ip),
+        };
+        ensure!(
+            is_right,
+            "the instruction at {ip:#x} is none of the program's code, {start:#x}-{end:#x}"
+        );
+        Ok(())
+    }
+
     fn agrees_with(&self, touch: &Touch) -> Result<()> {
         let fault = self.fault;
         ensure!(self.event.pid == touch.pid, "another process");
+        self.comes_from(touch.code)?;
         ensure!(fault.access == touch.access, "another access");
         let small = fault.page_size == PAGE as u64;
         ensure!(

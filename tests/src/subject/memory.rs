@@ -150,23 +150,54 @@ pub fn frame(addr: u64) -> Result<Option<u64>> {
 
 /// The file that is mapped at `addr` in this process, and the offset of `addr` in it.
 pub fn mapped_file(addr: u64) -> Result<Option<(String, u64)>> {
-    for line in std::fs::read_to_string("/proc/self/maps")?.lines() {
-        // start-end perms offset device inode path
-        let mut words = line.splitn(6, ' ');
-        let (range, _, offset) = (words.next(), words.next(), words.next());
-        let (start, end) = range
-            .and_then(|range| range.split_once('-'))
-            .context("a line of /proc/self/maps")?;
-        let start = u64::from_str_radix(start, 16)?;
-        if (start..u64::from_str_radix(end, 16)?).contains(&addr) {
-            let offset = u64::from_str_radix(offset.context("no offset in /proc/self/maps")?, 16)?;
-            let path = words.nth(2).unwrap_or_default().trim();
-            return Ok(path
-                .starts_with('/')
-                .then(|| (path.to_owned(), offset + addr - start)));
-        }
-    }
-    Ok(None)
+    let mapping = mappings()?
+        .into_iter()
+        .find(|mapping| (mapping.start..mapping.end).contains(&addr));
+    Ok(mapping
+        .filter(|mapping| mapping.path.starts_with('/'))
+        .map(|mapping| (mapping.path, mapping.offset + addr - mapping.start)))
+}
+
+/// Where this program's own code is: its first address, and the first one after it.
+pub fn code() -> Result<(u64, u64)> {
+    let exe = std::env::current_exe()?;
+    let is_code =
+        |mapping: &Mapping| mapping.executable && mapping.path.as_str() == exe.as_os_str();
+    let mapping = mappings()?
+        .into_iter()
+        .find(is_code)
+        .context("no code in /proc/self/maps")?;
+    Ok((mapping.start, mapping.end))
+}
+
+/// A line of /proc/self/maps.
+struct Mapping {
+    start: u64,
+    end: u64,
+    executable: bool,
+    offset: u64,
+    path: String,
+}
+
+fn mappings() -> Result<Vec<Mapping>> {
+    let maps = std::fs::read_to_string("/proc/self/maps")?;
+    maps.lines()
+        .map(|line| mapping(line).with_context(|| format!("/proc/self/maps: {line}")))
+        .collect()
+}
+
+fn mapping(line: &str) -> Option<Mapping> {
+    // start-end permissions offset device inode path
+    let words: Vec<_> = line.splitn(6, ' ').collect();
+    let number = |text| u64::from_str_radix(text, 16).ok();
+    let (start, end) = words.first()?.split_once('-')?;
+    Some(Mapping {
+        start: number(start)?,
+        end: number(end)?,
+        executable: words.get(1)?.contains('x'),
+        offset: number(words.get(2)?)?,
+        path: words.get(5).map_or("", |path| path.trim()).to_owned(),
+    })
 }
 
 fn bytes(pages: usize) -> Result<NonZeroUsize> {

@@ -72,6 +72,8 @@ pub struct Touch {
     pub until: u64,
     /// The mapped file and the address's offset in it, from /proc/self/maps.
     pub file: Option<(String, u64)>,
+    /// Where the program's code begins and ends: the instruction that touches is there.
+    pub code: (u64, u64),
 }
 
 /// A child that died of touching `addr`.
@@ -87,6 +89,8 @@ pub struct Death {
     pub access: Access,
     /// The signal that ended the child.
     pub signal: i32,
+    /// As in [`Touch`].
+    pub code: (u64, u64),
     /// A time before the child was made.
     pub from: u64,
     /// A time after its end.

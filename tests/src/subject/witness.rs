@@ -4,7 +4,7 @@ use anyhow::Result;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::unistd::{getpid, gettid};
 
-use super::memory::{Pages, frame, mapped_file};
+use super::memory::{Pages, code, frame, mapped_file};
 use super::report::{Access, Fact, Touch, report};
 
 /// Reads page `i` and reports what the kernel did.
@@ -23,7 +23,7 @@ pub fn write(name: &str, pages: &Pages, i: usize) -> Result<()> {
 
 /// Reports what the kernel did while `act` touched `addr`; `exact` as in [`Touch`].
 pub fn touch(name: &str, addr: u64, access: Access, exact: bool, act: impl FnOnce()) -> Result<()> {
-    let file = mapped_file(addr)?;
+    let (file, code) = (mapped_file(addr)?, code()?);
     let before = frame(addr)?;
     // The pages that asking needs are touched here, not between the two answers.
     counts()?;
@@ -47,6 +47,7 @@ pub fn touch(name: &str, addr: u64, access: Access, exact: bool, act: impl FnOnc
         from,
         until,
         file,
+        code,
     }))
 }
 
