@@ -147,14 +147,15 @@ fn library() -> Result<()> {
     for page in [data, bss] {
         page.write(0, page.read(0));
     }
-    process::wait_success(process::child(|| {
-        for (name, page) in [("library data", data), ("library bss", bss)] {
+    for (name, page) in [("library data", data), ("library bss", bss)] {
+        process::wait_success(process::child(|| {
             touch(name, page.addr(0), Access::Write, true, || {
-                page.write(0, page.read(0));
+                page.write(0, page.read(0))
             })?;
-        }
-        Ok(0)
-    })?)
+            Ok(0)
+        })?)?;
+    }
+    Ok(())
 }
 
 /// The code that the kernel maps into each process.

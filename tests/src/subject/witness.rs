@@ -23,7 +23,6 @@ pub fn write(name: &str, pages: &Pages, i: usize) -> Result<()> {
 
 /// Reports what the kernel did while `act` touched `addr`; `exact` as in [`Touch`].
 pub fn touch(name: &str, addr: u64, access: Access, exact: bool, act: impl FnOnce()) -> Result<()> {
-    let (file, code) = (mapped_file(addr)?, code()?);
     let before = frame(addr)?;
     // The pages that asking needs are touched here, not between the two answers.
     counts()?;
@@ -33,6 +32,9 @@ pub fn touch(name: &str, addr: u64, access: Access, exact: bool, act: impl FnOnc
     act();
     let (minor_after, major_after) = counts()?;
     let until = now()?;
+    let after = frame(addr)?;
+    // Only now, since it takes memory from malloc, and that touches pages of its own.
+    let (file, code) = (mapped_file(addr)?, code()?);
     report(&Fact::Touch(Touch {
         name: name.to_owned(),
         pid: getpid().as_raw(),
@@ -41,7 +43,7 @@ pub fn touch(name: &str, addr: u64, access: Access, exact: bool, act: impl FnOnc
         access,
         exact,
         before,
-        after: frame(addr)?,
+        after,
         minor: minor_after - minor,
         major: major_after - major,
         from,
