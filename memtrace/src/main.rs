@@ -1,7 +1,7 @@
 //! memtrace shows what the kernel really does with a program's memory and tasks, as it happens.
 //!
 //! One way through: a hook ([`memtrace_ebpf`]) writes a record, [`probe`] reads it, [`trace`] puts it in order and
-//! makes an event of it, [`output`] writes that. [`run`] holds the ends together.
+//! makes an event of it, [`output`] writes that. [`run`] starts all that and [`session`] keeps it going.
 
 mod cli;
 mod kernel;
@@ -9,6 +9,7 @@ mod output;
 mod probe;
 mod run;
 mod select;
+mod session;
 mod target;
 mod trace;
 

@@ -35,6 +35,12 @@ pub(crate) fn enter(ctx: &BtfTracePointContext) {
     let number: u64 = ctx.arg(1);
     let compat = task.load::<u32>(offset!(task_status)) & COMPAT != 0;
     thread.call = if compat { NO_CALL - 1 } else { number as u32 };
+    // What a birth needs to know where the child's stack is.
+    if thread.call == syscall::CLONE || thread.call == syscall::CLONE3 {
+        let regs = Object::from_argument(ctx.arg(0));
+        thread.args[0] = regs.load(offset!(regs_di));
+        thread.args[1] = regs.load(offset!(regs_si));
+    }
     if syscall::changes_mappings(thread.call) {
         let regs = Object::from_argument(ctx.arg(0));
         thread.args = [

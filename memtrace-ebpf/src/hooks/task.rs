@@ -6,18 +6,26 @@ use aya_ebpf::{
     maps::{Array, PerCpuArray},
     programs::BtfTracePointContext,
 };
-use memtrace_ebpf::record::{
-    Birth, Bounds, EXEC_BYTES, EXEC_TRUNCATED, Exec, Exit, Gone, Header, Kind, Parts, Rename,
+use aya_log_ebpf::{debug, warn};
+use memtrace_ebpf::{
+    record::{
+        Birth, Bounds, EXEC_BYTES, EXEC_TRUNCATED, Exec, Exit, Gone, Header, Kind, Parts, Rename,
+    },
+    syscall,
 };
 
 use crate::hooks::{
     fault::{NO_CALL, is_over, now, pause, settle},
     file,
     kernel::{Object, config, offset, read_into},
-    ring, thread, vma,
+    ring,
+    thread::{self, Thread},
+    vma,
 };
 
 const CLONE_THREAD: u64 = 0x0001_0000;
+/// Where `struct clone_args` has `stack` and `stack_size`.
+const CLONE_ARGS_STACK: u64 = 40;
 /// `TASK_DEAD` (`include/linux/sched.h`)
 const TASK_DEAD: u32 = 0x80;
 /// Bytes of an exec'ed file's name.
@@ -56,28 +64,39 @@ pub(crate) fn birth(ctx: &BtfTracePointContext) {
     let flags: u64 = ctx.arg(1);
     let parent = Object::current();
     let thread = flags & CLONE_THREAD != 0;
-    let (call, follow, hidden_mm) = match thread::find(parent) {
+    let (call, stack, follow, hidden_mm) = match thread::find(parent) {
         Some(state) => {
             let hidden = if state.hidden_mm == child.load::<u64>(offset!(task_mm)) {
                 state.hidden_mm
             } else {
                 0
             };
-            (state.call, thread || config().follow != 0, hidden)
+            (
+                state.call,
+                stack(state),
+                thread || config().follow != 0,
+                hidden,
+            )
         }
         None => {
             if thread || !is_first(parent) {
                 return;
             }
-            (NO_CALL, true, child.load(offset!(task_mm)))
+            (NO_CALL, 0, true, child.load(offset!(task_mm)))
         }
     };
     let pid: u32 = child.load(offset!(task_tgid));
     let tid: u32 = child.load(offset!(task_pid));
     let followed = follow && {
         let inserted = thread::insert(child, pid, tid, call, hidden_mm);
-        if !inserted {
+        if inserted {
+            debug!(ctx, "follows thread {} of process {}", tid, pid);
+        } else {
             ring::lose(ring::UNFOLLOWED);
+            warn!(
+                ctx,
+                "too many threads: can't follow thread {} of process {}", tid, pid
+            );
         }
         inserted
     };
@@ -93,7 +112,7 @@ pub(crate) fn birth(ctx: &BtfTracePointContext) {
         record.child_tid = tid;
         record.exit_signal = child.load(offset!(task_exit_signal));
         record.flags = flags;
-        record.stack = 0;
+        record.stack = stack;
         record.call = call;
         record.followed = u32::from(followed);
         parts(parent, &mut record.parent);
@@ -102,6 +121,30 @@ pub(crate) fn birth(ctx: &BtfTracePointContext) {
         let comm = child.address() + u64::from(offset!(task_comm));
         read_into(comm, &mut record.comm);
     });
+}
+
+/// An address in the stack that the call under way gives the child; 0 for none.
+#[inline(always)]
+fn stack(parent: &Thread) -> u64 {
+    match parent.call {
+        // The stack pointer: the first address above the stack, it may be.
+        syscall::CLONE => parent.args[1].saturating_sub(8),
+        // struct clone_args (include/uapi/linux/sched.h) has the lowest address, a guard page it may be, and the size.
+        // The kernel has just read it.
+        syscall::CLONE3 => {
+            let mut stack = [0_u64; 2];
+            // SAFETY: the helper checks the address.
+            unsafe {
+                bpf_probe_read_user(
+                    (&raw mut stack).cast(),
+                    16,
+                    (parent.args[0] + CLONE_ARGS_STACK) as *const _,
+                );
+            }
+            (stack[0] + stack[1]).saturating_sub(8)
+        }
+        _ => 0,
+    }
 }
 
 /// Whether a child of `parent` is the program that memtrace starts: the first process that it forks.
@@ -298,6 +341,7 @@ pub(crate) fn leave_cpu(ctx: &BtfTracePointContext) {
         settle(thread, task, ts);
     }
     if dead {
+        debug!(ctx, "thread {} is gone", thread.known.tid);
         let head = Header {
             ts,
             tid: thread.known.tid,

@@ -82,11 +82,13 @@ extern "C" fn descend(_index: u32, _context: *mut c_void) -> i64 {
     }
     let node = &scratch.node;
     // struct maple_arange_64 and maple_range_64: parent, pivots, slots; the end of the data is in `meta`, which the
-    // latter lays over its last slot, in use only if the last pivot is (ma_data_end).
+    // latter lays over its last slot, in use only if the last pivot is and isn't the node's maximum (ma_data_end).
     let (first_slot, end) = if kind == ARANGE_64 {
         (10, node[30] & 0xff)
     } else if node[15] == 0 {
         (16, node[31] & 0xff)
+    } else if node[15] == scratch.last {
+        (16, 14)
     } else {
         (16, 15)
     };
@@ -238,14 +240,7 @@ extern "C" fn list_next(_index: u32, place: *mut Listed) -> i64 {
 
 /// Puts a VMA into the thread's cache, and sends a record if it differs from what was there.
 #[inline(always)]
-fn remember(
-    thread: &mut Thread,
-    mm: Object,
-    found: Found,
-    seq: u32,
-    ts: u64,
-    seen: Seen,
-) {
+fn remember(thread: &mut Thread, mm: Object, found: Found, seq: u32, ts: u64, seen: Seen) {
     let cache = &mut thread.vma;
     let same = cache.mm == mm.address()
         && cache.start == found.start

@@ -12,9 +12,11 @@ use aya::{
     },
     util::online_cpus,
 };
+use aya_log::EbpfLogger;
+use log::LevelFilter;
 use memtrace_ebpf::layout::{Layout, Task};
 
-use super::{direct_map, read::Reader};
+use super::{direct_map, log::ToStderr, read::Reader};
 use crate::kernel::{btf, layout, zero_page::Sample};
 
 /// Where the running kernel shows its type information.
@@ -45,6 +47,7 @@ pub struct Options {
 /// the kernel when this is dropped, or when memtrace ends in any way.
 pub struct Probe {
     ebpf: Ebpf,
+    log: Option<EbpfLogger<ToStderr>>,
     /// The zero page's frame.
     pub zero_pfn: u64,
 }
@@ -65,9 +68,15 @@ impl Probe {
             anyhow::Ok((types.with_context(|| format!("can't read {BTF}"))?, ebpf))
         })?;
         find_direct_map(&mut ebpf, &types, &sample)?;
+        let log = options
+            .verbose
+            .then(|| EbpfLogger::init_with_logger(&mut ebpf, ToStderr))
+            .transpose()
+            .context("can't read the hooks' diagnostics")?;
         attach(&mut ebpf, &types)?;
         Ok(Self {
             ebpf,
+            log,
             zero_pfn: sample.zero,
         })
     }
@@ -90,8 +99,17 @@ impl Probe {
         ))
     }
 
+    /// Shows what the hooks have said of themselves, with `verbose`.
+    pub fn show_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
+    }
+
     /// Takes the hooks off the kernel: nothing more is written. What was written can still be read.
-    pub fn detach(self) {}
+    pub fn detach(mut self) {
+        self.show_log();
+    }
 }
 
 fn task(options: Options, sample: &Sample) -> Result<Task> {
@@ -105,11 +123,17 @@ fn task(options: Options, sample: &Sample) -> Result<Task> {
 }
 
 fn load(layout: &Layout, task: &Task, options: Options) -> Result<Ebpf> {
+    let level = if options.verbose {
+        LevelFilter::Trace
+    } else {
+        LevelFilter::Off
+    } as u8;
     let mut loader = EbpfLoader::new();
     loader
         .verifier_log_level(VerifierLogLevel::DISABLE)
         .override_global("LAYOUT", bytemuck::bytes_of(layout), true)
         .override_global("CONFIG", bytemuck::bytes_of(task), true)
+        .override_global(aya_log::LEVEL, &level, true)
         .map_max_entries(
             "RECORDS",
             if options.summary {

@@ -2,6 +2,7 @@
 
 mod direct_map;
 mod load;
+mod log;
 mod read;
 
 pub use load::{Options, Probe};

@@ -451,7 +451,7 @@ pub struct Madvise {
 }
 
 /// Records were lost since the last such event.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Lost {
     /// In all.
     pub count: u64,

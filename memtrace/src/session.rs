@@ -1,0 +1,214 @@
+//! A trace under way: from the ring buffer to the output.
+
+use std::{ffi::OsString, io};
+
+use anyhow::{Context as _, Result};
+use nix::{
+    sys::utsname::uname,
+    time::{ClockId, clock_gettime},
+};
+
+use crate::{
+    output::Sink,
+    probe::{Probe, Reader},
+    select::Only,
+    trace::{
+        event::{End, Event, Lost, Start, What},
+        model::Model,
+        order::Order,
+        record::Record,
+    },
+};
+
+/// The version of the JSON form.
+const SCHEMA: u32 = 1;
+/// Records that are taken out of the ring buffer at a time: what memtrace holds at most.
+const BATCH: usize = 1 << 16;
+/// Reads of the ring buffer between two looks at what was lost.
+const LOST_EVERY: u32 = 16;
+/// Nanoseconds that a CPU's tick may be behind the others' before it is taken for switched off.
+const CPU_GONE: u64 = 2_000_000_000;
+
+/// Now, in nanoseconds of the clock that the hooks read.
+pub fn now() -> u64 {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| {
+        time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
+    })
+}
+
+/// A trace under way.
+pub struct Session {
+    reader: Reader,
+    batch: Vec<Record>,
+    /// Up to this time all has been written to the ring buffer, as of the last round.
+    until: u64,
+    order: Order,
+    model: Model,
+    only: Only,
+    sink: Box<dyn Sink>,
+    /// What the sink writes to, for errors.
+    name: String,
+    /// What has been reported as lost.
+    lost: Lost,
+    rounds: u32,
+}
+
+impl Session {
+    /// A session that reads from `probe` and writes to `sink`, which is called `name`.
+    ///
+    /// # Errors
+    /// The probe's maps can't be read.
+    pub fn new(probe: &mut Probe, only: Only, sink: Box<dyn Sink>, name: String) -> Result<Self> {
+        Ok(Self {
+            reader: probe.reader()?,
+            batch: Vec::new(),
+            until: 0,
+            order: Order::default(),
+            model: Model::new(probe.zero_pfn),
+            only,
+            sink,
+            name,
+            lost: Lost::default(),
+            rounds: 0,
+        })
+    }
+
+    /// Shows what comes first. `ts` is when the trace began.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn start(&mut self, command: &[OsString], ts: u64) -> Result<()> {
+        let start = Start {
+            schema: SCHEMA,
+            version: env!("CARGO_PKG_VERSION"),
+            kernel: uname()
+                .map(|names| names.release().to_string_lossy().into_owned())
+                .unwrap_or_default(),
+            command: command
+                .iter()
+                .map(|arg| arg.to_string_lossy().into_owned())
+                .collect(),
+            ts,
+        };
+        let written = self.sink.start(&start).and_then(|()| self.sink.flush());
+        self.written(written)
+    }
+
+    /// Whether the kernel side traces nothing any more.
+    pub fn nothing_lives(&self) -> bool {
+        self.reader.living().is_empty()
+    }
+
+    fn written(&self, result: io::Result<()>) -> Result<()> {
+        result.with_context(|| format!("can't write the trace to {}", self.name))
+    }
+
+    /// Reads what there is, and shows what is complete.
+    ///
+    /// # Errors
+    /// It can't be written, or the kernel's tables can't be read.
+    pub fn pump(&mut self) -> Result<()> {
+        // Asked before the records are read: what is older than this is among them. A tick may interrupt a hook that
+        // has taken its time but not yet its place in the buffer, so the answer before this one is what counts.
+        let until = std::mem::replace(&mut self.until, complete(&self.reader.written_until()?));
+        loop {
+            self.reader.drain(BATCH, &mut self.batch);
+            let full = self.batch.len() >= BATCH;
+            self.order.push(&mut self.batch);
+            self.release(until)?;
+            if !full {
+                break;
+            }
+        }
+        self.rounds = self.rounds.wrapping_add(1);
+        if self.rounds.is_multiple_of(LOST_EVERY) {
+            self.report_lost()?;
+        }
+        let written = self.sink.flush();
+        self.written(written)
+    }
+
+    fn release(&mut self, until: u64) -> Result<()> {
+        let Self {
+            order,
+            model,
+            only,
+            sink,
+            ..
+        } = self;
+        let written = order.release(until, |record, ts| match model.take(record, ts) {
+            Some(event) if only.wants(&event.what) => sink.event(&event),
+            _ => Ok(()),
+        });
+        self.written(written)
+    }
+
+    fn report_lost(&mut self) -> Result<()> {
+        let by_kind = self.reader.lost()?;
+        let count = by_kind.values().sum();
+        if count == self.lost.count {
+            return Ok(());
+        }
+        let new = by_kind
+            .iter()
+            .map(|(kind, count)| (*kind, count - self.lost.by_kind.get(kind).unwrap_or(&0)))
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        let what = What::Lost(Lost {
+            count: count - self.lost.count,
+            by_kind: new,
+        });
+        self.lost = Lost { count, by_kind };
+        let event = Event {
+            ts: self.order.released(),
+            pid: 0,
+            tid: 0,
+            comm: "".into(),
+            what,
+        };
+        if self.only.wants(&event.what) {
+            let written = self.sink.event(&event);
+            self.written(written)?;
+        }
+        Ok(())
+    }
+
+    /// Shows what is left, and the account. The hooks must be gone.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn finish(mut self) -> Result<()> {
+        loop {
+            self.reader.drain(BATCH, &mut self.batch);
+            if self.batch.is_empty() {
+                break;
+            }
+            self.order.push(&mut self.batch);
+        }
+        self.order.let_go();
+        self.release(u64::MAX)?;
+        self.report_lost()?;
+        let model = std::mem::replace(&mut self.model, Model::new(0));
+        let (processes, total) = model.finish(&self.reader.living());
+        let end = End {
+            ts: now().max(self.order.released()),
+            processes,
+            total,
+            lost: self.lost.by_kind.clone(),
+            late: self.order.late,
+        };
+        let written = self.sink.end(&end);
+        self.written(written)
+    }
+}
+
+/// The time up to which every CPU has written all.
+fn complete(cpus: &[u64]) -> u64 {
+    let newest = cpus.iter().copied().max().unwrap_or(0);
+    // A CPU that doesn't tick, or no longer, is switched off.
+    cpus.iter()
+        .copied()
+        .filter(|time| time.saturating_add(CPU_GONE) > newest)
+        .min()
+        .unwrap_or(0)
+}
