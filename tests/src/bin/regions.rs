@@ -150,7 +150,7 @@ fn library() -> Result<()> {
     for (name, page) in [("library data", data), ("library bss", bss)] {
         process::wait_success(process::child(|| {
             touch(name, page.addr(0), Access::Write, true, || {
-                page.write(0, page.read(0))
+                page.write(0, page.read(0));
             })?;
             Ok(0)
         })?)?;
