@@ -57,6 +57,8 @@ layout! {
     task_comm: "task_struct"."comm",
     /// `TS_COMPAT` lives here: a 32-bit system call has other numbers.
     task_status: "task_struct"."thread_info.status",
+    /// How many sections without page faults the task is in.
+    task_pagefault_disabled: "task_struct"."pagefault_disabled",
     /// Open file table.
     task_files: "task_struct"."files",
     /// Root, working directory, umask.

@@ -131,3 +131,106 @@ pub const fn next_table(bits: u64) -> Option<u64> {
         Some(bits & FRAME)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NO_EXECUTE: u64 = 1 << 63;
+    const SOFTWARE: u64 = 1 << 58 | 1 << 9;
+    /// What an address adds to the frame of its page.
+    const INSIDE: u64 = 0x12_3456;
+
+    const fn entry(bits: u64, level: Level) -> Entry {
+        Entry { bits, level }
+    }
+
+    #[test]
+    fn levels_span_what_they_map() {
+        let spans = [1, 2, 3, 4, 5].map(|number| {
+            let level = Level::from_number(number);
+            assert_eq!(level as u8, number);
+            level.span()
+        });
+        assert_eq!(
+            spans,
+            [1 << 12, 1 << 21, 1 << 30, 1 << 39, 1 << 48],
+            "4 KiB, 2 MiB, 1 GiB, 512 GiB, 256 TiB"
+        );
+        for unknown in [0, 6, 15] {
+            assert_eq!(Level::from_number(unknown), Level::Pte);
+        }
+    }
+
+    #[test]
+    fn a_page_has_its_frame_and_nothing_else_in_it() {
+        let frame = 0xa_bcde_f000;
+        let bits = frame | PRESENT | WRITABLE | DIRTY | NO_EXECUTE | SOFTWARE;
+        let page = entry(bits, Level::Pte);
+        assert_eq!(page.pfn(0x7f00_0000_0fff), Some(0xa_bcde_f));
+        assert_eq!(page.page_size(), PAGE_SIZE);
+        assert!(page.is_present() && page.is_writable() && page.is_dirty());
+        assert!(!page.is_none() && !page.is_swap() && !page.is_prot_none());
+        let clean = entry(bits & !(WRITABLE | DIRTY), Level::Pte);
+        assert!(clean.is_present() && !clean.is_writable() && !clean.is_dirty());
+    }
+
+    #[test]
+    fn a_huge_page_has_a_frame_for_each_address() {
+        // Bit 12 is its PAT bit, no part of the frame.
+        let pat = 1 << 12;
+        let huge = entry(0x4000_0000 | pat | PRESENT | HUGE, Level::Pmd);
+        assert!(huge.is_huge());
+        assert_eq!(huge.page_size(), 2 << 20);
+        assert_eq!(huge.pfn(0x7f00_0000_0000), Some(0x4_0000));
+        assert_eq!(huge.pfn(0x7f00_0000_0000 + INSIDE), Some(0x4_0123));
+        let giant = entry(0x4000_0000 | PRESENT | HUGE, Level::Pud);
+        assert_eq!(giant.page_size(), 1 << 30);
+        assert_eq!(giant.pfn(0x4000_0000 * 7 + 0x3fff_ffff), Some(0x7_ffff));
+    }
+
+    #[test]
+    fn bit_seven_is_no_size_in_the_lowest_table() {
+        let page = entry(0x5000 | PRESENT | HUGE, Level::Pte);
+        assert!(!page.is_huge());
+        assert_eq!(page.page_size(), PAGE_SIZE);
+        assert_eq!(page.pfn(INSIDE), Some(5));
+        let table = entry(0x5000 | PRESENT, Level::Pmd);
+        assert!(!table.is_huge());
+    }
+
+    #[test]
+    fn a_page_without_access_is_kept_inverted() {
+        let bits = !0xa_bcde_f000 & FRAME | PROT_NONE;
+        let page = entry(bits, Level::Pte);
+        assert!(page.is_prot_none());
+        assert!(!page.is_present() && !page.is_swap() && !page.is_none());
+        assert!(!page.is_writable(), "whatever its other bits say");
+        assert_eq!(page.pfn(INSIDE), Some(0xa_bcde_f));
+        // In a present entry the bit means "global", and nothing is inverted.
+        let global = entry(0xa_bcde_f000 | PROT_NONE | PRESENT, Level::Pte);
+        assert!(!global.is_prot_none());
+        assert_eq!(global.pfn(INSIDE), Some(0xa_bcde_f));
+    }
+
+    #[test]
+    fn what_is_not_there_has_no_frame() {
+        assert!(Entry::NONE.is_none() && !Entry::NONE.is_swap());
+        assert_eq!(Entry::NONE.pfn(INSIDE), None);
+        let swapped = entry(0x1234 << 9 | WRITABLE, Level::Pte);
+        assert!(swapped.is_swap() && !swapped.is_none());
+        assert!(!swapped.is_present() && !swapped.is_writable());
+        assert_eq!(swapped.pfn(INSIDE), None);
+    }
+
+    #[test]
+    fn a_walk_ends_at_a_page_or_at_nothing() {
+        assert_eq!(
+            next_table(0x1_2345_6000 | PRESENT | WRITABLE | NO_EXECUTE),
+            Some(0x1_2345_6000)
+        );
+        assert_eq!(next_table(0x1_2340_0000 | PRESENT | HUGE), None);
+        assert_eq!(next_table(0x1_2345_6000), None);
+        assert_eq!(next_table(0), None);
+    }
+}

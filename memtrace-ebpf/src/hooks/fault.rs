@@ -58,7 +58,7 @@ pub(crate) fn enter(ctx: &BtfTracePointContext) {
         return;
     }
     let mm = task.follow(offset!(task_mm));
-    if mm.is_null() {
+    if mm.is_null() || is_nested(thread, task) {
         return;
     }
     thread.busy = 1;
@@ -97,6 +97,16 @@ pub(crate) fn enter(ctx: &BtfTracePointContext) {
         pages: read_member(mapping, offset!(mapping_nrpages)),
     };
     thread.busy = 0;
+}
+
+/// Whether the kernel is in the middle of the thread's open fault, and only peeks at user memory with page faults disabled:
+/// it does so to print the code around an instruction that is about to get a SIGSEGV (`show_signal_msg` in
+/// `arch/x86/mm/fault.c`). Such a fault is never handled, and is no end of the one under way.
+#[inline(always)]
+fn is_nested(thread: &Thread, task: Object) -> bool {
+    thread.open.state != CLOSED
+        && task.load::<u32>(offset!(task_pagefault_disabled)) != 0
+        && !is_over(thread, task)
 }
 
 /// Reads the page-table entry for an address of the thread's.

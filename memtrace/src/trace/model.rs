@@ -250,7 +250,7 @@ impl Model {
             self.files.is_executed(vma.file);
         }
         let in_exec = Mm::in_exec(vma.exe);
-        let mapped = Mapped::new(vma, mm.unwrap_or(&in_exec), &self.files);
+        let mapped = Mapped::new(vma, mm.unwrap_or(&in_exec), &mut self.files);
         let thread = self.threads.get_mut(&vma.head.tid)?;
         let what = by_exec.then(|| {
             What::Mmap(Mmap {

@@ -88,7 +88,7 @@ impl Place {
 
 impl Mapped {
     /// Names the region of a VMA.
-    pub fn new(vma: &Vma, mm: &Mm, files: &Files) -> Self {
+    pub fn new(vma: &Vma, mm: &Mm, files: &mut Files) -> Self {
         let backing = Backing::of(
             vma.flags,
             vma.head.flags & VMA_HAS_OPS != 0,
