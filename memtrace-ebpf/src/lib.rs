@@ -6,6 +6,10 @@
 //!
 //! Nothing here needs aya, the standard library or a kernel: it is plain data and arithmetic.
 #![no_std]
+#![allow(
+    clippy::inline_always,
+    reason = "what the hooks call must be part of them: a BPF function of its own takes five arguments at most"
+)]
 
 pub mod fault;
 pub mod layout;

@@ -167,7 +167,7 @@ mod tests {
         let frame = 0xa_bcde_f000;
         let bits = frame | PRESENT | WRITABLE | DIRTY | NO_EXECUTE | SOFTWARE;
         let page = entry(bits, Level::Pte);
-        assert_eq!(page.pfn(0x7f00_0000_0fff), Some(0xa_bcde_f));
+        assert_eq!(page.pfn(0x7f00_0000_0fff), Some(0x00ab_cdef));
         assert_eq!(page.page_size(), PAGE_SIZE);
         assert!(page.is_present() && page.is_writable() && page.is_dirty());
         assert!(!page.is_none() && !page.is_swap() && !page.is_prot_none());
@@ -206,11 +206,11 @@ mod tests {
         assert!(page.is_prot_none());
         assert!(!page.is_present() && !page.is_swap() && !page.is_none());
         assert!(!page.is_writable(), "whatever its other bits say");
-        assert_eq!(page.pfn(INSIDE), Some(0xa_bcde_f));
+        assert_eq!(page.pfn(INSIDE), Some(0x00ab_cdef));
         // In a present entry the bit means "global", and nothing is inverted.
         let global = entry(0xa_bcde_f000 | PROT_NONE | PRESENT, Level::Pte);
         assert!(!global.is_prot_none());
-        assert_eq!(global.pfn(INSIDE), Some(0xa_bcde_f));
+        assert_eq!(global.pfn(INSIDE), Some(0x00ab_cdef));
     }
 
     #[test]

@@ -1,0 +1,411 @@
+//! Each kind of fault from its facts, and from which facts it turns into another.
+
+extern crate std;
+
+use std::{vec, vec::Vec};
+
+use super::*;
+use crate::pte::Level;
+
+const READ: u8 = error_code::USER;
+const WRITE: u8 = error_code::USER | error_code::WRITE;
+/// Bits of an entry: present; and writable, too.
+const RO: u64 = 0b01;
+const RW: u64 = 0b11;
+const DIRTY: u64 = 1 << 6;
+const HUGE: u64 = 1 << 7;
+const PROT_NONE: u64 = 1 << 8;
+/// Frames, as an entry holds them.
+const ZERO: u64 = 0x7000;
+const OLD: u64 = 0x20_0000;
+const NEW: u64 = 0x40_0000;
+/// A swapped page's entry.
+const SWAPPED: u64 = 0x1234 << 9;
+
+fn pte(bits: u64) -> Entry {
+    Entry {
+        bits,
+        level: Level::Pte,
+    }
+}
+
+fn pmd(bits: u64) -> Entry {
+    Entry {
+        bits: bits | HUGE,
+        level: Level::Pmd,
+    }
+}
+
+/// The facts of a fault that the kernel counted as minor.
+fn facts(error: u8, backing: Backing, before: Entry, after: Entry) -> Facts {
+    let zero = Some(ZERO / crate::pte::PAGE_SIZE);
+    Facts {
+        error,
+        before,
+        after,
+        same_frame: before.pfn(0) == after.pfn(0),
+        zero_before: before.pfn(0) == zero,
+        zero_after: after.pfn(0) == zero,
+        counted: true,
+        major: false,
+        signal: false,
+        backing,
+        grew: false,
+    }
+}
+
+/// The same fault with other entries.
+fn mapped(f: &Facts, before: Entry, after: Entry) -> Facts {
+    Facts {
+        counted: f.counted,
+        major: f.major,
+        signal: f.signal,
+        grew: f.grew,
+        ..facts(f.error, f.backing, before, after)
+    }
+}
+
+/// A fact that changes.
+type Turn = fn(Facts) -> Facts;
+
+const READS: Turn = |f| Facts { error: READ, ..f };
+const WRITES: Turn = |f| Facts { error: WRITE, ..f };
+const FETCHES: Turn = |f| Facts {
+    error: READ | error_code::FETCH,
+    ..f
+};
+const IS_MAJOR: Turn = |f| Facts { major: true, ..f };
+const IS_MINOR: Turn = |f| Facts { major: false, ..f };
+const IS_NOT_COUNTED: Turn = |f| Facts {
+    counted: false,
+    ..f
+};
+const GREW: Turn = |f| Facts { grew: true, ..f };
+const GREW_NOT: Turn = |f| Facts { grew: false, ..f };
+const SIGNALLED: Turn = |f| Facts { signal: true, ..f };
+const NOT_SIGNALLED: Turn = |f| Facts { signal: false, ..f };
+const GONE_AGAIN: Turn = |f| mapped(&f, f.before, Entry::NONE);
+const UNCHANGED: Turn = |f| mapped(&f, f.before, f.before);
+const OVER_NOTHING: Turn = |f| mapped(&f, Entry::NONE, f.after);
+const OVER_ZERO: Turn = |f| mapped(&f, pte(RO | ZERO), f.after);
+const OVER_ANOTHER: Turn = |f| mapped(&f, pte(RO | OLD), f.after);
+const OVER_ITSELF: Turn = |f| mapped(&f, pte(f.after.bits & !0b10), f.after);
+const OVER_SWAP: Turn = |f| mapped(&f, pte(SWAPPED), f.after);
+const OVER_PROT_NONE: Turn = |f| mapped(&f, pte(!NEW & 0xf_ffff_f000 | PROT_NONE), f.after);
+const TO_ZERO: Turn = |f| mapped(&f, f.before, pte(RO | ZERO));
+const TO_NEW: Turn = |f| mapped(&f, f.before, pte(RW | DIRTY | NEW));
+const TO_DIRTY_HUGE: Turn = |f| mapped(&f, f.before, pmd(RW | DIRTY | NEW));
+
+fn backed(f: Facts, backing: Backing) -> Facts {
+    Facts { backing, ..f }
+}
+const ANONYMOUS: Turn = |f| backed(f, Backing::Anonymous);
+const PRIVATE_FILE: Turn = |f| backed(f, Backing::PrivateFile);
+const SHARED_FILE: Turn = |f| backed(f, Backing::SharedFile);
+const SHMEM: Turn = |f| backed(f, Backing::Shmem);
+const SPECIAL: Turn = |f| backed(f, Backing::Special);
+const UNKNOWN: Turn = |f| backed(f, Backing::Unknown);
+
+/// A fault, its kind, and what it would be if one fact were another.
+#[derive(Clone)]
+struct Case {
+    kind: Kind,
+    facts: Facts,
+    turns: Vec<(Turn, Kind)>,
+}
+
+fn case(kind: Kind, facts: Facts, turns: &[(Turn, Kind)]) -> Case {
+    Case {
+        kind,
+        facts,
+        turns: turns.to_vec(),
+    }
+}
+
+/// First faults at anonymous memory.
+fn untouched() -> Vec<Case> {
+    use Backing::Anonymous;
+    let none = Entry::NONE;
+    let fresh = pte(RW | DIRTY | NEW);
+    vec![
+        case(
+            Kind::ZeroRead,
+            facts(READ, Anonymous, none, pte(RO | ZERO)),
+            &[
+                (TO_NEW, Kind::ZeroFill),
+                (SIGNALLED, Kind::Invalid),
+                (GONE_AGAIN, Kind::Other),
+                (PRIVATE_FILE, Kind::FileMap),
+                (UNKNOWN, Kind::Other),
+                (OVER_SWAP, Kind::SwapIn),
+            ],
+        ),
+        case(
+            Kind::ZeroRead,
+            facts(READ, Anonymous, none, pmd(RO | OLD)),
+            &[(WRITES, Kind::ZeroFill), (TO_DIRTY_HUGE, Kind::ZeroFill)],
+        ),
+        case(
+            Kind::ZeroFill,
+            facts(WRITE, Anonymous, none, fresh),
+            &[
+                (TO_ZERO, Kind::ZeroRead),
+                (OVER_ZERO, Kind::CowZero),
+                (OVER_ANOTHER, Kind::CowCopy),
+                (OVER_ITSELF, Kind::CowReuse),
+                (OVER_SWAP, Kind::SwapIn),
+                (PRIVATE_FILE, Kind::FileCow),
+                (SPECIAL, Kind::Other),
+            ],
+        ),
+    ]
+}
+
+/// Faults at pages that are there already, or were.
+fn remapped_or_back() -> Vec<Case> {
+    use Backing::{Anonymous, SharedFile, Shmem};
+    let none = Entry::NONE;
+    let (protected, writable) = (pte(RO | OLD), pte(RW | DIRTY | OLD));
+    let fresh = pte(RW | DIRTY | NEW);
+    vec![
+        case(
+            Kind::CowCopy,
+            facts(WRITE, Anonymous, protected, fresh),
+            &[
+                (OVER_ZERO, Kind::CowZero),
+                (OVER_ITSELF, Kind::CowReuse),
+                (OVER_NOTHING, Kind::ZeroFill),
+                (READS, Kind::Other),
+                (SHMEM, Kind::Other),
+                (SHARED_FILE, Kind::Other),
+                (UNCHANGED, Kind::Spurious),
+                (SIGNALLED, Kind::Invalid),
+                (GONE_AGAIN, Kind::Other),
+            ],
+        ),
+        // A forked huge page that is written is split first.
+        case(
+            Kind::CowCopy,
+            facts(WRITE, Anonymous, pmd(RO | OLD), fresh),
+            &[(OVER_NOTHING, Kind::ZeroFill), (READS, Kind::Other)],
+        ),
+        case(
+            Kind::CowReuse,
+            facts(WRITE, Anonymous, protected, writable),
+            &[
+                (TO_NEW, Kind::CowCopy),
+                (SHARED_FILE, Kind::SharedWrite),
+                (SHMEM, Kind::SharedWrite),
+                (READS, Kind::Other),
+                (UNCHANGED, Kind::Spurious),
+                (SIGNALLED, Kind::Invalid),
+            ],
+        ),
+        case(
+            Kind::CowReuse,
+            facts(WRITE, Anonymous, pmd(RO | OLD), pmd(RW | DIRTY | OLD)),
+            &[(TO_NEW, Kind::CowCopy), (UNCHANGED, Kind::Spurious)],
+        ),
+        case(
+            Kind::CowZero,
+            facts(WRITE, Anonymous, pte(RO | ZERO), fresh),
+            &[
+                (OVER_ANOTHER, Kind::CowCopy),
+                (OVER_NOTHING, Kind::ZeroFill),
+                (UNCHANGED, Kind::Spurious),
+                (READS, Kind::Other),
+            ],
+        ),
+        case(
+            Kind::SharedWrite,
+            facts(WRITE, SharedFile, protected, writable),
+            &[
+                (PRIVATE_FILE, Kind::CowReuse),
+                (READS, Kind::Other),
+                (UNCHANGED, Kind::Spurious),
+                (TO_NEW, Kind::Other),
+            ],
+        ),
+        case(
+            Kind::SwapIn,
+            facts(READ, Anonymous, pte(SWAPPED), fresh),
+            &[
+                (IS_NOT_COUNTED, Kind::Other),
+                (OVER_NOTHING, Kind::ZeroFill),
+                (OVER_PROT_NONE, Kind::Other),
+                (GONE_AGAIN, Kind::Other),
+                (SIGNALLED, Kind::Invalid),
+            ],
+        ),
+        case(
+            Kind::SwapIn,
+            Facts {
+                major: true,
+                ..facts(READ, Shmem, none, pte(RO | NEW))
+            },
+            &[(IS_MINOR, Kind::FileMap), (SHARED_FILE, Kind::FileRead)],
+        ),
+        case(
+            Kind::Spurious,
+            facts(READ, Anonymous, protected, protected),
+            &[
+                (TO_NEW, Kind::Other),
+                (SIGNALLED, Kind::Invalid),
+                (OVER_NOTHING, Kind::ZeroFill),
+            ],
+        ),
+    ]
+}
+
+/// Faults at files and shared memory, and those that come to nothing.
+fn mappings() -> Vec<Case> {
+    use Backing::{Anonymous, PrivateFile, SharedFile, Shmem, Special};
+    let none = Entry::NONE;
+    let (page, written) = (pte(RO | NEW), pte(RW | DIRTY | NEW));
+    vec![
+        case(
+            Kind::FileMap,
+            facts(READ, PrivateFile, none, page),
+            &[
+                (IS_MAJOR, Kind::FileRead),
+                (WRITES, Kind::FileCow),
+                (ANONYMOUS, Kind::ZeroFill),
+                (SPECIAL, Kind::Other),
+                (UNKNOWN, Kind::Other),
+                (OVER_PROT_NONE, Kind::Other),
+                (SIGNALLED, Kind::Invalid),
+            ],
+        ),
+        case(
+            Kind::FileMap,
+            facts(READ, Shmem, none, page),
+            &[
+                (GREW, Kind::ShmFill),
+                (WRITES, Kind::SharedWrite),
+                (IS_MAJOR, Kind::SwapIn),
+            ],
+        ),
+        case(
+            Kind::FileRead,
+            Facts {
+                major: true,
+                ..facts(READ, PrivateFile, none, page)
+            },
+            &[
+                (IS_MINOR, Kind::FileMap),
+                (WRITES, Kind::FileCow),
+                (SHMEM, Kind::SwapIn),
+            ],
+        ),
+        case(
+            Kind::FileRead,
+            Facts {
+                major: true,
+                ..facts(WRITE, SharedFile, none, written)
+            },
+            &[(IS_MINOR, Kind::SharedWrite), (PRIVATE_FILE, Kind::FileCow)],
+        ),
+        case(
+            Kind::FileCow,
+            facts(WRITE, PrivateFile, none, written),
+            &[
+                (READS, Kind::FileMap),
+                (FETCHES, Kind::FileMap),
+                (SHARED_FILE, Kind::SharedWrite),
+                (ANONYMOUS, Kind::ZeroFill),
+                (OVER_ANOTHER, Kind::CowCopy),
+            ],
+        ),
+        case(
+            Kind::SharedWrite,
+            facts(WRITE, SharedFile, none, written),
+            &[
+                (READS, Kind::FileMap),
+                (IS_MAJOR, Kind::FileRead),
+                (PRIVATE_FILE, Kind::FileCow),
+            ],
+        ),
+        case(
+            Kind::ShmFill,
+            Facts {
+                grew: true,
+                ..facts(WRITE, Shmem, none, written)
+            },
+            &[
+                (GREW_NOT, Kind::SharedWrite),
+                (IS_MAJOR, Kind::SwapIn),
+                (ANONYMOUS, Kind::ZeroFill),
+                (SIGNALLED, Kind::Invalid),
+            ],
+        ),
+        case(
+            Kind::Invalid,
+            Facts {
+                signal: true,
+                ..facts(WRITE, Anonymous, none, none)
+            },
+            &[(NOT_SIGNALLED, Kind::Other)],
+        ),
+        case(
+            Kind::Other,
+            facts(READ, Special, none, page),
+            &[
+                (PRIVATE_FILE, Kind::FileMap),
+                (ANONYMOUS, Kind::ZeroFill),
+                (SIGNALLED, Kind::Invalid),
+            ],
+        ),
+    ]
+}
+
+#[test]
+fn each_kind_follows_from_its_facts() {
+    let cases = [untouched(), remapped_or_back(), mappings()].concat();
+    let mut reached = [false; Kind::COUNT];
+    for (at, case) in cases.iter().enumerate() {
+        let (expected, facts) = (case.kind, &case.facts);
+        assert_eq!(kind(facts), expected, "case {at}: {facts:?}");
+        reached[expected as usize] = true;
+        for (turn_at, (turn, other)) in case.turns.iter().enumerate() {
+            let turned = turn(*facts);
+            assert_ne!(*other, expected, "case {at} turn {turn_at} turns nothing");
+            assert_eq!(
+                kind(&turned),
+                *other,
+                "case {at} turn {turn_at}: {turned:?}"
+            );
+        }
+    }
+    for (kind, reached) in Kind::ALL.iter().zip(reached) {
+        assert!(reached, "no case is {}", kind.name());
+    }
+}
+
+#[test]
+fn numbers_and_names_agree() {
+    for (number, kind) in Kind::ALL.iter().enumerate() {
+        assert_eq!(*kind as usize, number);
+        let same = Kind::ALL.iter().filter(|other| other.name() == kind.name());
+        assert_eq!(same.count(), 1, "{}", kind.name());
+    }
+}
+
+#[test]
+fn backings_follow_from_the_vma() {
+    let of = Backing::of;
+    assert_eq!(of(vm::READ, false, false, false), Backing::Anonymous);
+    // A private mapping of /dev/zero: a file, but no operations.
+    assert_eq!(of(vm::WRITE, false, true, false), Backing::Anonymous);
+    assert_eq!(of(vm::READ, true, true, false), Backing::PrivateFile);
+    // Private memory of a memfd copies like that of any file.
+    assert_eq!(of(vm::READ, true, true, true), Backing::PrivateFile);
+    assert_eq!(of(vm::SHARED, true, true, false), Backing::SharedFile);
+    assert_eq!(of(vm::SHARED, true, true, true), Backing::Shmem);
+    assert_eq!(of(vm::READ, true, false, false), Backing::Special);
+    let device = vm::SHARED | vm::PFNMAP;
+    assert_eq!(of(device, true, true, false), Backing::Special);
+    // Pages of hugetlbfs come zeroed from its pool, whatever the file.
+    assert_eq!(of(vm::HUGETLB, true, true, false), Backing::Anonymous);
+    let shared = vm::HUGETLB | vm::SHARED;
+    assert_eq!(of(shared, true, true, false), Backing::Shmem);
+}
