@@ -48,14 +48,14 @@ impl Apt {
                 .with_context(|| format!("cannot create {}", part.display()))?;
         }
         let source = format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n");
-        apt.write("sources.list", &source)?;
-        apt.write("apt.conf", &apt.configuration())?;
+        apt.write("sources.list", source)?;
+        apt.write("apt.conf", apt.configuration())?;
         let installed = match status {
-            Status::NothingInstalled => String::new(),
-            Status::AsTheMachine => fs::read_to_string("/var/lib/dpkg/status")
+            Status::NothingInstalled => Vec::new(),
+            Status::AsTheMachine => fs::read("/var/lib/dpkg/status")
                 .context("cannot read what dpkg has installed (/var/lib/dpkg/status)")?,
         };
-        apt.write("state/status", &installed)?;
+        apt.write("state/status", installed)?;
         run(apt.command("apt-get").arg("update"))
             .context("Debian's mirror can't be reached: see apt's lines above")?;
         Ok(apt)
@@ -120,9 +120,9 @@ impl Apt {
         self.folder.join("cache/archives")
     }
 
-    fn write(&self, name: &str, text: &str) -> Result<()> {
+    fn write(&self, name: &str, contents: impl AsRef<[u8]>) -> Result<()> {
         let file = self.folder.join(name);
-        fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))
+        fs::write(&file, contents).with_context(|| format!("cannot write {}", file.display()))
     }
 
     /// One of apt's programs, kept to this folder.

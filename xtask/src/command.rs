@@ -76,7 +76,6 @@ pub(crate) fn as_root(program: &Path, variables: &[(&str, OsString)]) -> Result<
     let Ok(sudo) = which::which("sudo") else {
         bail!("this needs root, and there is no sudo here: become root (`su -`) and run it again");
     };
-    say("asking for root through sudo");
     let mut command = outside_cargo(sudo);
     command.arg("env");
     let path = env::var_os("PATH").map(|path| ("PATH", path));

@@ -40,7 +40,7 @@ pub(crate) fn test_all(workspace: &Workspace, filter: Option<&str>) -> Result<()
     let mut failed = Vec::new();
     for test in pure.iter().chain(&live) {
         let mut command = if test.is_live {
-            say(format_args!("live tests, as root: {}", test.name));
+            say(format_args!("as root: the live tests of {}", test.name));
             as_root(&test.executable, &variables)?
         } else {
             outside_cargo(&test.executable)
@@ -57,7 +57,10 @@ pub(crate) fn test_all(workspace: &Workspace, filter: Option<&str>) -> Result<()
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));
     }
-    say("all tests passed");
+    match filter {
+        None => say("all tests passed"),
+        Some(filter) => say(format_args!("no test with `{filter}` in its name failed")),
+    }
     Ok(())
 }
 

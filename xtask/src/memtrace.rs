@@ -49,7 +49,7 @@ pub(crate) fn run(workspace: &Workspace, program: &[OsString]) -> Result<()> {
     let mut memtrace = as_root(&workspace.release("memtrace"), no_color.as_slice())?;
     memtrace.args(["run", "--"]).args(program);
     say(format_args!(
-        "memtrace run -- {}",
+        "as root: memtrace run -- {}",
         program.join(" ".as_ref()).display()
     ));
     Err(memtrace.exec()).with_context(|| cannot_start(&memtrace))

@@ -62,6 +62,7 @@ pub(crate) fn perform(workspace: &Workspace, options: &Options) -> Result<()> {
         .arg(&scratch)
         .arg(format!("--rounds={}", options.rounds))
         .args(options.loads.iter().map(|load| OsString::from(load.name())));
+    say("as root: the programs, untraced and traced in turn");
     Err(measuring.exec()).with_context(|| cannot_start(&measuring))
 }
 
