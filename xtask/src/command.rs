@@ -68,13 +68,10 @@ pub(crate) fn outside_cargo(program: impl AsRef<OsStr>) -> Command {
 /// Like [`outside_cargo`], but as root: through sudo if this isn't root already. Sudo drops the
 /// environment, so what the program needs of it is named in `variables`, beside PATH.
 pub(crate) fn as_root(program: &Path, variables: &[(&str, OsString)]) -> Result<Command> {
-    if nix::unistd::geteuid().is_root() {
+    let Some(sudo) = way_to_root()? else {
         let mut command = outside_cargo(program);
         command.envs(variables.iter().map(|(name, value)| (name, value)));
         return Ok(command);
-    }
-    let Ok(sudo) = which::which("sudo") else {
-        bail!("this needs root, and there is no sudo here: become root (`su -`) and run it again");
     };
     let mut command = outside_cargo(sudo);
     command.arg("env");
@@ -87,6 +84,16 @@ pub(crate) fn as_root(program: &Path, variables: &[(&str, OsString)]) -> Result<
     }
     command.arg(program);
     Ok(command)
+}
+
+/// Where sudo is, unless this is root already. Fails if there is no way to become root.
+pub(crate) fn way_to_root() -> Result<Option<PathBuf>> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(None);
+    }
+    which::which("sudo").map(Some).context(
+        "this needs root, and there is no sudo here: become root (`su -`) and run it again",
+    )
 }
 
 /// Whether cargo or rustup's proxy sets this variable for what they run. (`CARGO_HOME` and settings

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 
 use anyhow::{Context, Result};
 
-use crate::command::{as_root, cannot_start, run as run_command, say};
+use crate::command::{as_root, cannot_start, run as run_command, say, way_to_root};
 use crate::setup;
 use crate::workspace::Workspace;
 
@@ -32,6 +32,8 @@ pub(crate) fn build(workspace: &Workspace) -> Result<()> {
 /// Builds, then becomes `memtrace run -- PROGRAM`, so that its exit status is memtrace's own.
 /// Returns only if that can't be started.
 pub(crate) fn run(workspace: &Workspace, program: &[OsString]) -> Result<()> {
+    // Better now than after minutes of building.
+    way_to_root()?;
     build(workspace)?;
     let bundled;
     let program = if program.is_empty() {

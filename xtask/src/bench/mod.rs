@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
-use crate::command::{as_root, cannot_start, run, say};
+use crate::command::{as_root, cannot_start, run, say, way_to_root};
 use crate::memtrace;
 use crate::workspace::Workspace;
 
@@ -46,6 +46,7 @@ pub(crate) struct AsRoot {
 
 /// Builds as this user, then becomes the measuring part as root. Returns only if it can't.
 pub(crate) fn perform(workspace: &Workspace, options: &Options) -> Result<()> {
+    way_to_root()?;
     memtrace::build(workspace)?;
     let mut cargo = workspace.cargo("build")?;
     run(cargo.args(["--release", "--package", "tests", "--bin", "bench-load"]))?;
