@@ -91,9 +91,10 @@ pub(crate) fn way_to_root() -> Result<Option<PathBuf>> {
     if nix::unistd::geteuid().is_root() {
         return Ok(None);
     }
-    which::which("sudo").map(Some).context(
-        "this needs root, and there is no sudo here: become root (`su -`) and run it again",
-    )
+    let Ok(sudo) = which::which("sudo") else {
+        bail!("this needs root, and there is no sudo here: become root (`su -`) and run it again");
+    };
+    Ok(Some(sudo))
 }
 
 /// Whether cargo or rustup's proxy sets this variable for what they run. (`CARGO_HOME` and settings
