@@ -306,7 +306,7 @@ impl Model {
             |parent| parent.comm.clone(),
         );
         let inherited = self.mms.get(&birth.parent.mm).map(|mm| Mm {
-            users: 0,
+            users: Vec::new(),
             // Only the thread that forks goes on in the child.
             stacks: mm
                 .stacks
@@ -317,10 +317,11 @@ impl Model {
             ..mm.clone()
         });
         let mm = self.mms.entry(birth.child.mm).or_default();
-        if mm.users == 0 {
+        // A new one may lie where another was whose last thread is not gone yet.
+        if birth.child.mm != birth.parent.mm || mm.users.is_empty() {
             *mm = inherited.unwrap_or_default();
         }
-        mm.users += 1;
+        mm.users.push(birth.child_tid);
         if birth.stack != 0 {
             mm.stacks.push((birth.child_tid, birth.stack));
         }
@@ -373,7 +374,7 @@ impl Model {
                 exe: exec.exe,
                 bounds: exec.bounds,
                 stacks: Vec::new(),
-                users: 1,
+                users: vec![tid],
             },
         );
         let (name, args) = strings.split_at_checked(exec.name_len as usize)?;
@@ -442,9 +443,9 @@ impl Model {
     /// A thread uses an address space no longer.
     fn leave_mm(&mut self, mm: u64, tid: u32) {
         if let Some(known) = self.mms.get_mut(&mm) {
-            known.users = known.users.saturating_sub(1);
+            known.users.retain(|user| *user != tid);
             known.stacks.retain(|(owner, _)| *owner != tid);
-            if known.users == 0 {
+            if known.users.is_empty() {
                 self.mms.remove(&mm);
             }
         }

@@ -27,7 +27,7 @@ pub struct Mm {
     /// An address in the stack of each thread, by the thread.
     pub stacks: Vec<(u32, u64)>,
     /// Threads that use it.
-    pub users: u32,
+    pub users: Vec<u32>,
 }
 
 impl Mm {
