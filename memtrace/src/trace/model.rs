@@ -216,7 +216,11 @@ impl Model {
             part: place.part,
             file: place.file,
             offset: place.offset,
-            page_size: after.page_size().max(before.page_size()),
+            page_size: if after.is_present() {
+                after.page_size()
+            } else {
+                before.page_size()
+            },
             pfn_before,
             pfn_after,
             counted,
