@@ -148,7 +148,6 @@ fn name(vma: &Vma, backing: Backing, mm: &Mm, files: &Files) -> (Region, Option<
     match backing {
         Backing::Shmem => whole(Region::Shm),
         Backing::Special if near(vma.start, bounds.vdso) => whole(Region::Vdso),
-        Backing::Special => whole(Region::File),
         Backing::Unknown => whole(Region::Unknown),
         Backing::Anonymous if vma.head.flags & VMA_HUGETLB != 0 => whole(Region::Anon),
         Backing::Anonymous => anonymous(vma, mm, files),
@@ -173,7 +172,7 @@ fn name(vma: &Vma, backing: Backing, mm: &Mm, files: &Files) -> (Region, Option<
             };
             (Region::Lib, Some(part), u64::MAX)
         }
-        Backing::PrivateFile | Backing::SharedFile => whole(Region::File),
+        Backing::PrivateFile | Backing::SharedFile | Backing::Special => whole(Region::File),
     }
 }
 
