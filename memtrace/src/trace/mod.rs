@@ -9,3 +9,5 @@ mod names;
 pub mod order;
 pub mod record;
 mod region;
+#[cfg(test)]
+mod tests;

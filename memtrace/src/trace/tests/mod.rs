@@ -1,0 +1,10 @@
+//! From stored records to events and accounts, without a kernel: each test tells a story as the hooks would have
+//! written it, byte for byte, and looks at what comes out.
+
+mod accounts;
+mod decode;
+mod memory;
+mod order;
+mod regions;
+mod story;
+mod tasks;

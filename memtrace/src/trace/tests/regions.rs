@@ -1,0 +1,304 @@
+//! What an exec maps, and what the addresses of faults belong to.
+
+use expect_test::expect;
+use memtrace_ebpf::{
+    fault::vm,
+    record::{
+        Bounds, FAULT_MINOR, FAULT_UNMAPPED, FAULT_VMA_UNKNOWN, Fault, Header, Seen, VMA_HAS_OPS,
+        VMA_HUGETLB, VMA_SHMEM, Vma,
+    },
+    syscall,
+};
+
+use super::story::{
+    Outcome, READ, Story, WRITE, anonymous, counters, file, flagged, minor, ro, rw,
+};
+use crate::trace::event::{By, What};
+
+pub const PROG: u64 = 0xe1;
+pub const LINKER: u64 = 0xe2;
+const LIBC: u64 = 0xe3;
+const R: u64 = vm::READ;
+const RX: u64 = vm::READ | vm::EXEC;
+const RW: u64 = vm::READ | vm::WRITE;
+const STACK: u64 = 0x7ffd_0000_0000;
+const VDSO: u64 = 0x7fff_0000_0000;
+
+pub const BOUNDS: Bounds = Bounds {
+    start_code: 0x40_1000,
+    end_code: 0x40_1800,
+    start_data: 0x40_2e00,
+    end_data: 0x40_3800,
+    start_brk: 0x50_0000,
+    brk: 0x50_0000,
+    start_stack: STACK + 0x2_0800,
+    vdso: VDSO,
+};
+
+fn stack() -> Vma {
+    Vma {
+        flags: RW | vm::GROWSDOWN,
+        ..anonymous(STACK, STACK + 0x2_1000)
+    }
+}
+
+/// A program and its dynamic linker, as an exec leaves them: what is listed, in the order of addresses.
+fn listing() -> Vec<Vma> {
+    let special = |start, end| file(start, end, R, 0, 0);
+    vec![
+        file(0x40_0000, 0x40_1000, R, PROG, 0),
+        file(0x40_1000, 0x40_2000, RX, PROG, 1),
+        file(0x40_2000, 0x40_4000, RW, PROG, 2),
+        Vma {
+            previous_file: PROG,
+            ..anonymous(0x40_4000, 0x40_6000)
+        },
+        file(0x7f00_0000, 0x7f00_1000, R, LINKER, 0),
+        file(0x7f00_1000, 0x7f00_2000, RX, LINKER, 1),
+        file(0x7f00_2000, 0x7f00_3000, RW, LINKER, 2),
+        Vma {
+            previous_file: LINKER,
+            ..anonymous(0x7f00_3000, 0x7f00_4000)
+        },
+        stack(),
+        special(VDSO - 0x4000, VDSO),
+        special(VDSO, VDSO + 0x2000),
+    ]
+}
+
+/// A process that has exec'ed a program, its VMAs listed.
+pub fn program(pid: u32, mm: u64) -> Story {
+    let mut story = Story::of(pid, mm - 1);
+    story.path(pid, PROG, "/usr/bin/prog");
+    story.exec(pid, mm, PROG, BOUNDS, &["prog", "-v"]);
+    story.path(pid, LINKER, "/lib/ld.so");
+    for vma in listing() {
+        story.vma(pid, Seen::Exec, vma);
+    }
+    story
+}
+
+/// A fault at `address` of `vma`, seen by it.
+pub fn touch(story: &mut Story, tid: u32, vma: Vma, address: u64) {
+    story.vma(tid, Seen::Fault, vma);
+    story.fault(tid, minor(READ, address, 0, ro(0x99)));
+}
+
+#[test]
+fn an_exec_tells_what_it_mapped() {
+    let outcome = program(100, 0xa).play();
+    let lines: Vec<String> = outcome
+        .events
+        .iter()
+        .filter_map(|event| match &event.what {
+            What::Mmap(mmap) => {
+                assert_eq!((mmap.by, event.pid), (By::Exec, 100));
+                Some(format!(
+                    "{} {:#x} {} {} {} {:?}",
+                    mmap.addr,
+                    mmap.len,
+                    mmap.region.map_or("-", |region| region.name()),
+                    mmap.prot.join("|"),
+                    mmap.flags.join("|"),
+                    mmap.file.as_deref().zip(mmap.offset)
+                ))
+            }
+            _ => None,
+        })
+        .collect();
+    expect![[r#"
+        0x400000 0x1000 rodata PROT_READ MAP_PRIVATE Some(("/usr/bin/prog", 0))
+        0x401000 0x1000 text PROT_READ|PROT_EXEC MAP_PRIVATE Some(("/usr/bin/prog", 4096))
+        0x402000 0x2000 data PROT_READ|PROT_WRITE MAP_PRIVATE Some(("/usr/bin/prog", 8192))
+        0x404000 0x2000 bss PROT_READ|PROT_WRITE MAP_PRIVATE|MAP_ANONYMOUS None
+        0x7f000000 0x1000 lib PROT_READ MAP_PRIVATE Some(("/lib/ld.so", 0))
+        0x7f001000 0x1000 lib PROT_READ|PROT_EXEC MAP_PRIVATE Some(("/lib/ld.so", 4096))
+        0x7f002000 0x1000 lib PROT_READ|PROT_WRITE MAP_PRIVATE Some(("/lib/ld.so", 8192))
+        0x7f003000 0x1000 lib PROT_READ|PROT_WRITE MAP_PRIVATE|MAP_ANONYMOUS None
+        0x7ffd00000000 0x21000 stack PROT_READ|PROT_WRITE MAP_PRIVATE|MAP_ANONYMOUS|MAP_GROWSDOWN None
+        0x7ffeffffc000 0x4000 vdso PROT_READ MAP_PRIVATE|MAP_ANONYMOUS None
+        0x7fff00000000 0x2000 vdso PROT_READ MAP_PRIVATE|MAP_ANONYMOUS None"#]]
+    .assert_eq(&lines.join("\n"));
+}
+
+#[test]
+fn each_part_of_a_program_has_its_region() {
+    let mut story = program(100, 0xa);
+    for vma in listing() {
+        touch(&mut story, 100, vma, vma.end - 8);
+    }
+    // The end of the page that holds the data's end: zeroed, and no part of the file's.
+    touch(&mut story, 100, listing()[2], BOUNDS.end_data - 8);
+    let outcome = story.play();
+    assert_eq!(
+        outcome.regions(),
+        [
+            "rodata",
+            "text",
+            "bss",
+            "bss",
+            "lib rodata",
+            "lib text",
+            "lib data",
+            "lib bss",
+            "stack",
+            "vdso",
+            "vdso",
+            "data",
+        ]
+    );
+    let data = outcome.faults()[11];
+    assert_eq!(data.file.as_deref(), Some("/usr/bin/prog"));
+    assert_eq!(data.offset, Some(0x3000));
+}
+
+#[test]
+fn before_the_exec_is_complete_its_program_is_known() {
+    let mut story = Story::of(100, 0xa);
+    story.path(100, PROG, "/usr/bin/prog");
+    // The kernel clears the end of the new program's data, and puts its arguments onto the new stack.
+    let exe = |vma| Vma { exe: PROG, ..vma };
+    story.in_exec(100, 0xb);
+    touch(&mut story, 100, exe(listing()[2]), BOUNDS.end_data);
+    touch(&mut story, 100, exe(stack()), STACK + 0x1_0000);
+    assert_eq!(story.play().regions(), ["data", "stack"]);
+}
+
+#[test]
+fn memory_that_is_mapped_later_has_its_region() {
+    let mut story = program(100, 0xa);
+    let heap = anonymous(0x50_0000, 0x52_1000);
+    touch(&mut story, 100, heap, 0x50_0000);
+    story.call(
+        100,
+        syscall::BRK,
+        [0x52_1000, 0x50_0000, 0, 0, 0, 0],
+        0x52_1000,
+    );
+    touch(&mut story, 100, heap, 0x50_0000);
+
+    story.path(100, LIBC, "/lib/libc.so");
+    let data = file(0x7e00_2000, 0x7e00_3000, RW, LIBC, 2);
+    touch(&mut story, 100, data, 0x7e00_2000);
+    story.vma(100, Seen::Call, file(0x7e00_1000, 0x7e00_2000, RX, LIBC, 1));
+    touch(&mut story, 100, data, 0x7e00_2000);
+
+    let shared = Vma {
+        head: Header {
+            flags: VMA_HAS_OPS | VMA_SHMEM,
+            ..Header::default()
+        },
+        ..file(0x7d00_0000, 0x7d00_1000, RW | vm::SHARED, 0x5, 0)
+    };
+    touch(&mut story, 100, shared, 0x7d00_0000);
+    story.path(100, 0x6, "/var/db");
+    let db = file(0x7d10_0000, 0x7d20_0000, RW | vm::SHARED, 0x6, 0x10);
+    touch(&mut story, 100, db, 0x7d10_2468);
+    let huge = Vma {
+        head: Header {
+            flags: VMA_HAS_OPS | VMA_HUGETLB,
+            ..Header::default()
+        },
+        ..file(0x7c00_0000, 0x7c20_0000, RW | vm::HUGETLB, 0x7, 0)
+    };
+    touch(&mut story, 100, huge, 0x7c00_0000);
+    touch(
+        &mut story,
+        100,
+        anonymous(0x7b00_0000, 0x7b00_1000),
+        0x7b00_0000,
+    );
+
+    let outcome = story.play();
+    assert_eq!(
+        outcome.regions(),
+        [
+            "anon", "heap", "file", "lib data", "shm", "file", "anon", "anon"
+        ]
+    );
+    let db = outcome.faults()[5];
+    assert_eq!(
+        (db.file.as_deref(), db.offset),
+        (Some("/var/db"), Some(0x1_2000))
+    );
+}
+
+#[test]
+fn a_thread_has_a_stack_while_it_lives() {
+    let mut story = program(100, 0xa);
+    let stack = anonymous(0x7a00_0000, 0x7a80_0000);
+    touch(&mut story, 100, stack, 0x7a00_0000);
+    story.thread(100, 101, 0x7a7f_fff8);
+    touch(&mut story, 101, stack, 0x7a7f_f000);
+    touch(&mut story, 100, stack, 0x7a7f_e000);
+    // Its own next mapping is no stack.
+    touch(
+        &mut story,
+        101,
+        anonymous(0x7a80_0000, 0x7a90_0000),
+        0x7a80_0000,
+    );
+    story.exit(101, 0);
+    story.gone(101, counters(0, 0));
+    touch(&mut story, 100, stack, 0x7a7f_d000);
+    assert_eq!(
+        story.play().regions(),
+        ["anon", "thread-stack", "thread-stack", "anon", "anon"]
+    );
+}
+
+fn below_the_stack(signal: u32) -> Outcome {
+    let mut story = program(100, 0xa);
+    story.vma(100, Seen::Fault, stack());
+    let fault = minor(WRITE, STACK - 8, 0, if signal == 0 { rw(0x99) } else { 0 });
+    let fault = flagged(fault, FAULT_MINOR | FAULT_UNMAPPED);
+    story.fault(100, Fault { signal, ..fault });
+    story.play()
+}
+
+#[test]
+fn a_stack_grows_unless_it_must_not() {
+    let grown = below_the_stack(0);
+    assert_eq!(grown.regions(), ["stack"]);
+    assert_eq!(grown.kinds(), ["zero-fill"]);
+    let refused = below_the_stack(11);
+    assert_eq!(refused.regions(), ["unmapped"]);
+    assert_eq!(refused.kinds(), ["invalid"]);
+    assert_eq!(refused.faults()[0].signal, Some(11));
+}
+
+#[test]
+fn where_nothing_is_mapped_it_says_so() {
+    let mut story = program(100, 0xa);
+    let fault = flagged(minor(READ, 0x10, 0, 0), FAULT_UNMAPPED);
+    story.fault(100, fault);
+    let outcome = story.play();
+    assert_eq!(outcome.regions(), ["unmapped"]);
+    assert_eq!(
+        outcome.kinds(),
+        ["other"],
+        "no signal: a call's bad pointer"
+    );
+}
+
+#[test]
+fn a_lost_or_unreadable_vma_is_not_guessed() {
+    let mut story = program(100, 0xa);
+    let heap = anonymous(0x7b00_0000, 0x7b10_0000);
+    touch(&mut story, 100, heap, 0x7b00_0000);
+    story.lost_vma(100);
+    story.fault(100, minor(WRITE, 0x7b00_1000, 0, rw(0x98)));
+    touch(&mut story, 100, heap, 0x7b00_2000);
+    let unreadable = minor(WRITE, 0x7b00_3000, 0, rw(0x97));
+    story.fault(100, flagged(unreadable, FAULT_MINOR | FAULT_VMA_UNKNOWN));
+    let outcome = story.play();
+    assert_eq!(outcome.regions(), ["anon", "unknown", "anon", "unknown"]);
+    assert_eq!(
+        outcome.kinds(),
+        ["zero-fill", "other", "zero-fill", "other"]
+    );
+    assert_eq!(
+        outcome.faults()[1].detail,
+        Some("a page was mapped; what backs it could not be read")
+    );
+}
