@@ -202,4 +202,4 @@ pub const PROBE_CALL: u64 = 39;
 /// First argument of the call.
 pub const PROBE_MAGIC: u64 = 0x6d65_6d74_7261_6365;
 /// Bases that one call tries.
-pub const PROBE_STEPS: u64 = 16;
+pub const PROBE_STEPS: u64 = 4;

@@ -30,6 +30,8 @@ use crate::hooks::{
 
 const SIGBUS: i32 = 7;
 const SIGSEGV: i32 = 11;
+/// The VMA of a fault wasn't found.
+const UNPLACED: u8 = FAULT_UNMAPPED | FAULT_VMA_UNKNOWN;
 /// Addresses from here on are the kernel's.
 const KERNEL_HALF: u64 = 1 << 63;
 
@@ -64,18 +66,15 @@ pub(crate) fn enter(ctx: &BtfTracePointContext) {
     thread.busy = 1;
     let ts = now();
     let mut checked = false;
-    close(thread, task, mm, 0, ts, &mut checked);
+    close::<true>(thread, task, mm, 0, ts, &mut checked);
+    let mut checked = forget(u32::from(checked), &mut thread.merge) != 0;
 
     let flags = if address >= KERNEL_HALF {
         FAULT_UNMAPPED
     } else if mm.address() == thread.hidden_mm {
         0
     } else {
-        match vma::locate(thread, mm, address, ts, Seen::Fault) {
-            Place::Mapped => 0,
-            Place::Unmapped => FAULT_UNMAPPED,
-            Place::Unknown => FAULT_VMA_UNKNOWN,
-        }
+        place(thread, mm, address, ts)
     };
     let flags = forget(u32::from(flags), &mut thread.merge) as u8;
     let before = walk(thread, mm, address, &mut checked);
@@ -97,6 +96,16 @@ pub(crate) fn enter(ctx: &BtfTracePointContext) {
         pages: read_member(mapping, offset!(mapping_nrpages)),
     };
     thread.busy = 0;
+}
+
+/// Finds the VMA of a fault: the flags that say how that went.
+#[inline(always)]
+fn place(thread: &mut Thread, mm: Object, address: u64, ts: u64) -> u8 {
+    match vma::locate(thread, mm, address, ts, Seen::Fault) {
+        Place::Mapped => 0,
+        Place::Unmapped => FAULT_UNMAPPED,
+        Place::Unknown => FAULT_VMA_UNKNOWN,
+    }
 }
 
 /// Whether the kernel is in the middle of the thread's open fault, and only peeks at user memory with page faults disabled:
@@ -123,8 +132,9 @@ fn walk(thread: &mut Thread, mm: Object, address: u64, checked: &mut bool) -> En
 }
 
 /// Ends the thread's fault, if it has one, at the latest moment before `ts`. `signal` is what it ended in.
+/// With `RETRY` a VMA that was not found is looked for again.
 #[inline(always)]
-fn close(thread: &mut Thread, task: Object, mm: Object, signal: u32, ts: u64, checked: &mut bool) {
+fn close<const RETRY: bool>(thread: &mut Thread, task: Object, mm: Object, signal: u32, ts: u64, checked: &mut bool) {
     let (mut minor, mut major) = uncounted(thread, task);
     if thread.open.state != CLOSED {
         let mut flags = thread.open.flags;
@@ -143,12 +153,25 @@ fn close(thread: &mut Thread, task: Object, mm: Object, signal: u32, ts: u64, ch
             flags |= FAULT_MM_GONE;
             Entry::NONE
         };
+        let level = forget(after.level as u32, &mut thread.merge) as u8;
+        let mut flags = forget(u32::from(flags), &mut thread.merge) as u8;
+        if RETRY
+            && flags & UNPLACED != 0
+            && after.is_present()
+            && thread.open.mm != thread.hidden_mm
+        {
+            // A page came, so there was a VMA: another thread was changing the tree when it was looked for.
+            let began = thread.open.ts;
+            flags = flags & !UNPLACED | place(thread, mm, address, began);
+            thread.open.vma = thread.vma.serial;
+        }
         let mapping = thread.open.mapping;
         if mapping != 0 && read_member::<u64>(mapping, offset!(mapping_nrpages)) > thread.open.pages
         {
             flags |= FAULT_GREW;
         }
-        finish(thread, after, flags, signal);
+        let flags = forget(u32::from(flags), &mut thread.merge) as u8;
+        finish(thread, after.bits, level, flags, signal);
         thread.open.state = CLOSED;
     }
     if (minor | major) != 0 {
@@ -172,7 +195,7 @@ fn uncounted(thread: &mut Thread, task: Object) -> (u64, u64) {
 
 /// Sends the open fault, or counts it.
 #[inline(always)]
-fn finish(thread: &mut Thread, after: Entry, flags: u8, signal: u32) {
+fn finish(thread: &mut Thread, after: u64, level: u8, flags: u8, signal: u32) {
     let open = &thread.open;
     let counted = flags & (FAULT_MINOR | FAULT_MAJOR) != 0;
     if open.mm == thread.hidden_mm {
@@ -187,6 +210,10 @@ fn finish(thread: &mut Thread, after: Entry, flags: u8, signal: u32) {
             level: Level::from_number(open.level),
         };
         let zero = Some(u64::from(config().zero_pfn));
+        let after = Entry {
+            bits: after,
+            level: Level::from_number(level),
+        };
         let (old, new) = (before.pfn(open.address), after.pfn(open.address));
         let frames =
             u32::from(old == new) | u32::from(old == zero) << 1 | u32::from(new == zero) << 2;
@@ -228,13 +255,13 @@ fn finish(thread: &mut Thread, after: Entry, flags: u8, signal: u32) {
                 tid: thread.known.tid,
                 kind: Kind::Fault as u8,
                 flags,
-                a: open.level | (after.level as u8) << 4,
+                a: open.level | level << 4,
                 b: open.error,
             },
             address: open.address,
             ip: open.ip,
             before: open.before,
-            after: after.bits,
+            after,
             vma: open.vma,
             signal,
         },
@@ -271,7 +298,7 @@ fn unobserved(thread: &mut Thread, mm: Object, minor: u32, major: u32, ts: u64) 
 #[inline(always)]
 pub(crate) fn settle(thread: &mut Thread, task: Object, ts: u64) {
     let mm = task.follow(offset!(task_mm));
-    close(thread, task, mm, 0, ts, &mut false);
+    close::<false>(thread, task, mm, 0, ts, &mut false);
 }
 
 /// A signal is sent: SIGSEGV and SIGBUS by the thread to itself end its fault (`force_sig_fault`).
@@ -293,7 +320,7 @@ pub(crate) fn signal(ctx: &BtfTracePointContext) {
     }
     thread.busy = 1;
     let mm = task.follow(offset!(task_mm));
-    close(thread, task, mm, number as u32, now(), &mut false);
+    close::<false>(thread, task, mm, number as u32, now(), &mut false);
     thread.busy = 0;
 }
 

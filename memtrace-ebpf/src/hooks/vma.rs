@@ -15,7 +15,7 @@ use memtrace_ebpf::{
 
 use crate::hooks::{
     file,
-    kernel::{Object, offset, read_into, read_member},
+    kernel::{Object, forget, offset, read_into, read_member},
     ring,
     thread::{self, Thread, VmaCache},
 };
@@ -39,6 +39,9 @@ struct Scratch {
     last: u64,
     /// 1 when the entry is a leaf's.
     done: u64,
+    /// Of the node: where its slots begin, and the last slot in use.
+    first_slot: u32,
+    end: u32,
     node: [u64; NODE_WORDS],
     vma: [u64; NODE_WORDS],
 }
@@ -92,6 +95,8 @@ extern "C" fn descend(_index: u32, _context: *mut c_void) -> i64 {
     } else {
         (16, 15)
     };
+    let first_slot = forget(first_slot, &mut scratch.first_slot) as usize;
+    let end = u64::from(forget(end as u32, &mut scratch.end));
     // How many pivots before the last slot are below the address, without a branch: the verifier would follow each on
     // its own. The difference's sign is right as both are user addresses, below 2^63; a pivot that isn't one lies at
     // or behind `end`.
@@ -193,7 +198,7 @@ pub(crate) fn locate(thread: &mut Thread, mm: Object, address: u64, ts: u64, see
         return Place::Mapped;
     }
     let found = match find_at_or_above(mm, address) {
-        // Below a stack that grows, the VMA is the one that the kernel is about to extend (expand_stack).
+        // Below a stack that grows, it is the one that the kernel is about to extend (expand_stack).
         Some(Some(found)) if found.start <= address || found.flags & vm::GROWSDOWN != 0 => found,
         Some(_) => return Place::Unmapped,
         None => return Place::Unknown,

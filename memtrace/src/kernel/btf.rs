@@ -37,30 +37,31 @@ pub struct Btf {
     strings: usize,
     /// Where each type begins, by its id; id 0 is void.
     types: Vec<u32>,
-    /// Ids of named structures.
-    structures: HashMap<Vec<u8>, u32>,
+    /// Ids of the structures that were asked for.
+    structures: HashMap<&'static str, u32>,
 }
 
 impl Btf {
-    /// Reads a BTF file, such as `/sys/kernel/btf/vmlinux`.
+    /// Reads a BTF file, such as `/sys/kernel/btf/vmlinux`, for the members of these structures.
     ///
     /// # Errors
     /// The file can't be read, or isn't BTF.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &Path, structures: &[&'static str]) -> Result<Self> {
         let bytes = fs::read(path).with_context(|| {
             format!(
                 "can't read the kernel's type information {}: memtrace needs a kernel built with CONFIG_DEBUG_INFO_BTF",
                 path.display()
             )
         })?;
-        Self::parse(bytes).with_context(|| format!("{} is not valid BTF", path.display()))
+        Self::parse(bytes, structures)
+            .with_context(|| format!("{} is not valid BTF", path.display()))
     }
 
-    /// Indexes the types in `bytes`.
+    /// Indexes the types in `bytes`, and these structures by their names.
     ///
     /// # Errors
     /// They aren't BTF of this machine's byte order, or end too early.
-    pub fn parse(bytes: Vec<u8>) -> Result<Self> {
+    pub fn parse(bytes: Vec<u8>, structures: &[&'static str]) -> Result<Self> {
         ensure!(half(&bytes, 0)? == MAGIC, "wrong magic number");
         let header = word(&bytes, 4)? as usize;
         let first = header + word(&bytes, 8)? as usize;
@@ -77,8 +78,12 @@ impl Btf {
             let info = word(&btf.bytes, at + 4)?;
             let (kind, count) = (info >> 24 & 0x1f, (info & 0xffff) as usize);
             if kind == KIND_STRUCT {
-                let name = btf.string(word(&btf.bytes, at)?)?.to_vec();
-                btf.structures.entry(name).or_insert(btf.types.len() as u32);
+                let name = btf.string(word(&btf.bytes, at)?)?;
+                if let Some(wanted) = structures.iter().find(|wanted| wanted.as_bytes() == name) {
+                    btf.structures
+                        .entry(wanted)
+                        .or_insert(btf.types.len() as u32);
+                }
             }
             btf.types.push(at as u32);
             at += COMMON
@@ -96,7 +101,7 @@ impl Btf {
 
     /// The offset in bytes of a member such as `f_path.mnt` in a structure; `None` where there is none.
     pub fn offset_of(&self, structure: &str, path: &str) -> Option<u32> {
-        let mut id = *self.structures.get(structure.as_bytes())?;
+        let mut id = *self.structures.get(structure)?;
         let mut offset = 0;
         for name in path.split('.') {
             let (member, bits) = self.member(id, name.as_bytes(), 0)?;
@@ -234,11 +239,14 @@ mod tests {
 
     #[test]
     fn a_broken_file_is_an_error() {
-        assert!(Btf::parse(Vec::new()).is_err());
-        assert!(Btf::parse(vec![0; 64]).is_err());
+        assert!(Btf::parse(Vec::new(), &[]).is_err());
+        assert!(Btf::parse(vec![0; 64], &[]).is_err());
         let whole = sample();
         for len in 0..whole.len() - 30 {
-            assert!(Btf::parse(whole[..len].to_vec()).is_err(), "{len} bytes");
+            assert!(
+                Btf::parse(whole[..len].to_vec(), &[]).is_err(),
+                "{len} bytes"
+            );
         }
     }
 }

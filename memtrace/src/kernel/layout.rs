@@ -1,5 +1,7 @@
 //! The offsets that the hooks need, from BTF; and what memtrace can't do without.
 
+use std::path::Path;
+
 use anyhow::{Result, bail};
 use memtrace_ebpf::layout::Layout;
 
@@ -8,11 +10,14 @@ use super::btf::Btf;
 /// Members that some supported kernel lacks; the hooks do without them.
 const OPTIONAL: [&str; 3] = ["mm_lock_seq", "task_io", "task_sysvsem"];
 
-/// Reads all offsets.
+/// Reads all offsets from the BTF file at `path`.
 ///
 /// # Errors
-/// The kernel lacks a member that memtrace can't do without: the message names it.
-pub fn read(btf: &Btf) -> Result<Layout> {
+/// The file can't be read, or the kernel lacks a member that memtrace can't do without: the message names it.
+pub fn read(path: &Path) -> Result<Layout> {
+    let mut structures: Vec<&str> = Layout::MEMBERS.iter().map(|(_, name, _)| *name).collect();
+    structures.dedup();
+    let btf = Btf::open(path, &structures)?;
     let mut layout = Layout::EMPTY;
     for (index, (field, structure, paths)) in Layout::MEMBERS.iter().enumerate() {
         let offset = paths.iter().find_map(|path| btf.offset_of(structure, path));

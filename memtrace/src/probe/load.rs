@@ -17,7 +17,7 @@ use log::LevelFilter;
 use memtrace_ebpf::layout::{Layout, Task};
 
 use super::{direct_map, log::ToStderr, read::Reader};
-use crate::kernel::{btf, layout, zero_page::Sample};
+use crate::kernel::{layout, zero_page::Sample};
 
 /// Where the running kernel shows its type information.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -60,10 +60,19 @@ impl Probe {
     pub fn attach(options: Options) -> Result<Self> {
         let sample = Sample::new()?;
         // aya's own reading of the BTF takes most of the time until the program starts: do it beside ours.
+        let log_level = if options.verbose {
+            LevelFilter::Trace
+        } else {
+            LevelFilter::Off
+        } as u8;
         let (types, mut ebpf) = thread::scope(|scope| {
             let types = scope.spawn(Btf::from_sys_fs);
-            let layout = layout::read(&btf::Btf::open(Path::new(BTF))?)?;
-            let ebpf = load(&layout, &task(options, &sample)?, options)?;
+            let layout = scope.spawn(|| layout::read(Path::new(BTF)));
+            let loader = EbpfLoader::new();
+            let layout = layout
+                .join()
+                .map_err(|_| anyhow!("reading {BTF} failed"))??;
+            let ebpf = load(loader, &layout, &task(options, &sample)?, &log_level)?;
             let types = types.join().map_err(|_| anyhow!("reading {BTF} failed"))?;
             anyhow::Ok((types.with_context(|| format!("can't read {BTF}"))?, ebpf))
         })?;
@@ -122,27 +131,24 @@ fn task(options: Options, sample: &Sample) -> Result<Task> {
     })
 }
 
-fn load(layout: &Layout, task: &Task, options: Options) -> Result<Ebpf> {
-    let level = if options.verbose {
-        LevelFilter::Trace
+/// Loads the object's maps and relocates its programs.
+fn load<'a>(
+    mut loader: EbpfLoader<'a>,
+    layout: &'a Layout,
+    task: &'a Task,
+    log_level: &'a u8,
+) -> Result<Ebpf> {
+    let ring = if task.summary == 0 {
+        RING_BYTES
     } else {
-        LevelFilter::Off
-    } as u8;
-    let mut loader = EbpfLoader::new();
+        SUMMARY_RING_BYTES
+    };
     loader
         .verifier_log_level(VerifierLogLevel::DISABLE)
         .override_global("LAYOUT", bytemuck::bytes_of(layout), true)
         .override_global("CONFIG", bytemuck::bytes_of(task), true)
-        .override_global(aya_log::LEVEL, &level, true)
-        .map_max_entries(
-            "RECORDS",
-            if options.summary {
-                SUMMARY_RING_BYTES
-            } else {
-                RING_BYTES
-            },
-        );
-    loader
+        .override_global(aya_log::LEVEL, log_level, true)
+        .map_max_entries("RECORDS", ring)
         .load(include_bytes_aligned!(concat!(
             env!("OUT_DIR"),
             "/memtrace-probe"

@@ -3,6 +3,7 @@
 mod account;
 mod call;
 pub mod event;
+mod fault;
 mod files;
 pub mod model;
 mod names;

@@ -3,26 +3,19 @@
 use std::{collections::HashMap, sync::Arc};
 
 use memtrace_ebpf::{
-    fault::{Backing, Facts, error_code, kind},
-    pte::{Entry, Level},
-    record::{
-        Birth, EXEC_TRUNCATED, Exec, Exit, FAULT_GREW, FAULT_MAJOR, FAULT_MINOR, FAULT_MM_GONE,
-        FAULT_UNMAPPED, FAULT_VMA_UNKNOWN, Fault, Known, Parts, Seen, Vma,
-    },
+    record::{Birth, EXEC_TRUNCATED, Exec, Exit, Fault, Known, Parts, Seen, Vma},
     syscall,
 };
 
 use super::{
     account::{BEFORE_EXEC, Book, Counts},
     call,
-    event::{
-        self, Access, Account, Address, By, Counted, Event, FaultKind, Mmap, Mode, Region,
-        Returned, Shared, What,
-    },
+    event::{self, Account, Address, By, Event, Mmap, Returned, Shared, What},
+    fault,
     files::Files,
     names,
     record::Record,
-    region::{Mapped, Mm, Place},
+    region::{Mapped, Mm},
 };
 
 const PAGE_OFFSET_SHIFT: u32 = 12;
@@ -159,87 +152,12 @@ impl Model {
         Some(&mut self.processes.get_mut(&thread.pid)?.counts)
     }
 
-    fn fault(&mut self, fault: &Fault, ts: u64) -> Option<Event> {
-        let flag = |bit| fault.head.flags & bit != 0;
-        let thread = self.threads.get(&fault.head.tid)?;
-        let vma = thread.vma.as_ref().filter(|vma| {
-            vma.serial == fault.vma
-                && !flag(FAULT_VMA_UNKNOWN)
-                // Below a stack, its VMA is the one that grew, unless the access was refused.
-                && (!flag(FAULT_UNMAPPED) || vma.grows_down() && fault.signal == 0)
-        });
-        let place = match vma {
-            Some(vma) => vma.place(fault.address),
-            None if flag(FAULT_UNMAPPED) => Place::nowhere(Region::Unmapped),
-            None => Place::nowhere(Region::Unknown),
-        };
-        let before = Entry {
-            bits: fault.before,
-            level: Level::from_number(fault.head.a & 0xf),
-        };
-        let after = Entry {
-            bits: fault.after,
-            level: Level::from_number(fault.head.a >> 4),
-        };
-        let (pfn_before, pfn_after) = (before.pfn(fault.address), after.pfn(fault.address));
-        let counted = match (flag(FAULT_MAJOR), flag(FAULT_MINOR)) {
-            (true, _) => Some(Counted::Major),
-            (false, true) => Some(Counted::Minor),
-            (false, false) => None,
-        };
-        let backing = vma.map_or(Backing::Unknown, |vma| vma.backing);
-        let facts = Facts {
-            error: fault.head.b,
-            before,
-            after,
-            same_frame: pfn_before == pfn_after,
-            zero_before: pfn_before == Some(self.zero_pfn),
-            zero_after: pfn_after == Some(self.zero_pfn),
-            counted: counted.is_some(),
-            major: counted == Some(Counted::Major),
-            signal: fault.signal != 0,
-            backing,
-            grew: flag(FAULT_GREW),
-        };
-        let kind = kind(&facts);
-        let what = What::Fault(event::Fault {
-            addr: Address(fault.address),
-            ip: Address(fault.ip),
-            access: access(fault.head.b),
-            mode: if fault.head.b & error_code::USER != 0 {
-                Mode::User
-            } else {
-                Mode::Kernel
-            },
-            kind,
-            region: place.region,
-            part: place.part,
-            file: place.file,
-            offset: place.offset,
-            page_size: if after.is_present() {
-                after.page_size()
-            } else {
-                before.page_size()
-            },
-            pfn_before,
-            pfn_after,
-            counted,
-            signal: (fault.signal != 0).then_some(fault.signal),
-            detail: (kind == FaultKind::Other).then(|| detail(&facts, flag(FAULT_MM_GONE))),
-            late: ts.saturating_sub(fault.head.ts),
-        });
-        let event = Event {
-            ts,
-            pid: thread.pid,
-            tid: fault.head.tid,
-            comm: thread.comm.clone(),
-            what,
-        };
-        self.processes
-            .get_mut(&event.pid)?
-            .counts
-            .fault(kind, counted);
-        Some(event)
+    fn fault(&mut self, record: &Fault, ts: u64) -> Option<Event> {
+        let thread = self.threads.get(&record.head.tid)?;
+        let fault = fault::event(record, thread.vma.as_ref(), self.zero_pfn, ts);
+        let counts = &mut self.processes.get_mut(&thread.pid)?.counts;
+        counts.fault(fault.kind, fault.counted);
+        self.event(record.head.tid, ts, What::Fault(fault))
     }
 
     fn vma(&mut self, vma: &Vma, ts: u64) -> Option<Event> {
@@ -453,35 +371,6 @@ impl Model {
                 self.mms.remove(&mm);
             }
         }
-    }
-}
-
-const fn access(error: u8) -> Access {
-    if error & error_code::FETCH != 0 {
-        Access::Exec
-    } else if error & error_code::WRITE != 0 {
-        Access::Write
-    } else {
-        Access::Read
-    }
-}
-
-/// What is known of a fault of the kind `other`.
-const fn detail(facts: &Facts, mm_gone: bool) -> &'static str {
-    if mm_gone {
-        "the address space was replaced before the fault was seen to be over"
-    } else if facts.after.is_present() && matches!(facts.backing, Backing::Special) {
-        "a page of the kernel's or of a device was mapped"
-    } else if facts.after.is_present() && matches!(facts.backing, Backing::Unknown) {
-        "a page was mapped; what backs it could not be read"
-    } else if facts.after.is_present() && facts.before.is_prot_none() {
-        "the page was there but no access allowed: a NUMA hint, or changed protection"
-    } else if facts.after.is_present() {
-        "the page or its protection changed"
-    } else if facts.counted {
-        "the page was gone again when it was looked at"
-    } else {
-        "refused: a system call fails with EFAULT, or the access is tried again"
     }
 }
 

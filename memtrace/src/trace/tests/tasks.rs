@@ -149,6 +149,22 @@ fn an_end_has_a_code_or_a_signal() {
 }
 
 #[test]
+fn a_thread_whose_exit_was_lost_keeps_nobody_waiting() {
+    let mut story = Story::of(100, 0xa);
+    story.thread(100, 101, 0);
+    story.thread(100, 102, 0);
+    story.gone(101, counters(0, 0));
+    story.exit(102, 0);
+    story.gone(102, counters(0, 0));
+    story.exit(100, 0);
+    let ends: Vec<bool> = exits(&story.play())
+        .iter()
+        .map(|end| end.2.thread)
+        .collect();
+    assert_eq!(ends, [true, false]);
+}
+
+#[test]
 fn a_pid_comes_again() {
     let mut story = Story::of(100, 0xa);
     story.rename(100, "one");

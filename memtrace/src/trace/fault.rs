@@ -1,0 +1,115 @@
+//! Page faults, as events.
+
+use memtrace_ebpf::{
+    fault::{Backing, Facts, error_code, kind},
+    pte::{Entry, Level},
+    record::{
+        FAULT_GREW, FAULT_MAJOR, FAULT_MINOR, FAULT_MM_GONE, FAULT_UNMAPPED, FAULT_VMA_UNKNOWN,
+        Fault,
+    },
+};
+
+use super::{
+    event::{self, Access, Address, Counted, FaultKind, Mode, Region},
+    region::{Mapped, Place},
+};
+
+/// The event of a fault. `vma` is the last that the thread's records told of; `ts` is the fault's time in the output.
+pub fn event(fault: &Fault, vma: Option<&Mapped>, zero_pfn: u64, ts: u64) -> event::Fault {
+    let flag = |bit| fault.head.flags & bit != 0;
+    let before = Entry {
+        bits: fault.before,
+        level: Level::from_number(fault.head.a & 0xf),
+    };
+    let after = Entry {
+        bits: fault.after,
+        level: Level::from_number(fault.head.a >> 4),
+    };
+    let (pfn_before, pfn_after) = (before.pfn(fault.address), after.pfn(fault.address));
+    let counted = match (flag(FAULT_MAJOR), flag(FAULT_MINOR)) {
+        (true, _) => Some(Counted::Major),
+        (false, true) => Some(Counted::Minor),
+        (false, false) => None,
+    };
+    let vma = vma.filter(|vma| {
+        vma.serial == fault.vma
+            && !flag(FAULT_VMA_UNKNOWN)
+            // Below a stack, its VMA is the one that grew, unless the access was refused.
+            && (!flag(FAULT_UNMAPPED) || vma.grows_down() && fault.signal == 0)
+    });
+    let place = match vma {
+        Some(vma) => vma.place(fault.address),
+        // Where a page came something was mapped: the tree of VMAs was being changed when it was looked at.
+        None if flag(FAULT_UNMAPPED) && !after.is_present() => Place::nowhere(Region::Unmapped),
+        None => Place::nowhere(Region::Unknown),
+    };
+    let facts = Facts {
+        error: fault.head.b,
+        before,
+        after,
+        same_frame: pfn_before == pfn_after,
+        zero_before: pfn_before == Some(zero_pfn),
+        zero_after: pfn_after == Some(zero_pfn),
+        counted: counted.is_some(),
+        major: counted == Some(Counted::Major),
+        signal: fault.signal != 0,
+        backing: vma.map_or(Backing::Unknown, |vma| vma.backing),
+        grew: flag(FAULT_GREW),
+    };
+    let kind = kind(&facts);
+    event::Fault {
+        addr: Address(fault.address),
+        ip: Address(fault.ip),
+        access: access(fault.head.b),
+        mode: if fault.head.b & error_code::USER != 0 {
+            Mode::User
+        } else {
+            Mode::Kernel
+        },
+        kind,
+        region: place.region,
+        part: place.part,
+        file: place.file,
+        offset: place.offset,
+        page_size: if after.is_present() {
+            after.page_size()
+        } else {
+            before.page_size()
+        },
+        pfn_before,
+        pfn_after,
+        counted,
+        signal: (fault.signal != 0).then_some(fault.signal),
+        detail: (kind == FaultKind::Other).then(|| detail(&facts, flag(FAULT_MM_GONE))),
+        late: ts.saturating_sub(fault.head.ts),
+    }
+}
+
+const fn access(error: u8) -> Access {
+    if error & error_code::FETCH != 0 {
+        Access::Exec
+    } else if error & error_code::WRITE != 0 {
+        Access::Write
+    } else {
+        Access::Read
+    }
+}
+
+/// What is known of a fault of the kind `other`.
+const fn detail(facts: &Facts, mm_gone: bool) -> &'static str {
+    if mm_gone {
+        "the address space was replaced before the fault was seen to be over"
+    } else if facts.after.is_present() && matches!(facts.backing, Backing::Special) {
+        "a page of the kernel's or of a device was mapped"
+    } else if facts.after.is_present() && matches!(facts.backing, Backing::Unknown) {
+        "a page was mapped; what backs it could not be read"
+    } else if facts.after.is_present() && facts.before.is_prot_none() {
+        "the page was there but no access allowed: a NUMA hint, or changed protection"
+    } else if facts.after.is_present() {
+        "the page or its protection changed"
+    } else if facts.counted {
+        "the page was gone again when it was looked at"
+    } else {
+        "refused: a system call fails with EFAULT, or the access is tried again"
+    }
+}
