@@ -4,6 +4,22 @@
 //! means is decided in user space. Names of hooks are the names of the kernel's tracepoints.
 #![no_std]
 #![no_main]
+#![allow(
+    clippy::inline_always,
+    reason = "a hook is one function to the verifier, which knows no types across calls"
+)]
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "aya's macros hand over the context so"
+)]
+#![allow(
+    clippy::inline_always,
+    reason = "what a hook calls must be part of it: a BPF function of its own takes five arguments at most"
+)]
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "a program takes its context as aya's macros hand it over"
+)]
 
 mod hooks;
 
