@@ -6,14 +6,6 @@
 #![no_main]
 #![allow(
     clippy::inline_always,
-    reason = "a hook is one function to the verifier, which knows no types across calls"
-)]
-#![allow(
-    clippy::needless_pass_by_value,
-    reason = "aya's macros hand over the context so"
-)]
-#![allow(
-    clippy::inline_always,
     reason = "what a hook calls must be part of it: a BPF function of its own takes five arguments at most"
 )]
 #![allow(

@@ -134,7 +134,14 @@ fn walk(thread: &mut Thread, mm: Object, address: u64, checked: &mut bool) -> En
 /// Ends the thread's fault, if it has one, at the latest moment before `ts`. `signal` is what it ended in.
 /// With `RETRY` a VMA that was not found is looked for again.
 #[inline(always)]
-fn close<const RETRY: bool>(thread: &mut Thread, task: Object, mm: Object, signal: u32, ts: u64, checked: &mut bool) {
+fn close<const RETRY: bool>(
+    thread: &mut Thread,
+    task: Object,
+    mm: Object,
+    signal: u32,
+    ts: u64,
+    checked: &mut bool,
+) {
     let (mut minor, mut major) = uncounted(thread, task);
     if thread.open.state != CLOSED {
         let mut flags = thread.open.flags;

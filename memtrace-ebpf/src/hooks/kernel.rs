@@ -82,6 +82,10 @@ impl Object {
 
     /// The object that the pointer at `offset` leads to.
     #[inline(always)]
+    #[expect(
+        clippy::cast_ptr_alignment,
+        reason = "the kernel's structures are aligned, and so are their members"
+    )]
     pub(crate) fn follow(self, offset: u32) -> Self {
         if offset == ABSENT {
             return Self(ptr::null());

@@ -64,26 +64,16 @@ pub(crate) fn birth(ctx: &BtfTracePointContext) {
     let flags: u64 = ctx.arg(1);
     let parent = Object::current();
     let thread = flags & CLONE_THREAD != 0;
-    let (call, stack, follow, hidden_mm) = match thread::find(parent) {
-        Some(state) => {
-            let hidden = if state.hidden_mm == child.load::<u64>(offset!(task_mm)) {
-                state.hidden_mm
-            } else {
-                0
-            };
-            (
-                state.call,
-                stack(state),
-                thread || config().follow != 0,
-                hidden,
-            )
+    let (call, stack, follow, hidden_mm) = if let Some(state) = thread::find(parent) {
+        let mm: u64 = child.load(offset!(task_mm));
+        let hidden = if state.hidden_mm == mm { mm } else { 0 };
+        let follow = thread || config().follow != 0;
+        (state.call, stack(state), follow, hidden)
+    } else {
+        if thread || !is_first(parent) {
+            return;
         }
-        None => {
-            if thread || !is_first(parent) {
-                return;
-            }
-            (NO_CALL, 0, true, child.load(offset!(task_mm)))
-        }
+        (NO_CALL, 0, true, child.load(offset!(task_mm)))
     };
     let pid: u32 = child.load(offset!(task_tgid));
     let tid: u32 = child.load(offset!(task_pid));

@@ -150,27 +150,40 @@ fn read_vma(vma: u64, mm: u64) -> Option<Found> {
     })
 }
 
-/// The first VMA that ends above `address`, as `find_vma` gives it. The inner `None` when there is none.
+/// What a look into the tree gave.
+enum Lookup {
+    Found(Found),
+    /// There is no VMA from the address on.
+    Nothing,
+    /// The tree could not be read, or was being changed.
+    Unreadable,
+}
+
+/// The first VMA that ends above `address`, as `find_vma` gives it.
 #[inline(always)]
-fn find_at_or_above(mm: Object, address: u64) -> Option<Option<Found>> {
+fn find_at_or_above(mm: Object, address: u64) -> Lookup {
     let root: u64 = mm.load(offset!(mm_mt_root));
-    let (mut vma, last) = walk(root, address)?;
+    let Some((mut vma, last)) = walk(root, address) else {
+        return Lookup::Unreadable;
+    };
     if vma == 0 {
         // Gaps are never neighbours: what comes next is a VMA, if anything does.
         let next = last.wrapping_add(1);
         if next == 0 {
-            return Some(None);
+            return Lookup::Nothing;
         }
-        (vma, _) = walk(root, next)?;
-        if vma == 0 {
-            return Some(None);
+        let Some((next, _)) = walk(root, next) else {
+            return Lookup::Unreadable;
+        };
+        if next == 0 {
+            return Lookup::Nothing;
         }
+        vma = next;
     }
-    let found = read_vma(vma, mm.address())?;
-    if found.end <= address {
-        return None;
+    match read_vma(vma, mm.address()) {
+        Some(found) if found.end > address => Lookup::Found(found),
+        _ => Lookup::Unreadable,
     }
-    Some(Some(found))
 }
 
 /// Where an address lies.
@@ -199,9 +212,9 @@ pub(crate) fn locate(thread: &mut Thread, mm: Object, address: u64, ts: u64, see
     }
     let found = match find_at_or_above(mm, address) {
         // Below a stack that grows, it is the one that the kernel is about to extend (expand_stack).
-        Some(Some(found)) if found.start <= address || found.flags & vm::GROWSDOWN != 0 => found,
-        Some(_) => return Place::Unmapped,
-        None => return Place::Unknown,
+        Lookup::Found(found) if found.start <= address || found.flags & vm::GROWSDOWN != 0 => found,
+        Lookup::Found(_) | Lookup::Nothing => return Place::Unmapped,
+        Lookup::Unreadable => return Place::Unknown,
     };
     remember(thread, mm, found, seq, ts, seen);
     if found.start <= address {
@@ -235,7 +248,7 @@ extern "C" fn list_next(_index: u32, place: *mut Listed) -> i64 {
     let Some(thread) = thread::find(task) else {
         return 1;
     };
-    let Some(Some(found)) = find_at_or_above(mm, place.address) else {
+    let Lookup::Found(found) = find_at_or_above(mm, place.address) else {
         return 1;
     };
     remember(thread, mm, found, 0, place.ts, Seen::Exec);
@@ -308,7 +321,7 @@ fn remember(thread: &mut Thread, mm: Object, found: Found, seq: u32, ts: u64, se
     };
     if found.file == 0
         && found.start != 0
-        && let Some(Some(previous)) = find_at_or_above(mm, found.start - 1)
+        && let Lookup::Found(previous) = find_at_or_above(mm, found.start - 1)
         && previous.end == found.start
     {
         record.previous_file = file::identity(previous.file).inode;
