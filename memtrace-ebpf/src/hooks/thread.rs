@@ -106,7 +106,7 @@ pub(crate) struct VmaCache {
 /// Traced threads by the address of their `task_struct`: the key stays when an exec changes the thread's id. Allocated
 /// in advance, as the tick may run anywhere.
 #[map]
-static THREADS: HashMap<u64, Thread> = HashMap::with_max_entries(32768, 0);
+static THREADS: HashMap<u64, Thread> = HashMap::with_max_entries(16384, 0);
 
 /// Where a new thread's state is put together: it is too large for the stack.
 #[map]

@@ -24,8 +24,8 @@ use crate::hooks::{
 const NODE_WORDS: usize = 32;
 /// VMAs of a fresh program that are listed: there are about fifteen.
 const LISTED: u32 = 64;
-/// Levels of a tree that are walked: with ten children a node, more than an mm can have VMAs.
-const LEVELS: u32 = 8;
+/// Levels of a tree that are walked, twice: with ten children a node, more than an mm can have VMAs.
+const LEVELS: u32 = 16;
 /// Node types (`enum maple_type`); below `RANGE_64` they are leaves.
 const RANGE_64: u64 = 2;
 const ARANGE_64: u64 = 3;
@@ -33,7 +33,9 @@ const ARANGE_64: u64 = 3;
 /// What is being read: too large for the stack.
 #[repr(C)]
 struct Scratch {
-    /// The walk: what it looks for, the entry it has come to, and the last address that this one holds for.
+    /// The walk: where it begins, what it looks for, the entry it has come to, and the last address that this one
+    /// holds for.
+    root: u64,
     address: u64,
     entry: u64,
     last: u64,
@@ -59,11 +61,12 @@ fn scratch() -> Option<&'static mut Scratch> {
         .map(|scratch| unsafe { &mut *scratch })
 }
 
-/// Walks the tree at `root` to `address` (`mtree_range_walk`): to the VMA's address, or 0 for a gap, and the last address
-/// that this holds for.
+/// Walks the tree at `root` to the first VMA that ends above `address` (`mtree_range_walk`, and once more behind a gap).
+/// Its address, or 0 when there is none.
 #[inline(always)]
-fn walk(root: u64, address: u64) -> Option<(u64, u64)> {
+fn walk(root: u64, address: u64) -> Option<u64> {
     let before = scratch()?;
+    before.root = root;
     before.address = address;
     before.entry = root;
     before.last = u64::MAX;
@@ -72,7 +75,7 @@ fn walk(root: u64, address: u64) -> Option<(u64, u64)> {
     // is followed once by the verifier, one of ours in each of its ways.
     unsafe { bpf_loop(LEVELS, descend as *mut c_void, core::ptr::null_mut(), 0) };
     let after = scratch()?;
-    (after.done != 0).then_some((after.entry, after.last))
+    (after.done != 0).then_some(after.entry)
 }
 
 /// One level down. 1 ends the walk.
@@ -111,11 +114,18 @@ extern "C" fn descend(_index: u32, _context: *mut c_void) -> i64 {
         scratch.last = node[(1 + index as usize) & 31];
     }
     scratch.entry = node[(first_slot + index as usize) & 31];
-    if kind < RANGE_64 {
-        scratch.done = 1;
-        return 1;
+    if kind >= RANGE_64 {
+        return 0;
     }
-    0
+    if scratch.entry == 0 && scratch.last != u64::MAX {
+        // Gaps are never neighbours: what comes next is a VMA, if anything does.
+        scratch.address = scratch.last + 1;
+        scratch.entry = scratch.root;
+        scratch.last = u64::MAX;
+        return 0;
+    }
+    scratch.done = 1;
+    1
 }
 
 /// A VMA as it was read.
@@ -163,23 +173,11 @@ enum Lookup {
 #[inline(always)]
 fn find_at_or_above(mm: Object, address: u64) -> Lookup {
     let root: u64 = mm.load(offset!(mm_mt_root));
-    let Some((mut vma, last)) = walk(root, address) else {
-        return Lookup::Unreadable;
+    let vma = match walk(root, address) {
+        Some(0) => return Lookup::Nothing,
+        Some(vma) => vma,
+        None => return Lookup::Unreadable,
     };
-    if vma == 0 {
-        // Gaps are never neighbours: what comes next is a VMA, if anything does.
-        let next = last.wrapping_add(1);
-        if next == 0 {
-            return Lookup::Nothing;
-        }
-        let Some((next, _)) = walk(root, next) else {
-            return Lookup::Unreadable;
-        };
-        if next == 0 {
-            return Lookup::Nothing;
-        }
-        vma = next;
-    }
     match read_vma(vma, mm.address()) {
         Some(found) if found.end > address => Lookup::Found(found),
         _ => Lookup::Unreadable,
