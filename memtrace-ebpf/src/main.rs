@@ -1,7 +1,7 @@
-//! The kernel side of memtrace: its hooks, each a BTF tracepoint that only observes.
+//! The kernel side of memtrace: its hooks, each a raw tracepoint that only observes.
 //!
 //! A hook finds the current thread's state, notes what happened, and writes a record. What it
-//! means is decided in user space. Names of hooks are the names of the kernel's tracepoints.
+//! means is decided in user space. A hook has the name of its tracepoint, but for `page_fault`, which has two.
 #![no_std]
 #![no_main]
 #![allow(
@@ -18,8 +18,8 @@ mod hooks;
 use hooks::{call, direct_map, fault, task};
 
 use aya_ebpf::{
-    macros::{btf_tracepoint, perf_event},
-    programs::{BtfTracePointContext, PerfEventContext},
+    macros::{perf_event, raw_tracepoint},
+    programs::{PerfEventContext, RawTracePointContext},
 };
 
 /// Declared as the helpers need it: `bpf_probe_read_kernel` and others are for GPL-compatible programs alone.
@@ -27,72 +27,66 @@ use aya_ebpf::{
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
-/// `exceptions:page_fault_user(address, regs, error_code)`, `trace_page_fault_entries` in `arch/x86/mm/fault.c`.
-#[btf_tracepoint(function = "page_fault_user")]
-fn page_fault_user(ctx: BtfTracePointContext) -> i32 {
-    fault::enter(&ctx);
-    0
-}
-
-/// `exceptions:page_fault_kernel`: the same for an access that the kernel made.
-#[btf_tracepoint(function = "page_fault_kernel")]
-fn page_fault_kernel(ctx: BtfTracePointContext) -> i32 {
+/// `exceptions:page_fault_user(address, regs, error_code)`, `trace_page_fault_entries` in `arch/x86/mm/fault.c`; and
+/// `exceptions:page_fault_kernel`, the same for an access that the kernel made.
+#[raw_tracepoint(tracepoint = "page_fault_user")]
+fn page_fault(ctx: RawTracePointContext) -> i32 {
     fault::enter(&ctx);
     0
 }
 
 /// `signal:signal_generate(sig, info, task, group, result)`, `__send_signal_locked` in `kernel/signal.c`.
-#[btf_tracepoint(function = "signal_generate")]
-fn signal_generate(ctx: BtfTracePointContext) -> i32 {
+#[raw_tracepoint(tracepoint = "signal_generate")]
+fn signal_generate(ctx: RawTracePointContext) -> i32 {
     fault::signal(&ctx);
     0
 }
 
 /// `raw_syscalls:sys_enter(regs, id)`, `syscall_trace_enter` in `kernel/entry/syscall-common.c`.
-#[btf_tracepoint(function = "sys_enter")]
-fn sys_enter(ctx: BtfTracePointContext) -> i32 {
+#[raw_tracepoint(tracepoint = "sys_enter")]
+fn sys_enter(ctx: RawTracePointContext) -> i32 {
     call::enter(&ctx);
     0
 }
 
 /// `raw_syscalls:sys_exit(regs, ret)`.
-#[btf_tracepoint(function = "sys_exit")]
-fn sys_exit(ctx: BtfTracePointContext) -> i32 {
+#[raw_tracepoint(tracepoint = "sys_exit")]
+fn sys_exit(ctx: RawTracePointContext) -> i32 {
     call::exit(&ctx);
     0
 }
 
 /// `task:task_newtask(task, clone_flags)`, `copy_process` in `kernel/fork.c`: the child is set up and has not run.
-#[btf_tracepoint(function = "task_newtask")]
-fn task_newtask(ctx: BtfTracePointContext) -> i32 {
+#[raw_tracepoint(tracepoint = "task_newtask")]
+fn task_newtask(ctx: RawTracePointContext) -> i32 {
     task::birth(&ctx);
     0
 }
 
 /// `task:task_rename(task, comm)`, `__set_task_comm` in `fs/exec.c`.
-#[btf_tracepoint(function = "task_rename")]
-fn task_rename(ctx: BtfTracePointContext) -> i32 {
+#[raw_tracepoint(tracepoint = "task_rename")]
+fn task_rename(ctx: RawTracePointContext) -> i32 {
     task::rename(&ctx);
     0
 }
 
 /// `sched:sched_process_exec(task, old_pid, bprm)`, `exec_binprm` in `fs/exec.c`: all mappings are made.
-#[btf_tracepoint(function = "sched_process_exec")]
-fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
     task::exec(&ctx);
     0
 }
 
 /// `sched:sched_process_exit(task, ...)`, `do_exit` in `kernel/exit.c`.
-#[btf_tracepoint(function = "sched_process_exit")]
-fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
-    task::exit(&ctx);
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+fn sched_process_exit(_ctx: RawTracePointContext) -> i32 {
+    task::exit();
     0
 }
 
 /// `sched:sched_switch(preempt, prev, next, ...)`, `__schedule` in `kernel/sched/core.c`; `prev` is the current task.
-#[btf_tracepoint(function = "sched_switch")]
-fn sched_switch(ctx: BtfTracePointContext) -> i32 {
+#[raw_tracepoint(tracepoint = "sched_switch")]
+fn sched_switch(ctx: RawTracePointContext) -> i32 {
     task::leave_cpu(&ctx);
     0
 }
@@ -106,8 +100,8 @@ fn tick(ctx: PerfEventContext) -> u32 {
 }
 
 /// Attached for a moment at start, to `sys_enter`: see [`hooks::direct_map`].
-#[btf_tracepoint(function = "sys_enter")]
-fn find_direct_map(ctx: BtfTracePointContext) -> i32 {
+#[raw_tracepoint(tracepoint = "sys_enter")]
+fn find_direct_map(ctx: RawTracePointContext) -> i32 {
     direct_map::find(&ctx);
     0
 }

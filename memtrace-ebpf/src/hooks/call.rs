@@ -1,6 +1,6 @@
 //! System calls: the end of a thread's fault, and changes of mappings.
 
-use aya_ebpf::programs::BtfTracePointContext;
+use aya_ebpf::programs::RawTracePointContext;
 use memtrace_ebpf::{
     record::{Call, Header, Kind, Seen},
     syscall,
@@ -23,7 +23,7 @@ const MAX_ERRNO: i64 = 4095;
 
 /// A system call begins.
 #[inline(always)]
-pub(crate) fn enter(ctx: &BtfTracePointContext) {
+pub(crate) fn enter(ctx: &RawTracePointContext) {
     let task = Object::current();
     let Some(thread) = thread::find(task) else {
         return;
@@ -37,12 +37,12 @@ pub(crate) fn enter(ctx: &BtfTracePointContext) {
     thread.call = if compat { NO_CALL - 1 } else { number as u32 };
     // What a birth needs to know where the child's stack is.
     if thread.call == syscall::CLONE || thread.call == syscall::CLONE3 {
-        let regs = Object::from_argument(ctx.arg(0));
+        let regs = task.registers();
         thread.args[0] = regs.load(offset!(regs_di));
         thread.args[1] = regs.load(offset!(regs_si));
     }
     if syscall::changes_mappings(thread.call) {
-        let regs = Object::from_argument(ctx.arg(0));
+        let regs = task.registers();
         thread.args = [
             regs.load(offset!(regs_di)),
             regs.load(offset!(regs_si)),
@@ -60,7 +60,7 @@ pub(crate) fn enter(ctx: &BtfTracePointContext) {
 
 /// A system call returns.
 #[inline(always)]
-pub(crate) fn exit(ctx: &BtfTracePointContext) {
+pub(crate) fn exit(ctx: &RawTracePointContext) {
     let task = Object::current();
     let Some(thread) = thread::find(task) else {
         return;

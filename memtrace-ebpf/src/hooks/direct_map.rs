@@ -5,7 +5,7 @@
 //! knows the frames of its own pages from `/proc/self/pagemap`. So the base is right when a walk from it finds those
 //! frames; two of them, so that chance can't.
 
-use aya_ebpf::programs::BtfTracePointContext;
+use aya_ebpf::programs::RawTracePointContext;
 use memtrace_ebpf::{
     layout::{DirectMap, PROBE_CALL, PROBE_MAGIC, PROBE_STEPS},
     pte::PAGE_SIZE,
@@ -21,12 +21,12 @@ const ALIGNMENT: u64 = 1 << 30;
 
 /// Tries [`PROBE_STEPS`] bases, from the one that the arguments of memtrace's system call name.
 #[inline(always)]
-pub(crate) fn find(ctx: &BtfTracePointContext) {
+pub(crate) fn find(ctx: &RawTracePointContext) {
     let task = Object::current();
     if task.load::<u32>(offset!(task_tgid)) != config().tracer || ctx.arg::<u64>(1) != PROBE_CALL {
         return;
     }
-    let regs = Object::from_argument(ctx.arg(0));
+    let regs = task.registers();
     if regs.load::<u64>(offset!(regs_di)) != PROBE_MAGIC {
         return;
     }

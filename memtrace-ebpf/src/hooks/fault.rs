@@ -8,7 +8,7 @@ use aya_ebpf::{
     helpers::generated::bpf_ktime_get_ns,
     macros::map,
     maps::PerCpuArray,
-    programs::{BtfTracePointContext, PerfEventContext},
+    programs::{PerfEventContext, RawTracePointContext},
 };
 use memtrace_ebpf::{
     fault::{Backing, Facts, error_code, kind},
@@ -48,7 +48,7 @@ pub(crate) fn now() -> u64 {
 
 /// A fault begins.
 #[inline(always)]
-pub(crate) fn enter(ctx: &BtfTracePointContext) {
+pub(crate) fn enter(ctx: &RawTracePointContext) {
     let task = Object::current();
     let Some(thread) = thread::find(task) else {
         return;
@@ -78,14 +78,18 @@ pub(crate) fn enter(ctx: &BtfTracePointContext) {
     };
     let flags = forget(u32::from(flags), &mut thread.merge) as u8;
     let before = walk(thread, mm, address, &mut checked);
-    let regs = Object::from_argument(ctx.arg(1));
+    let ip: u64 = if error & error_code::USER != 0 {
+        task.registers().load(offset!(regs_ip))
+    } else {
+        read_member(ctx.arg(1), offset!(regs_ip))
+    };
     let mapping = if flags == 0 { thread.vma.mapping } else { 0 };
     thread.open = Open {
         state: OPEN,
         vma: thread.vma.serial,
         ts,
         address,
-        ip: regs.load(offset!(regs_ip)),
+        ip,
         mm: mm.address(),
         before: before.bits,
         level: before.level as u8,
@@ -310,7 +314,7 @@ pub(crate) fn settle(thread: &mut Thread, task: Object, ts: u64) {
 
 /// A signal is sent: SIGSEGV and SIGBUS by the thread to itself end its fault (`force_sig_fault`).
 #[inline(always)]
-pub(crate) fn signal(ctx: &BtfTracePointContext) {
+pub(crate) fn signal(ctx: &RawTracePointContext) {
     let number: i32 = ctx.arg(0);
     if number != SIGSEGV && number != SIGBUS {
         return;

@@ -1,6 +1,6 @@
 //! Reading the running kernel's structures at the offsets that user space took from its BTF.
 //!
-//! Pointers that the verifier knows the type of (a tracepoint's arguments, the current task, what they lead to) are
+//! Pointers that the verifier knows the type of (the current task, its registers, what they lead to) are
 //! loaded from directly, which costs a few instructions; anything else goes through `bpf_probe_read_kernel`.
 
 use core::ptr;
@@ -52,10 +52,12 @@ impl Object {
         Self(unsafe { bpf_get_current_task_btf() }.cast_const().cast())
     }
 
-    /// A tracepoint's argument.
+    /// The registers that the current task entered the kernel with from user mode (`task_pt_regs`).
     #[inline(always)]
-    pub(crate) fn from_argument(pointer: *const u8) -> Self {
-        Self(pointer)
+    pub(crate) fn registers(self) -> Self {
+        // SAFETY: the helper has no conditions but that this is a task, which the verifier checks.
+        let registers = unsafe { generated::bpf_task_pt_regs(self.0.cast_mut().cast()) };
+        Self(registers as *const u8)
     }
 
     /// Its address: an identity, nothing to load from.

@@ -4,7 +4,7 @@ use aya_ebpf::{
     helpers::generated::{bpf_probe_read_kernel_str, bpf_probe_read_user},
     macros::map,
     maps::{Array, PerCpuArray},
-    programs::BtfTracePointContext,
+    programs::RawTracePointContext,
 };
 use aya_log_ebpf::{debug, warn};
 use memtrace_ebpf::{
@@ -17,7 +17,7 @@ use memtrace_ebpf::{
 use crate::hooks::{
     fault::{NO_CALL, is_over, now, pause, settle},
     file,
-    kernel::{Object, config, offset, read_into},
+    kernel::{Object, config, offset, read_into, read_member},
     ring,
     thread::{self, Thread},
     vma,
@@ -45,27 +45,27 @@ struct ExecScratch {
 static EXEC: PerCpuArray<ExecScratch> = PerCpuArray::with_max_entries(1, 0);
 
 #[inline(always)]
-fn parts(task: Object, parts: &mut Parts) {
-    parts.mm = task.load(offset!(task_mm));
-    parts.files = task.load(offset!(task_files));
-    parts.fs = task.load(offset!(task_fs));
-    parts.sighand = task.load(offset!(task_sighand));
-    parts.signal = task.load(offset!(task_signal));
-    parts.nsproxy = task.load(offset!(task_nsproxy));
-    parts.cred = task.load(offset!(task_cred));
-    parts.io = task.load(offset!(task_io));
-    parts.sysvsem = task.load(offset!(task_sysvsem));
+fn parts(task: u64, parts: &mut Parts) {
+    parts.mm = read_member(task, offset!(task_mm));
+    parts.files = read_member(task, offset!(task_files));
+    parts.fs = read_member(task, offset!(task_fs));
+    parts.sighand = read_member(task, offset!(task_sighand));
+    parts.signal = read_member(task, offset!(task_signal));
+    parts.nsproxy = read_member(task, offset!(task_nsproxy));
+    parts.cred = read_member(task, offset!(task_cred));
+    parts.io = read_member(task, offset!(task_io));
+    parts.sysvsem = read_member(task, offset!(task_sysvsem));
 }
 
 /// A child has been set up by the current task.
 #[inline(always)]
-pub(crate) fn birth(ctx: &BtfTracePointContext) {
-    let child = Object::from_argument(ctx.arg(0));
+pub(crate) fn birth(ctx: &RawTracePointContext) {
+    let child: u64 = ctx.arg(0);
     let flags: u64 = ctx.arg(1);
     let parent = Object::current();
     let thread = flags & CLONE_THREAD != 0;
     let (call, stack, follow, hidden_mm) = if let Some(state) = thread::find(parent) {
-        let mm: u64 = child.load(offset!(task_mm));
+        let mm: u64 = read_member(child, offset!(task_mm));
         let hidden = if state.hidden_mm == mm { mm } else { 0 };
         let follow = thread || config().follow != 0;
         (state.call, stack(state), follow, hidden)
@@ -73,10 +73,10 @@ pub(crate) fn birth(ctx: &BtfTracePointContext) {
         if thread || !is_first(parent) {
             return;
         }
-        (NO_CALL, 0, true, child.load(offset!(task_mm)))
+        (NO_CALL, 0, true, read_member(child, offset!(task_mm)))
     };
-    let pid: u32 = child.load(offset!(task_tgid));
-    let tid: u32 = child.load(offset!(task_pid));
+    let pid: u32 = read_member(child, offset!(task_tgid));
+    let tid: u32 = read_member(child, offset!(task_pid));
     let followed = follow && {
         let inserted = thread::insert(child, pid, tid, call, hidden_mm);
         if inserted {
@@ -100,15 +100,15 @@ pub(crate) fn birth(ctx: &BtfTracePointContext) {
         record.parent_pid = parent.load(offset!(task_tgid));
         record.child_pid = pid;
         record.child_tid = tid;
-        record.exit_signal = child.load(offset!(task_exit_signal));
+        record.exit_signal = read_member(child, offset!(task_exit_signal));
         record.flags = flags;
         record.stack = stack;
         record.call = call;
         record.followed = u32::from(followed);
-        parts(parent, &mut record.parent);
+        parts(parent.address(), &mut record.parent);
         parts(child, &mut record.child);
         // The child's name is a copy of the parent's.
-        let comm = child.address() + u64::from(offset!(task_comm));
+        let comm = child + u64::from(offset!(task_comm));
         read_into(comm, &mut record.comm);
     });
 }
@@ -156,9 +156,8 @@ fn is_first(parent: Object) -> bool {
 
 /// The current task, or another of its group, gets a name.
 #[inline(always)]
-pub(crate) fn rename(ctx: &BtfTracePointContext) {
-    let task = Object::from_argument(ctx.arg(0));
-    let Some(thread) = thread::find(task) else {
+pub(crate) fn rename(ctx: &RawTracePointContext) {
+    let Some(thread) = thread::find_address(ctx.arg(0)) else {
         return;
     };
     let mut record = Rename {
@@ -183,7 +182,7 @@ pub(crate) fn rename(ctx: &BtfTracePointContext) {
 
 /// An exec is complete.
 #[inline(always)]
-pub(crate) fn exec(ctx: &BtfTracePointContext) {
+pub(crate) fn exec(ctx: &RawTracePointContext) {
     let task = Object::current();
     let Some(thread) = thread::find(task) else {
         return;
@@ -221,7 +220,7 @@ pub(crate) fn exec(ctx: &BtfTracePointContext) {
             name_len: 0,
             args_len: 0,
         };
-        send_exec(scratch, mm, Object::from_argument(ctx.arg(2)));
+        send_exec(scratch, mm, ctx.arg(2));
     }
     if config().summary == 0 {
         vma::list(ts);
@@ -245,8 +244,8 @@ fn bounds(mm: Object) -> Bounds {
 
 /// Adds the name and the arguments, and sends the record.
 #[inline(always)]
-fn send_exec(scratch: &mut ExecScratch, mm: Object, bprm: Object) {
-    let name: u64 = bprm.load(offset!(bprm_filename));
+fn send_exec(scratch: &mut ExecScratch, mm: Object, bprm: u64) {
+    let name: u64 = read_member(bprm, offset!(bprm_filename));
     // SAFETY: the helper checks the address; the name's room is at the buffer's beginning.
     let written = unsafe {
         bpf_probe_read_kernel_str(
@@ -293,8 +292,8 @@ fn send_exec(scratch: &mut ExecScratch, mm: Object, bprm: Object) {
 
 /// The current task begins to exit.
 #[inline(always)]
-pub(crate) fn exit(ctx: &BtfTracePointContext) {
-    let task = Object::from_argument(ctx.arg(0));
+pub(crate) fn exit() {
+    let task = Object::current();
     let Some(thread) = thread::find(task) else {
         return;
     };
@@ -319,8 +318,9 @@ pub(crate) fn exit(ctx: &BtfTracePointContext) {
 
 /// A task leaves its CPU; a dead one for good.
 #[inline(always)]
-pub(crate) fn leave_cpu(ctx: &BtfTracePointContext) {
-    let task = Object::from_argument(ctx.arg(1));
+pub(crate) fn leave_cpu(ctx: &RawTracePointContext) {
+    // The task that leaves is the current one until the switch.
+    let task = Object::current();
     let Some(thread) = thread::find(task) else {
         return;
     };

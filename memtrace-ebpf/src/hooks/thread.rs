@@ -115,7 +115,13 @@ static TEMPLATE: PerCpuArray<Thread> = PerCpuArray::with_max_entries(1, 0);
 /// The state of a task, if it is traced.
 #[inline(always)]
 pub(crate) fn find(task: Object) -> Option<&'static mut Thread> {
-    let state = THREADS.get_ptr_mut(task.address())?;
+    find_address(task.address())
+}
+
+/// The state of the task with this `task_struct`, if it is traced.
+#[inline(always)]
+pub(crate) fn find_address(task: u64) -> Option<&'static mut Thread> {
+    let state = THREADS.get_ptr_mut(task)?;
     // SAFETY: the map gives a valid pointer. The thread itself is the only writer; hooks that interrupt one another on
     // the same thread look at `busy` first.
     Some(unsafe { &mut *state })
@@ -123,7 +129,7 @@ pub(crate) fn find(task: Object) -> Option<&'static mut Thread> {
 
 /// Begins to trace a task. `false` when there are too many.
 #[inline(always)]
-pub(crate) fn insert(task: Object, pid: u32, tid: u32, call: u32, hidden_mm: u64) -> bool {
+pub(crate) fn insert(task: u64, pid: u32, tid: u32, call: u32, hidden_mm: u64) -> bool {
     let Some(template) = TEMPLATE.get_ptr_mut(0) else {
         return false;
     };
@@ -134,7 +140,7 @@ pub(crate) fn insert(task: Object, pid: u32, tid: u32, call: u32, hidden_mm: u64
     new.call = call;
     new.hidden_mm = hidden_mm;
     new.table.tag = u64::MAX;
-    THREADS.insert(task.address(), &*new, 0).is_ok()
+    THREADS.insert(task, &*new, 0).is_ok()
 }
 
 /// Forgets a task.

@@ -4,10 +4,10 @@ use std::{path::Path, thread};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
-    Btf, Ebpf, EbpfLoader, VerifierLogLevel, include_bytes_aligned,
+    Ebpf, EbpfLoader, VerifierLogLevel, include_bytes_aligned,
     maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
     programs::{
-        BtfTracePoint, PerfEvent, Program,
+        PerfEvent, Program, RawTracePoint,
         perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent},
     },
     util::online_cpus,
@@ -59,30 +59,22 @@ impl Probe {
     /// The kernel lacks something or refuses; the message says what.
     pub fn attach(options: Options) -> Result<Self> {
         let sample = Sample::new()?;
-        // aya's own reading of the BTF takes most of the time until the program starts: do it beside ours.
-        let log_level = if options.verbose {
-            LevelFilter::Trace
-        } else {
-            LevelFilter::Off
-        } as u8;
-        let (types, mut ebpf) = thread::scope(|scope| {
-            let types = scope.spawn(Btf::from_sys_fs);
+        let mut ebpf = thread::scope(|scope| {
             let layout = scope.spawn(|| layout::read(Path::new(BTF)));
+            // It reads the kernel's BTF, too, which takes the most time of all: so beside ours.
             let loader = EbpfLoader::new();
             let layout = layout
                 .join()
                 .map_err(|_| anyhow!("reading {BTF} failed"))??;
-            let ebpf = load(loader, &layout, &task(options, &sample)?, &log_level)?;
-            let types = types.join().map_err(|_| anyhow!("reading {BTF} failed"))?;
-            anyhow::Ok((types.with_context(|| format!("can't read {BTF}"))?, ebpf))
+            load(loader, &layout, &task(options, &sample)?, options.verbose)
         })?;
-        find_direct_map(&mut ebpf, &types, &sample)?;
+        find_direct_map(&mut ebpf, &sample)?;
         let log = options
             .verbose
             .then(|| EbpfLogger::init_with_logger(&mut ebpf, ToStderr))
             .transpose()
             .context("can't read the hooks' diagnostics")?;
-        attach(&mut ebpf, &types)?;
+        attach(&mut ebpf)?;
         Ok(Self {
             ebpf,
             log,
@@ -136,18 +128,23 @@ fn load<'a>(
     mut loader: EbpfLoader<'a>,
     layout: &'a Layout,
     task: &'a Task,
-    log_level: &'a u8,
+    verbose: bool,
 ) -> Result<Ebpf> {
     let ring = if task.summary == 0 {
         RING_BYTES
     } else {
         SUMMARY_RING_BYTES
     };
+    let level: &'static u8 = if verbose {
+        &(LevelFilter::Trace as u8)
+    } else {
+        &(LevelFilter::Off as u8)
+    };
     loader
         .verifier_log_level(VerifierLogLevel::DISABLE)
         .override_global("LAYOUT", bytemuck::bytes_of(layout), true)
         .override_global("CONFIG", bytemuck::bytes_of(task), true)
-        .override_global(aya_log::LEVEL, log_level, true)
+        .override_global(aya_log::LEVEL, level, true)
         .map_max_entries("RECORDS", ring)
         .load(include_bytes_aligned!(concat!(
             env!("OUT_DIR"),
@@ -157,13 +154,13 @@ fn load<'a>(
 }
 
 /// Has the hook for it find the direct map, then takes that hook away.
-fn find_direct_map(ebpf: &mut Ebpf, types: &Btf, sample: &Sample) -> Result<()> {
+fn find_direct_map(ebpf: &mut Ebpf, sample: &Sample) -> Result<()> {
     let program = tracepoint(ebpf, FIND_DIRECT_MAP)?;
     program
-        .load("sys_enter", types)
+        .load()
         .context("the kernel refused the hook find_direct_map")?;
     let link = program
-        .attach()
+        .attach("sys_enter")
         .context("can't attach to raw_syscalls:sys_enter")?;
     let map: Array<&mut MapData, [u64; 2]> = Array::try_from(
         ebpf.map_mut("DIRECT_MAP")
@@ -174,32 +171,38 @@ fn find_direct_map(ebpf: &mut Ebpf, types: &Btf, sample: &Sample) -> Result<()> 
     found.map(drop)
 }
 
-fn tracepoint<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut BtfTracePoint> {
+fn tracepoint<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut RawTracePoint> {
     let program = ebpf
         .program_mut(name)
         .with_context(|| format!("the object has no hook {name}"))?;
     Ok(program.try_into()?)
 }
 
-/// Loads and attaches a hook: each has the name of its tracepoint.
-fn attach_hook(name: &str, program: &mut Program, types: &Btf) -> Result<()> {
-    let program: &mut BtfTracePoint = program.try_into()?;
+/// Loads and attaches a hook: each has the name of its tracepoint, but for that of page faults, which has two.
+fn attach_hook(name: &str, program: &mut Program) -> Result<()> {
+    let tracepoints = match name {
+        "page_fault" => &["page_fault_user", "page_fault_kernel"][..],
+        _ => &[name],
+    };
+    let program: &mut RawTracePoint = program.try_into()?;
     program
-        .load(name, types)
+        .load()
         .with_context(|| format!("the kernel refused the hook {name}"))?;
-    program
-        .attach()
-        .with_context(|| format!("can't attach the hook {name}"))?;
+    for tracepoint in tracepoints {
+        program
+            .attach(tracepoint)
+            .with_context(|| format!("this kernel has no tracepoint {tracepoint}"))?;
+    }
     Ok(())
 }
 
-fn attach(ebpf: &mut Ebpf, types: &Btf) -> Result<()> {
+fn attach(ebpf: &mut Ebpf) -> Result<()> {
     // The kernel's verifier takes its time over each hook, but looks at several at once.
     thread::scope(|scope| {
         let hooks: Vec<_> = ebpf
             .programs_mut()
             .filter(|(name, _)| *name != FIND_DIRECT_MAP && *name != TICK)
-            .map(|(name, program)| scope.spawn(|| attach_hook(name, program, types)))
+            .map(|(name, program)| scope.spawn(|| attach_hook(name, program)))
             .collect();
         hooks
             .into_iter()
