@@ -22,7 +22,7 @@ use memtrace_ebpf::{
 
 use crate::hooks::{
     kernel::{Object, config, forget, offset, plain, read_member},
-    paging::{direct_map, entry},
+    paging::{self, direct_map, entry},
     ring,
     thread::{self, CLOSED, HELD, OPEN, Open, Thread},
     vma::{self, Place},
@@ -65,9 +65,9 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
     }
     thread.busy = 1;
     let ts = now();
-    let mut checked = false;
-    close::<true>(thread, task, mm, 0, ts, &mut checked);
-    let mut checked = forget(u32::from(checked), &mut thread.merge) != 0;
+    let mut seen = paging::Seen::nothing();
+    close::<true>(thread, task, mm, 0, ts, &mut seen);
+    let mut seen = seen.merged(&mut thread.merge);
 
     let flags = if address >= KERNEL_HALF {
         FAULT_UNMAPPED
@@ -77,7 +77,7 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
         place(thread, mm, address, ts)
     };
     let flags = forget(u32::from(flags), &mut thread.merge) as u8;
-    let before = walk(thread, mm, address, &mut checked);
+    let before = walk(thread, mm, address, &mut seen);
     let ip: u64 = if error & error_code::USER != 0 {
         task.registers().load(offset!(regs_ip))
     } else {
@@ -124,7 +124,7 @@ fn is_nested(thread: &Thread, task: Object) -> bool {
 
 /// Reads the page-table entry for an address of the thread's.
 #[inline(always)]
-fn walk(thread: &mut Thread, mm: Object, address: u64, checked: &mut bool) -> Entry {
+fn walk(thread: &mut Thread, mm: Object, address: u64, seen: &mut paging::Seen) -> Entry {
     let Some(map) = direct_map() else {
         return Entry::NONE;
     };
@@ -132,7 +132,7 @@ fn walk(thread: &mut Thread, mm: Object, address: u64, checked: &mut bool) -> En
         return Entry::NONE;
     }
     let pgd = plain(mm.follow(offset!(mm_pgd)), &mut thread.pgd);
-    entry(*map, pgd, address, &mut thread.table, checked)
+    entry(*map, pgd, address, &mut thread.table, seen)
 }
 
 /// Ends the thread's fault, if it has one, at the latest moment before `ts`. `signal` is what it ended in.
@@ -144,7 +144,7 @@ fn close<const RETRY: bool>(
     mm: Object,
     signal: u32,
     ts: u64,
-    checked: &mut bool,
+    seen: &mut paging::Seen,
 ) {
     let (mut minor, mut major) = uncounted(thread, task);
     if thread.open.state != CLOSED {
@@ -159,7 +159,7 @@ fn close<const RETRY: bool>(
         }
         let address = thread.open.address;
         let after = if mm.address() == thread.open.mm {
-            walk(thread, mm, address, checked)
+            walk(thread, mm, address, seen)
         } else {
             flags |= FAULT_MM_GONE;
             Entry::NONE
@@ -309,7 +309,7 @@ fn unobserved(thread: &mut Thread, mm: Object, minor: u32, major: u32, ts: u64) 
 #[inline(always)]
 pub(crate) fn settle(thread: &mut Thread, task: Object, ts: u64) {
     let mm = task.follow(offset!(task_mm));
-    close::<false>(thread, task, mm, 0, ts, &mut false);
+    close::<false>(thread, task, mm, 0, ts, &mut paging::Seen::nothing());
 }
 
 /// A signal is sent: SIGSEGV and SIGBUS by the thread to itself end its fault (`force_sig_fault`).
@@ -331,7 +331,14 @@ pub(crate) fn signal(ctx: &RawTracePointContext) {
     }
     thread.busy = 1;
     let mm = task.follow(offset!(task_mm));
-    close::<false>(thread, task, mm, number as u32, now(), &mut false);
+    close::<false>(
+        thread,
+        task,
+        mm,
+        number as u32,
+        now(),
+        &mut paging::Seen::nothing(),
+    );
     thread.busy = 0;
 }
 

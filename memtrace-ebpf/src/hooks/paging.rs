@@ -6,7 +6,10 @@ use memtrace_ebpf::{
     pte::{Entry, Level, next_table},
 };
 
-use crate::hooks::{kernel::read_word, thread::Table};
+use crate::hooks::{
+    kernel::{forget, read_into, read_word},
+    thread::Table,
+};
 
 /// Where the direct map is; user space and [`crate::hooks::direct_map`] find it before any trace.
 #[map]
@@ -74,29 +77,73 @@ pub(crate) fn walk(map: DirectMap, pgd: u64, address: u64, cache: &mut Table) ->
     }
 }
 
+/// What one hook has read already.
+#[derive(Clone, Copy)]
+pub(crate) struct Seen {
+    /// The cached table was found to be the right one.
+    checked: bool,
+    /// The page after the last one that was looked up, or `u64::MAX`; and its entry.
+    page: u64,
+    bits: u64,
+}
+
+impl Seen {
+    #[inline(always)]
+    pub(crate) const fn nothing() -> Self {
+        Self {
+            checked: false,
+            page: u64::MAX,
+            bits: 0,
+        }
+    }
+
+    /// The same, for the verifier without the branches behind it.
+    #[inline(always)]
+    pub(crate) fn merged(self, memory: &mut u32) -> Self {
+        Self {
+            checked: forget(u32::from(self.checked), memory) != 0,
+            ..self
+        }
+    }
+}
+
 /// The last entry for `address`, by the shortest way that is known to be right: the PMD entry that led to the table
-/// last time is read again, and if it is the same, so is the table. `checked` says that this hook has done so.
+/// last time is read again, and if it is the same, so is the table. The entry after it is read with it, as the next
+/// fault is often on the next page.
 #[inline(always)]
 pub(crate) fn entry(
     map: DirectMap,
     pgd: u64,
     address: u64,
     cache: &mut Table,
-    checked: &mut bool,
+    seen: &mut Seen,
 ) -> Entry {
     if cache.tag == address >> 21 {
-        if !*checked {
-            *checked = read_word(cache.slot) == cache.bits;
-        }
-        if *checked && let Some(next) = next_table(cache.bits) {
-            let at = slot(map.base + next, Level::Pte, address);
+        if seen.page == address >> 12 {
             return Entry {
-                bits: read_word(at),
+                bits: seen.bits,
+                level: Level::Pte,
+            };
+        }
+        if !seen.checked {
+            seen.checked = read_word(cache.slot) == cache.bits;
+        }
+        if seen.checked
+            && let Some(next) = next_table(cache.bits)
+        {
+            let mut pair = [0_u64; 2];
+            read_into(slot(map.base + next, Level::Pte, address), &mut pair);
+            // A table's last entry has none after it; the tag tells, as the next page has another.
+            seen.page = (address >> 12) + 1;
+            seen.bits = pair[1];
+            return Entry {
+                bits: pair[0],
                 level: Level::Pte,
             };
         }
     }
     let found = walk(map, pgd, address, cache);
-    *checked = cache.tag != u64::MAX;
+    seen.checked = cache.tag != u64::MAX;
+    seen.page = u64::MAX;
     found
 }

@@ -1,6 +1,8 @@
 //! Files that were mapped: their paths, and which of them are code.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap as HashMap;
 
 use memtrace_ebpf::record::{PATH_DELETED, PATH_TRUNCATED, Path};
 

@@ -1,6 +1,8 @@
 //! The model of what is traced: tasks, address spaces, files; and the events that its changes are.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap as HashMap;
 
 use memtrace_ebpf::{
     record::{Birth, EXEC_TRUNCATED, Exec, Exit, Fault, Known, Parts, Seen, Vma},
@@ -62,10 +64,10 @@ impl Model {
     pub fn new(zero_pfn: u64) -> Self {
         Self {
             zero_pfn,
-            threads: HashMap::new(),
-            replaced: HashMap::new(),
-            processes: HashMap::new(),
-            mms: HashMap::new(),
+            threads: HashMap::default(),
+            replaced: HashMap::default(),
+            processes: HashMap::default(),
+            mms: HashMap::default(),
             files: Files::default(),
             births: 0,
             book: Book::default(),

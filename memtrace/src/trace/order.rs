@@ -4,7 +4,7 @@
 //! written. So records wait here until nothing earlier can come: until each CPU has said, by a tick, that all before a
 //! time has been written, and no thread that left its CPU in the middle of a fault is still in it.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap as HashMap;
 
 use super::record::Record;
 

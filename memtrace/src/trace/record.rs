@@ -11,7 +11,7 @@ pub enum Record {
     /// See [`Fault`].
     Fault(Fault),
     /// See [`Vma`].
-    Vma(Vma),
+    Vma(Box<Vma>),
     /// See [`Path`]; with the path's bytes as they were sent.
     Path(Path, Box<[u8]>),
     /// See [`Birth`].
@@ -21,9 +21,9 @@ pub enum Record {
     /// See [`Exit`].
     Exit(Exit),
     /// See [`Gone`].
-    Gone(Gone),
+    Gone(Box<Gone>),
     /// See [`Call`].
-    Call(Call),
+    Call(Box<Call>),
     /// See [`Unobserved`].
     Unobserved(Unobserved),
     /// See [`Rename`].
@@ -38,7 +38,7 @@ impl Record {
         let header: Header = head(bytes)?.0;
         Some(match Kind::from_number(header.kind)? {
             Kind::Fault => Self::Fault(head(bytes)?.0),
-            Kind::Vma => Self::Vma(head(bytes)?.0),
+            Kind::Vma => Self::Vma(Box::new(head(bytes)?.0)),
             Kind::Path => {
                 let (path, rest) = head::<Path>(bytes)?;
                 Self::Path(path, rest.get(..path.len as usize)?.into())
@@ -50,8 +50,8 @@ impl Record {
                 Self::Exec(Box::new(exec), rest.get(..len)?.into())
             }
             Kind::Exit => Self::Exit(head(bytes)?.0),
-            Kind::Gone => Self::Gone(head(bytes)?.0),
-            Kind::Call => Self::Call(head(bytes)?.0),
+            Kind::Gone => Self::Gone(Box::new(head(bytes)?.0)),
+            Kind::Call => Self::Call(Box::new(head(bytes)?.0)),
             Kind::Unobserved => Self::Unobserved(head(bytes)?.0),
             Kind::Rename => Self::Rename(head(bytes)?.0),
             Kind::Held => Self::Held(head(bytes)?.0),
