@@ -15,9 +15,10 @@ use tokio::{
 
 use crate::{
     cli::Run,
+    kernel::clock::now,
     output::{self, Sink},
     probe::{Options, Probe},
-    session::{Session, now},
+    session::Session,
     target::{self, Credentials, Inherited, Interrupt, Signals, status},
 };
 

@@ -3,12 +3,10 @@
 use std::{ffi::OsString, io};
 
 use anyhow::{Context as _, Result};
-use nix::{
-    sys::utsname::uname,
-    time::{ClockId, clock_gettime},
-};
+use nix::sys::utsname::uname;
 
 use crate::{
+    kernel::clock::now,
     output::Sink,
     probe::{Probe, Reader},
     select::Only,
@@ -28,13 +26,6 @@ const BATCH: usize = 1 << 16;
 const LOST_EVERY: u32 = 16;
 /// Nanoseconds that a CPU's tick may be behind the others' before it is taken for switched off.
 const CPU_GONE: u64 = 2_000_000_000;
-
-/// Now, in nanoseconds of the clock that the hooks read.
-pub fn now() -> u64 {
-    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| {
-        time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
-    })
-}
 
 /// A trace under way.
 pub struct Session {

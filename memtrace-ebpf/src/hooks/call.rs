@@ -2,7 +2,7 @@
 
 use aya_ebpf::programs::RawTracePointContext;
 use memtrace_ebpf::{
-    record::{Call, Header, Kind, Seen},
+    record::{Call, Kind, Seen},
     syscall,
 };
 
@@ -84,12 +84,7 @@ pub(crate) fn exit(ctx: &RawTracePointContext) {
         ring::send(
             Kind::Call,
             Call {
-                head: Header {
-                    ts,
-                    tid: thread.known.tid,
-                    kind: Kind::Call as u8,
-                    ..Header::default()
-                },
+                head: thread.head(Kind::Call, ts),
                 number: thread.call,
                 pad: 0,
                 args: thread.args,

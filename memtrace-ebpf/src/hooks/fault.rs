@@ -287,12 +287,7 @@ fn unobserved(thread: &mut Thread, mm: Object, minor: u32, major: u32, ts: u64) 
         thread.hidden[1] += major;
         return;
     }
-    let head = Header {
-        ts,
-        tid: thread.known.tid,
-        kind: Kind::Unobserved as u8,
-        ..Header::default()
-    };
+    let head = thread.head(Kind::Unobserved, ts);
     ring::send(
         Kind::Unobserved,
         Unobserved {
@@ -347,12 +342,7 @@ pub(crate) fn signal(ctx: &RawTracePointContext) {
 pub(crate) fn pause(thread: &mut Thread) {
     if thread.open.state == OPEN && config().summary == 0 && thread.open.mm != thread.hidden_mm {
         thread.open.state = HELD;
-        let head = Header {
-            ts: thread.open.ts,
-            tid: thread.known.tid,
-            kind: Kind::Held as u8,
-            ..Header::default()
-        };
+        let head = thread.head(Kind::Held, thread.open.ts);
         ring::send(Kind::Held, Held { head });
     }
 }

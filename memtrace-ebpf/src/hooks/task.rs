@@ -161,12 +161,7 @@ pub(crate) fn rename(ctx: &RawTracePointContext) {
         return;
     };
     let mut record = Rename {
-        head: Header {
-            ts: now(),
-            tid: thread.known.tid,
-            kind: Kind::Rename as u8,
-            ..Header::default()
-        },
+        head: thread.head(Kind::Rename, now()),
         comm: [0; 16],
     };
     // SAFETY: the helper checks the address.
@@ -204,12 +199,7 @@ pub(crate) fn exec(ctx: &RawTracePointContext) {
         // SAFETY: a valid pointer to this CPU's scratch.
         let scratch = unsafe { &mut *scratch };
         scratch.record = Exec {
-            head: Header {
-                ts,
-                tid: thread.known.tid,
-                kind: Kind::Exec as u8,
-                ..Header::default()
-            },
+            head: thread.head(Kind::Exec, ts),
             pid: thread.known.pid,
             old_tid: ctx.arg(1),
             mm: mm.address(),
@@ -303,12 +293,7 @@ pub(crate) fn exit() {
     ring::send(
         Kind::Exit,
         Exit {
-            head: Header {
-                ts,
-                tid: thread.known.tid,
-                kind: Kind::Exit as u8,
-                ..Header::default()
-            },
+            head: thread.head(Kind::Exit, ts),
             status: task.load(offset!(task_exit_code)),
             last: 0,
         },
@@ -332,12 +317,7 @@ pub(crate) fn leave_cpu(ctx: &RawTracePointContext) {
     }
     if dead {
         debug!(ctx, "thread {} is gone", thread.known.tid);
-        let head = Header {
-            ts,
-            tid: thread.known.tid,
-            kind: Kind::Gone as u8,
-            ..Header::default()
-        };
+        let head = thread.head(Kind::Gone, ts);
         ring::send(
             Kind::Gone,
             Gone {

@@ -4,7 +4,7 @@ use aya_ebpf::{
     macros::map,
     maps::{HashMap, PerCpuArray},
 };
-use memtrace_ebpf::record::{Known, THREAD_WORDS};
+use memtrace_ebpf::record::{Header, Kind, Known, THREAD_WORDS};
 
 use crate::hooks::kernel::Object;
 
@@ -151,6 +151,17 @@ pub(crate) fn remove(task: Object) {
 }
 
 impl Thread {
+    /// The beginning of a record of the thread's.
+    #[inline(always)]
+    pub(crate) fn head(&self, kind: Kind, ts: u64) -> Header {
+        Header {
+            ts,
+            tid: self.known.tid,
+            kind: kind as u8,
+            ..Header::default()
+        }
+    }
+
     /// The address space is another: what was remembered of the old one is void.
     #[inline(always)]
     pub(crate) fn forget_mm(&mut self) {

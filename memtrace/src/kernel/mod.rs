@@ -1,5 +1,6 @@
 //! What memtrace must know about the running kernel before it can look at it.
 
 pub mod btf;
+pub mod clock;
 pub mod layout;
 pub mod zero_page;

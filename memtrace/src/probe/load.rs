@@ -5,19 +5,19 @@ use std::{path::Path, thread};
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel, include_bytes_aligned,
-    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues, RingBuf},
     programs::{
         PerfEvent, Program, RawTracePoint,
         perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent},
     },
-    util::online_cpus,
+    util::{nr_cpus, online_cpus},
 };
 use aya_log::EbpfLogger;
 use log::LevelFilter;
 use memtrace_ebpf::layout::{Layout, Task};
 
 use super::{direct_map, log::ToStderr, read::Reader};
-use crate::kernel::{layout, zero_page::Sample};
+use crate::kernel::{clock::now, layout, zero_page::Sample};
 
 /// Where the running kernel shows its type information.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -214,7 +214,7 @@ fn attach(ebpf: &mut Ebpf) -> Result<()> {
         .try_into()?;
     tick.load().context("the kernel refused the hook tick")?;
     let cpus = online_cpus().map_err(|(what, error)| anyhow!("{what}: {error}"))?;
-    for cpu in cpus {
+    for &cpu in &cpus {
         tick.attach(
             PerfEventConfig::Software(SoftwareEvent::CpuClock),
             PerfEventScope::AllProcessesOneCpu { cpu },
@@ -223,5 +223,24 @@ fn attach(ebpf: &mut Ebpf) -> Result<()> {
         )
         .with_context(|| format!("can't open a timer on CPU {cpu}"))?;
     }
-    Ok(())
+    begin_ticks(ebpf, &cpus)
+}
+
+/// Writes down that each of these CPUs has written nothing yet: the reader then waits for its first tick, as it doesn't
+/// for a CPU that is switched off.
+fn begin_ticks(ebpf: &mut Ebpf, cpus: &[u32]) -> Result<()> {
+    let possible = nr_cpus().map_err(|(what, error)| anyhow!("{what}: {error}"))?;
+    let mut begun = vec![0; possible];
+    for &cpu in cpus {
+        if let Some(time) = begun.get_mut(cpu as usize) {
+            *time = now();
+        }
+    }
+    let map = ebpf
+        .map_mut("WRITTEN_UNTIL")
+        .context("the object has no map WRITTEN_UNTIL")?;
+    let mut ticks: PerCpuArray<_, u64> = PerCpuArray::try_from(map)?;
+    ticks
+        .set(0, PerCpuValues::try_from(begun)?, 0)
+        .context("can't write the ticks")
 }
