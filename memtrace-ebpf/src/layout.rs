@@ -175,8 +175,6 @@ layout! {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Task {
-    /// The process whose next child is the program to trace: memtrace's own pid.
-    pub tracer: u32,
     /// 1: follow the descendants, 0: the first process alone.
     pub follow: u32,
     /// 1: count by kind in the kernel, send no fault.
@@ -185,7 +183,7 @@ pub struct Task {
     pub zero_pfn: u32,
 }
 
-/// What is found out about the running kernel's memory after the load, before any trace: a writable global.
+/// What is found out after the load, before any trace.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct DirectMap {
@@ -193,6 +191,9 @@ pub struct DirectMap {
     pub base: u64,
     /// Levels of the page tables: 4 or 5.
     pub levels: u64,
+    /// memtrace's own process, whose next child is the program to trace: its id in the initial pid namespace, which in a
+    /// container is another than the one that it knows.
+    pub tracer: u64,
 }
 
 /// The system call by which memtrace asks for a trial of direct-map bases: getpid(2), which does nothing else and

@@ -3,7 +3,7 @@
 //! Its base is fixed on some kernels, randomised on most, and its symbol not always readable. But `mm->pgd` is an
 //! address in it, the base is aligned to 1 GiB (`kernel_randomize_memory` in `arch/x86/mm/kaslr.c`), and user space
 //! knows the frames of its own pages from `/proc/self/pagemap`. So the base is right when a walk from it finds those
-//! frames; two of them, so that chance can't.
+//! frames; two of them, so that chance can't. They are memtrace's own pages, so the caller is memtrace.
 
 use aya_ebpf::programs::RawTracePointContext;
 use memtrace_ebpf::{
@@ -12,7 +12,7 @@ use memtrace_ebpf::{
 };
 
 use crate::hooks::{
-    kernel::{Object, config, offset, plain},
+    kernel::{Object, offset, plain},
     paging::{direct_map, walk},
     thread::Table,
 };
@@ -23,7 +23,7 @@ const ALIGNMENT: u64 = 1 << 30;
 #[inline(always)]
 pub(crate) fn find(ctx: &RawTracePointContext) {
     let task = Object::current();
-    if task.load::<u32>(offset!(task_tgid)) != config().tracer || ctx.arg::<u64>(1) != PROBE_CALL {
+    if ctx.arg::<u64>(1) != PROBE_CALL {
         return;
     }
     let regs = task.registers();
@@ -38,6 +38,7 @@ pub(crate) fn find(ctx: &RawTracePointContext) {
         task.follow(offset!(task_mm)).follow(offset!(mm_pgd)),
         &mut found.base,
     );
+    let tracer = u64::from(task.load::<u32>(offset!(task_tgid)));
     let mut cache = Table {
         tag: 0,
         slot: 0,
@@ -46,7 +47,11 @@ pub(crate) fn find(ctx: &RawTracePointContext) {
     for step in 0..PROBE_STEPS {
         let base = (pgd & !(ALIGNMENT - 1)) - (first + step) * ALIGNMENT;
         for levels in [4, 5] {
-            let map = DirectMap { base, levels };
+            let map = DirectMap {
+                base,
+                levels,
+                tracer,
+            };
             if walk(map, pgd, address, &mut cache).pfn(address) == Some(frames[0])
                 && walk(map, pgd, address + PAGE_SIZE, &mut cache).pfn(address + PAGE_SIZE)
                     == Some(frames[1])

@@ -13,7 +13,6 @@ static LAYOUT: Layout = Layout::EMPTY;
 
 #[unsafe(no_mangle)]
 static CONFIG: Config = Config {
-    tracer: 0,
     follow: 0,
     summary: 0,
     zero_pfn: 0,

@@ -18,6 +18,7 @@ use crate::hooks::{
     fault::{NO_CALL, is_over, now, pause, settle},
     file,
     kernel::{Object, config, offset, read_into, read_member},
+    paging::direct_map,
     ring,
     thread::{self, Thread},
     vma,
@@ -140,7 +141,8 @@ fn stack(parent: &Thread) -> u64 {
 /// Whether a child of `parent` is the program that memtrace starts: the first process that it forks.
 #[inline(always)]
 fn is_first(parent: Object) -> bool {
-    if parent.load::<u32>(offset!(task_tgid)) != config().tracer {
+    let tracer = direct_map().map_or(0, |map| map.tracer);
+    if u64::from(parent.load::<u32>(offset!(task_tgid))) != tracer {
         return false;
     }
     let Some(started) = STARTED.get_ptr_mut(0) else {

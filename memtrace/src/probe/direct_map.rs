@@ -1,11 +1,13 @@
 //! Has the kernel side find the direct map: see the hook of the same name.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail};
 use aya::maps::{Array, MapData};
 use memtrace_ebpf::layout::{DirectMap, PROBE_CALL, PROBE_MAGIC, PROBE_STEPS};
 
 use crate::kernel::zero_page::Sample;
 
+/// The words of a [`DirectMap`].
+pub const WORDS: usize = size_of::<DirectMap>() / 8;
 /// GiB below `mm->pgd` that are tried: more than any machine's memory.
 const LIMIT: u64 = 1 << 16;
 
@@ -13,7 +15,7 @@ const LIMIT: u64 = 1 << 16;
 ///
 /// # Errors
 /// No base is right: this kernel's page tables are not where memtrace looks for them.
-pub fn find(map: &Array<&mut MapData, [u64; 2]>, sample: &Sample) -> Result<DirectMap> {
+pub fn find(map: &Array<&mut MapData, [u64; WORDS]>, sample: &Sample) -> Result<()> {
     for first in (0..LIMIT).step_by(PROBE_STEPS as usize) {
         // SAFETY: getpid(2) has no arguments and no effect; the hook reads the registers.
         unsafe {
@@ -26,14 +28,12 @@ pub fn find(map: &Array<&mut MapData, [u64; 2]>, sample: &Sample) -> Result<Dire
                 sample.frames[1],
             )
         };
-        let [base, levels] = map.get(&0, 0)?;
+        let [_, levels, _] = map.get(&0, 0)?;
         if levels != 0 {
-            return Ok(DirectMap { base, levels });
+            return Ok(());
         }
     }
-    ensure!(
-        false,
+    bail!(
         "the kernel's direct map wasn't found, so page tables can't be read (a kernel locked down for confidentiality refuses it: boot without lockdown=confidentiality)"
-    );
-    Ok(DirectMap::default())
+    )
 }

@@ -115,7 +115,6 @@ impl Probe {
 
 fn task(options: Options, sample: &Sample) -> Result<Task> {
     Ok(Task {
-        tracer: std::process::id(),
         follow: u32::from(options.follow),
         summary: u32::from(options.summary),
         zero_pfn: u32::try_from(sample.zero)
@@ -162,13 +161,13 @@ fn find_direct_map(ebpf: &mut Ebpf, sample: &Sample) -> Result<()> {
     let link = program
         .attach("sys_enter")
         .context("can't attach to raw_syscalls:sys_enter")?;
-    let map: Array<&mut MapData, [u64; 2]> = Array::try_from(
+    let map: Array<&mut MapData, [u64; direct_map::WORDS]> = Array::try_from(
         ebpf.map_mut("DIRECT_MAP")
             .context("the object has no map DIRECT_MAP")?,
     )?;
     let found = direct_map::find(&map, sample);
     tracepoint(ebpf, FIND_DIRECT_MAP)?.detach(link)?;
-    found.map(drop)
+    found
 }
 
 fn tracepoint<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut RawTracePoint> {
