@@ -149,6 +149,10 @@ layout! {
     mount_parent: "mount"."mnt_parent",
     /// The directory that this one is mounted on.
     mount_mountpoint: "mount"."mnt_mountpoint",
+    /// A task's root directory: its mount.
+    fs_root_mnt: "fs_struct"."root.mnt",
+    /// A task's root directory: its directory entry.
+    fs_root_dentry: "fs_struct"."root.dentry",
     /// Root of the mounted tree.
     vfsmount_root: "vfsmount"."mnt_root",
     /// The name given to execve(2).

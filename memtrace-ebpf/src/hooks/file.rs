@@ -10,7 +10,7 @@ use aya_ebpf::{
 use memtrace_ebpf::record::{Header, Kind, PATH_BYTES, PATH_DELETED, PATH_TRUNCATED, Path};
 
 use crate::hooks::{
-    kernel::{offset, read_member},
+    kernel::{Object, offset, read_member},
     ring,
 };
 
@@ -51,6 +51,9 @@ struct Scratch {
     dentry: u64,
     mount: u64,
     complete: u64,
+    /// The task's root directory, where its paths begin.
+    root_dentry: u64,
+    root_mount: u64,
     record: Path,
     // The verifier must see that a whole name fits wherever the last one ended.
     bytes: [u8; PATH_BYTES + NAME_BYTES],
@@ -101,6 +104,10 @@ pub(crate) fn announce(file: u64, identity: &Identity, ts: u64, tid: u32) {
     scratch.mount =
         read_member::<u64>(file, offset!(file_mnt)).wrapping_sub(u64::from(offset!(mount_mnt)));
     scratch.complete = 0;
+    let fs = Object::current().load(offset!(task_fs));
+    scratch.root_dentry = read_member(fs, offset!(fs_root_dentry));
+    scratch.root_mount =
+        read_member::<u64>(fs, offset!(fs_root_mnt)).wrapping_sub(u64::from(offset!(mount_mnt)));
     let unlinked = read_member::<u64>(scratch.dentry, offset!(dentry_hash)) == 0
         && read_member::<u64>(scratch.dentry, offset!(dentry_parent)) != scratch.dentry;
     scratch.record = Path {
@@ -148,6 +155,10 @@ fn scratch() -> Option<&'static mut Scratch> {
 extern "C" fn step(_index: u32, _context: *mut c_void) -> i64 {
     let Some(scratch) = scratch() else { return 1 };
     let (dentry, mount) = (scratch.dentry, scratch.mount);
+    if dentry == scratch.root_dentry && mount == scratch.root_mount {
+        scratch.complete = 1;
+        return 1;
+    }
     let parent: u64 = read_member(dentry, offset!(dentry_parent));
     let root: u64 = read_member(
         mount + u64::from(offset!(mount_mnt)),
