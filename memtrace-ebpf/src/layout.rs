@@ -185,6 +185,11 @@ pub struct Task {
     pub summary: u32,
     /// The frame number of the zero page.
     pub zero_pfn: u32,
+    /// Not used.
+    pub pad: u32,
+    /// The frames of two pages of this memtrace's own, which nobody else has: by them it finds the direct map, and is told
+    /// from another memtrace that starts at the same moment.
+    pub frames: [u64; 2],
 }
 
 /// What is found out after the load, before any trace.
@@ -201,8 +206,8 @@ pub struct DirectMap {
 }
 
 /// The system call by which memtrace asks for a trial of direct-map bases: getpid(2), which does nothing else and
-/// ignores its arguments. They are [`PROBE_MAGIC`], the first base to try (in GiB below `mm->pgd`), the address of two
-/// neighbouring pages, and their frames.
+/// ignores its arguments. They are [`PROBE_MAGIC`], the first base to try (in GiB below `mm->pgd`), and the address of the
+/// two neighbouring pages whose frames the hooks were told.
 pub const PROBE_CALL: u64 = 39;
 /// First argument of the call.
 pub const PROBE_MAGIC: u64 = 0x6d65_6d74_7261_6365;

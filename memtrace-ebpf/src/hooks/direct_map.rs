@@ -12,7 +12,7 @@ use memtrace_ebpf::{
 };
 
 use crate::hooks::{
-    kernel::{Object, offset, plain},
+    kernel::{Object, config, offset, read_member},
     paging::{direct_map, walk},
     thread::Table,
 };
@@ -32,12 +32,9 @@ pub(crate) fn find(ctx: &RawTracePointContext) {
     }
     let first: u64 = regs.load(offset!(regs_si));
     let address: u64 = regs.load(offset!(regs_dx));
-    let frames: [u64; 2] = [regs.load(offset!(regs_r10)), regs.load(offset!(regs_r8))];
+    let frames = config().frames;
     let Some(found) = direct_map() else { return };
-    let pgd = plain(
-        task.follow(offset!(task_mm)).follow(offset!(mm_pgd)),
-        &mut found.base,
-    );
+    let pgd: u64 = read_member(task.follow(offset!(task_mm)).address(), offset!(mm_pgd));
     let tracer = u64::from(task.load::<u32>(offset!(task_tgid)));
     let mut cache = Table {
         tag: 0,
@@ -61,5 +58,4 @@ pub(crate) fn find(ctx: &RawTracePointContext) {
             }
         }
     }
-    found.base = 0;
 }

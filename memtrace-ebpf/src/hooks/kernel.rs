@@ -16,6 +16,8 @@ static CONFIG: Config = Config {
     follow: 0,
     summary: 0,
     zero_pfn: 0,
+    pad: 0,
+    frames: [0; 2],
 };
 
 /// The offset of a member in the running kernel.

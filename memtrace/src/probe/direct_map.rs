@@ -24,8 +24,6 @@ pub fn find(map: &Array<&mut MapData, [u64; WORDS]>, sample: &Sample) -> Result<
                 PROBE_MAGIC,
                 first,
                 sample.address(),
-                sample.frames[0],
-                sample.frames[1],
             )
         };
         let [_, levels, _] = map.get(&0, 0)?;

@@ -119,6 +119,8 @@ fn task(options: Options, sample: &Sample) -> Result<Task> {
         summary: u32::from(options.summary),
         zero_pfn: u32::try_from(sample.zero)
             .context("the zero page's frame number is beyond 16 TiB")?,
+        pad: 0,
+        frames: sample.frames,
     })
 }
 
