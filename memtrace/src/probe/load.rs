@@ -29,8 +29,6 @@ const RING_BYTES: u32 = 64 << 20;
 const SUMMARY_RING_BYTES: u32 = 8 << 20;
 /// The hook that is attached for a moment at start.
 const FIND_DIRECT_MAP: &str = "find_direct_map";
-/// The hook that isn't a tracepoint's.
-const TICK: &str = "tick";
 
 /// What the hooks are asked to do.
 #[derive(Clone, Copy, Debug)]
@@ -198,24 +196,30 @@ fn attach_hook(name: &str, program: &mut Program) -> Result<()> {
 }
 
 fn attach(ebpf: &mut Ebpf) -> Result<()> {
+    let cpus = online_cpus().map_err(|(what, error)| anyhow!("{what}: {error}"))?;
     // The kernel's verifier takes its time over each hook, but looks at several at once.
     thread::scope(|scope| {
         let hooks: Vec<_> = ebpf
             .programs_mut()
-            .filter(|(name, _)| *name != FIND_DIRECT_MAP && *name != TICK)
-            .map(|(name, program)| scope.spawn(|| attach_hook(name, program)))
+            .filter(|(name, _)| *name != FIND_DIRECT_MAP)
+            .map(|(name, program)| {
+                scope.spawn(|| match program {
+                    Program::PerfEvent(tick) => attach_tick(tick, &cpus),
+                    tracepoint => attach_hook(name, tracepoint),
+                })
+            })
             .collect();
         hooks
             .into_iter()
             .try_for_each(|hook| hook.join().map_err(|_| anyhow!("loading a hook failed"))?)
     })?;
-    let tick: &mut PerfEvent = ebpf
-        .program_mut(TICK)
-        .context("the object has no hook tick")?
-        .try_into()?;
+    begin_ticks(ebpf, &cpus)
+}
+
+/// Loads the hook of the timer, and starts one on each of these CPUs.
+fn attach_tick(tick: &mut PerfEvent, cpus: &[u32]) -> Result<()> {
     tick.load().context("the kernel refused the hook tick")?;
-    let cpus = online_cpus().map_err(|(what, error)| anyhow!("{what}: {error}"))?;
-    for &cpu in &cpus {
+    for &cpu in cpus {
         tick.attach(
             PerfEventConfig::Software(SoftwareEvent::CpuClock),
             PerfEventScope::AllProcessesOneCpu { cpu },
@@ -224,7 +228,7 @@ fn attach(ebpf: &mut Ebpf) -> Result<()> {
         )
         .with_context(|| format!("can't open a timer on CPU {cpu}"))?;
     }
-    begin_ticks(ebpf, &cpus)
+    Ok(())
 }
 
 /// Writes down that each of these CPUs has written nothing yet: the reader then waits for its first tick, as it doesn't
