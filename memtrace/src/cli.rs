@@ -3,8 +3,9 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, value_parser};
 
 use crate::output::Format;
 use crate::select::Only;
@@ -28,6 +29,22 @@ Exit status:
 Ctrl-C reaches PROG as it would without memtrace, which shows its tables once PROG has ended.
 SIGTERM or SIGHUP to memtrace ends the trace, and PROG goes on.";
 
+const ATTACH_HELP: &str = "\
+Examples:
+  sudo memtrace attach --only clone,cow-copy $(pidof redis-server)
+          Show which pages are copied, and by whom, when redis forks to save (redis-cli bgsave)
+  sudo memtrace attach --tree --summary --duration 1m $(cat /run/nginx.pid)
+          Account for a minute of a pre-forking server: its master and all its workers
+  sudo memtrace attach --format json -o trace.json --duration 10s $(pidof postgres)
+          Keep ten seconds of all those processes in a file, an object a line
+
+Exit status:
+  0 when the trace ended by Ctrl-C, after T, or because all that was traced has ended; 125 when
+  memtrace itself fails; 143 when SIGTERM or SIGHUP ended it. The processes go on in any case.";
+
+/// The greatest process id that there can be.
+const MAX_PID: i64 = i32::MAX as i64;
+
 /// Shows what the kernel really does with a program's memory and tasks, as it happens.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
@@ -50,13 +67,20 @@ pub enum Command {
     /// SHELL, and without sudo's own variables. The rest of the environment, PATH too, is what sudo lets through. Outside
     /// sudo PROG runs as root.
     Run(Run),
+
+    /// Trace processes that run already, and leave them alone afterwards
+    ///
+    /// All threads of the processes are traced, and all that they start from then on. What exists at that moment is shown
+    /// first: the tasks, what they share, their mappings; what happens follows. The processes are not stopped, neither
+    /// now nor at the end, and don't notice.
+    ///
+    /// A PID is a process's id as ps shows it where memtrace runs: in a container, the container's.
+    Attach(Attach),
 }
 
-/// Options of `memtrace run`.
+/// What is shown of a trace, and where.
 #[derive(Args, Debug)]
-#[command(after_help = RUN_HELP, override_usage = "memtrace run [OPTIONS] [--] PROG [ARGS]...")]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
-pub struct Run {
+pub struct Shown {
     /// Write the trace to FILE instead of stderr
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -79,25 +103,53 @@ pub struct Run {
     )]
     only: Vec<Only>,
 
-    /// Trace the first process alone, nothing that it starts
-    #[arg(long)]
-    pub no_follow: bool,
-
     /// Show each fault on a line of its own, also where neighbouring pages fault alike (text only)
     #[arg(long)]
     pub no_fold: bool,
+
+    /// Show diagnostics of the kernel's side of memtrace
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// Options of `memtrace run`.
+#[derive(Args, Debug)]
+#[command(after_help = RUN_HELP, override_usage = "memtrace run [OPTIONS] [--] PROG [ARGS]...")]
+pub struct Run {
+    #[command(flatten)]
+    pub shown: Shown,
+
+    /// Trace the first process alone, nothing that it starts
+    #[arg(long)]
+    pub no_follow: bool,
 
     /// Run PROG as this user; `root` keeps root and its environment as they are
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
 
-    /// Show diagnostics of the kernel's side of memtrace
-    #[arg(short, long)]
-    pub verbose: bool,
-
     /// The program to run, and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "PROG")]
     pub command: Vec<OsString>,
+}
+
+/// Options of `memtrace attach`.
+#[derive(Args, Debug)]
+#[command(after_help = ATTACH_HELP)]
+pub struct Attach {
+    /// Trace the descendants that the processes have already, too
+    #[arg(long)]
+    pub tree: bool,
+
+    /// End the trace after this time: 10s, 1m30s, 500ms; a bare number is seconds
+    #[arg(long, value_name = "T", value_parser = duration)]
+    pub duration: Option<Duration>,
+
+    #[command(flatten)]
+    pub shown: Shown,
+
+    /// The processes to trace, by their ids
+    #[arg(required = true, value_name = "PID", value_parser = value_parser!(u32).range(1..=MAX_PID))]
+    pub pids: Vec<u32>,
 }
 
 impl Cli {
@@ -116,7 +168,7 @@ impl Cli {
     }
 }
 
-impl Run {
+impl Shown {
     /// The events to show.
     pub fn only(&self) -> Only {
         if self.only.is_empty() {
@@ -127,18 +179,44 @@ impl Run {
     }
 }
 
+/// Reads a time.
+fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
+    if text.ends_with(|last: char| last.is_ascii_digit()) {
+        humantime::parse_duration(&format!("{text}s"))
+    } else {
+        humantime::parse_duration(text)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn read(command: &str, args: &[&str]) -> Result<Command, clap::Error> {
+        let words = ["memtrace", command].into_iter();
+        Ok(Cli::try_parse_from(words.chain(args.iter().copied()))?.command)
+    }
+
     fn run(args: &[&str]) -> Result<Run, clap::Error> {
-        let Command::Run(run) =
-            Cli::try_parse_from(["memtrace", "run"].iter().chain(args))?.command;
-        Ok(run)
+        match read("run", args)? {
+            Command::Run(run) => Ok(run),
+            other @ Command::Attach(_) => panic!("{other:?}"),
+        }
+    }
+
+    fn attach(args: &[&str]) -> Result<Attach, clap::Error> {
+        match read("attach", args)? {
+            Command::Attach(attach) => Ok(attach),
+            other @ Command::Run(_) => panic!("{other:?}"),
+        }
     }
 
     fn error(args: &[&str]) -> String {
         run(args).expect_err("a usage error").to_string()
+    }
+
+    fn attach_error(args: &[&str]) -> String {
+        attach(args).expect_err("a usage error").to_string()
     }
 
     #[test]
@@ -149,8 +227,8 @@ mod tests {
     #[test]
     fn options_before_prog_are_ours_and_after_it_its_own() {
         let run = run(&["-v", "-o", "f", "ls", "-v", "--summary", "--", "-o"]).expect("valid");
-        assert!(run.verbose && !run.summary);
-        assert_eq!(run.output, Some("f".into()));
+        assert!(run.shown.verbose && !run.shown.summary);
+        assert_eq!(run.shown.output, Some("f".into()));
         assert_eq!(run.command, ["ls", "-v", "--summary", "--", "-o"]);
     }
 
@@ -168,7 +246,7 @@ mod tests {
 
     #[test]
     fn only_takes_a_list() {
-        let chosen = |args: &[&str]| run(args).expect("valid").only();
+        let chosen = |args: &[&str]| run(args).expect("valid").shown.only();
         assert_eq!(chosen(&["ls"]), Only::ALL);
         let (cow, exec) = (
             chosen(&["--only", "cow-copy", "ls"]),
@@ -198,5 +276,84 @@ mod tests {
         assert!(error(&["-o", "f"]).contains("PROG"));
         assert!(error(&["--format", "xml", "ls"]).contains("[possible values: text, json]"));
         assert!(error(&["--summary", "--only", "exec", "ls"]).contains("'--summary'"));
+    }
+
+    #[test]
+    fn attach_takes_processes_and_options_in_any_order() {
+        let attach = attach(&["4711", "--tree", "1", "-o", "f", "2147483647"]).expect("valid");
+        assert_eq!(attach.pids, [4711, 1, 2_147_483_647]);
+        assert!(attach.tree && !attach.shown.no_fold);
+        assert_eq!(attach.shown.output, Some("f".into()));
+        assert_eq!(attach.duration, None);
+    }
+
+    #[test]
+    fn a_time_has_units_or_is_in_seconds() {
+        for (text, milliseconds) in [
+            ("10", 10_000),
+            ("0", 0),
+            ("1.5", 1500),
+            ("10s", 10_000),
+            ("500ms", 500),
+            ("1m30s", 90_000),
+            ("1m 30", 90_000),
+            ("1h", 3_600_000),
+        ] {
+            let attach = attach(&[&format!("--duration={text}"), "1"]).expect("valid");
+            assert_eq!(
+                attach.duration,
+                Some(Duration::from_millis(milliseconds)),
+                "{text}"
+            );
+        }
+        for text in [
+            "",
+            "s",
+            "soon",
+            "-1",
+            "-1s",
+            "1e3",
+            "10x",
+            "inf",
+            "99999999999999999999",
+        ] {
+            let error = attach_error(&[&format!("--duration={text}"), "1"]);
+            assert!(error.contains("--duration"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_process_id_is_named() {
+        for text in ["0", "x", "12x", "", "1.5", "2147483648", "99999999999999"] {
+            let error = attach_error(&["1", text]);
+            assert!(
+                error.contains(&format!("'{text}' for '<PID>...'")),
+                "{error}"
+            );
+        }
+        assert!(attach_error(&["--tree"]).contains("<PID>..."));
+        assert!(attach_error(&["-1"]).contains("'-1'"));
+    }
+
+    #[test]
+    fn attach_has_the_options_of_run_that_are_about_the_output() {
+        let shared = [
+            "--format",
+            "json",
+            "--no-fold",
+            "-v",
+            "--only",
+            "exec",
+            "-o",
+            "f",
+        ];
+        let of_run = run(&[&shared[..], &["ls"]].concat()).expect("valid").shown;
+        let of_attach = attach(&[&shared[..], &["1"]].concat())
+            .expect("valid")
+            .shown;
+        assert_eq!(format!("{of_run:?}"), format!("{of_attach:?}"));
+        assert!(attach(&["--summary", "1"]).expect("valid").shown.summary);
+        assert!(attach_error(&["--summary", "--only", "exec", "1"]).contains("'--summary'"));
+        assert!(attach_error(&["--user", "nobody", "1"]).contains("'--user'"));
     }
 }

@@ -1,9 +1,12 @@
 //! memtrace shows what the kernel really does with a program's memory and tasks, as it happens.
 //!
 //! One way through: a hook ([`memtrace_ebpf`]) writes a record, [`probe`] reads it, [`trace`] puts it in order and
-//! makes an event of it, [`output`] writes that. [`run`] starts all that and [`session`] keeps it going.
+//! makes an event of it, [`output`] writes that. [`run`] and [`attach`] begin a trace, [`follow`] keeps it going, and
+//! [`session`] is the way from one end to the other.
 
+mod attach;
 mod cli;
+mod follow;
 mod kernel;
 mod output;
 mod probe;
@@ -20,8 +23,11 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(status) => return status,
     };
-    let cli::Command::Run(args) = cli.command;
-    match run::run(&args) {
+    let result = match cli.command {
+        cli::Command::Run(args) => run::run(&args),
+        cli::Command::Attach(args) => attach::attach(&args),
+    };
+    match result {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             use std::io::Write as _;

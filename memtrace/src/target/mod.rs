@@ -1,11 +1,14 @@
-//! The program under trace: it is started here, as the user who wants it run, and behaves as it would without memtrace.
+//! What is traced: a program that is started here, as the user who wants it run, and behaves as it would without
+//! memtrace; or processes that exist.
 
+mod existing;
 mod inherit;
 mod signals;
 mod spawn;
 pub mod status;
 mod user;
 
+pub use existing::{traceable, with_descendants};
 pub use inherit::Inherited;
 pub use signals::{Interrupt, Signals};
 pub use spawn::{SpawnError, spawn};

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::task::Poll;
 
+use anyhow::Context as _;
 use nix::libc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -12,9 +13,9 @@ use super::Inherited;
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interrupt {
-    /// SIGINT or SIGQUIT. The terminal sent it to PROG too, which may end or go on.
+    /// SIGINT or SIGQUIT. Where there is a PROG the terminal sent it to that too, which may end or go on.
     Keyboard,
-    /// SIGTERM or SIGHUP, to memtrace: end the trace and leave PROG alone.
+    /// SIGTERM or SIGHUP, to memtrace: end the trace and leave alone what was traced.
     End,
 }
 
@@ -25,7 +26,10 @@ pub struct Signals(Vec<(Interrupt, Signal)>);
 impl Signals {
     /// Listens for all four, except those that memtrace was started to ignore: a shell's background job (SIGINT,
     /// SIGQUIT) or `nohup` (SIGHUP) stays one. Wants a tokio runtime around it.
-    pub fn new(inherited: &Inherited) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn new(inherited: &Inherited) -> anyhow::Result<Self> {
         let all = [
             (libc::SIGINT, Interrupt::Keyboard),
             (libc::SIGQUIT, Interrupt::Keyboard),
@@ -37,6 +41,7 @@ impl Signals {
             .map(|(number, meaning)| Ok((meaning, signal(SignalKind::from_raw(number))?)))
             .collect::<io::Result<_>>()
             .map(Self)
+            .context("can't listen for signals")
     }
 
     /// The next one. Nothing is lost when the future is dropped before it is ready.

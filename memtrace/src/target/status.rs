@@ -3,12 +3,16 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
+/// memtrace did what it was asked to.
+pub const DONE: u8 = 0;
 /// memtrace itself failed.
 pub const FAILED: u8 = 125;
 /// PROG was found but can't be run.
 pub const NOT_EXECUTABLE: u8 = 126;
 /// PROG was not found.
 pub const NOT_FOUND: u8 = 127;
+/// SIGTERM or SIGHUP ended memtrace.
+pub const TERMINATED: u8 = 128 + 15;
 
 /// The exit status that tells how PROG ended: its own, or 128+N when signal N ended it.
 pub fn of(prog: ExitStatus) -> u8 {
