@@ -63,9 +63,7 @@ fn exec_maps_the_program_and_its_linker() -> Result<()> {
     let by_exec: Vec<_> = trace
         .events
         .iter()
-        .filter(
-            |event| matches!(&event.what, What::Mmap(range) if range.by.as_deref() == Some("exec")),
-        )
+        .filter(|event| matches!(&event.what, What::Mmap(mmap) if mmap.by == "exec"))
         .map(|event| &event.line)
         .collect();
     let code = by_exec.iter().find(|line| {

@@ -7,7 +7,7 @@ mod memtrace;
 mod run;
 mod trace;
 
-pub use event::{Account, Brk, Clone, End, Event, Exec, Exit, Fault, Range, Shared, What};
+pub use event::*;
 pub use expect::Seen;
 pub use memtrace::{Memtrace, subject};
 pub use run::{Run, Running, command, untraced, wait_for};

@@ -6,7 +6,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::check;
-use super::event::{Account, Clone, End, Event, Exec, Exit, Fault, Start, What};
+use super::event::{
+    Account, Clone, Cloned, End, Event, Exec, Exit, Fault, ForkAccount, Life, Share, Start, Task,
+    Unshare, What,
+};
 use super::memtrace::{Memtrace, subject};
 use super::run::Run;
 use crate::subject::report::{Fact, Touch, Usage};
@@ -102,6 +105,71 @@ impl Trace {
             What::Exit(exit) => Some((event, exit)),
             _ => None,
         })
+    }
+
+    /// All returns of clones.
+    pub fn returns(&self) -> impl Iterator<Item = (&Event, &Cloned)> {
+        self.events.iter().filter_map(|event| match &event.what {
+            What::Cloned(what) => Some((event, what)),
+            _ => None,
+        })
+    }
+
+    /// All tasks that were there at attach.
+    pub fn snapshot(&self) -> impl Iterator<Item = (&Event, &Task)> {
+        self.events.iter().filter_map(|event| match &event.what {
+            What::Task(what) => Some((event, what)),
+            _ => None,
+        })
+    }
+
+    /// All that came to be shared.
+    pub fn shares(&self) -> impl Iterator<Item = (&Event, &Share)> {
+        self.events.iter().filter_map(|event| match &event.what {
+            What::Share(what) => Some((event, what)),
+            _ => None,
+        })
+    }
+
+    /// All that was no longer shared.
+    pub fn unshares(&self) -> impl Iterator<Item = (&Event, &Unshare)> {
+        self.events.iter().filter_map(|event| match &event.what {
+            What::Unshare(what) => Some((event, what)),
+            _ => None,
+        })
+    }
+
+    /// The lives of the tasks that have, or had, that thread id.
+    pub fn lives(&self, tid: i32) -> impl Iterator<Item = &Life> {
+        self.end.tasks.iter().filter(move |life| life.tid == tid)
+    }
+
+    /// The object of a kind that a task used at that time, if it had one.
+    pub fn object_at(&self, tid: i32, kind: &str, ts: u64) -> Result<Option<u32>> {
+        let is_in =
+            |from: u64, until: Option<u64>| from <= ts && until.is_none_or(|until| ts < until);
+        let mut lives = self.lives(tid).filter(|life| is_in(life.from, life.until));
+        let life = lives
+            .next()
+            .with_context(|| format!("no life of {tid} at {ts}"))?;
+        ensure!(lives.next().is_none(), "two lives of {tid} at {ts}");
+        let mut uses = life
+            .uses
+            .iter()
+            .filter(|one| one.kind == kind && is_in(one.from, one.until));
+        let number = uses.next().map(|one| one.number);
+        ensure!(
+            uses.next().is_none(),
+            "two uses of {kind} at {ts}: {life:?}"
+        );
+        Ok(number)
+    }
+
+    /// The account of a fork.
+    pub fn fork(&self, number: u32) -> Result<&ForkAccount> {
+        let mut accounts = self.end.forks.iter();
+        let account = accounts.find(|account| account.number == number);
+        account.with_context(|| format!("no account of fork #{number}"))
     }
 
     /// The account of the process `pid`.

@@ -1,5 +1,7 @@
 //! What the subjects share: memory to touch, children to make, and a report to the test.
 
+pub mod clone;
+pub mod compare;
 pub mod files;
 pub mod image;
 pub mod kcmp;

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use anyhow::{Context, Result, ensure};
 use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::sys::wait::WaitStatus;
-use nix::unistd::{ForkResult, Pid, alarm, fork};
+use nix::unistd::{ForkResult, Pid, alarm, fork, getpid};
 
 use super::report::Usage;
 
@@ -77,6 +77,14 @@ pub fn wait_success(pid: Pid) -> Result<()> {
         "child {pid}: {status:?}"
     );
     Ok(())
+}
+
+/// Waits for the end of a thread of this process that nobody joins.
+pub fn wait_thread(thread: Pid) {
+    // SAFETY: signal 0 only asks whether the thread is there.
+    while unsafe { libc::syscall(libc::SYS_tgkill, getpid().as_raw(), thread.as_raw(), 0) } == 0 {
+        std::thread::yield_now();
+    }
 }
 
 /// A gate that one process waits at until another opens it.

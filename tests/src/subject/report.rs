@@ -27,6 +27,8 @@ pub enum Fact {
     Usage(Usage),
     /// It made a system call on its address space.
     Call(Call),
+    /// Two tasks were compared.
+    Compared(Compared),
     /// Anything else, by name.
     Note(String, Value),
 }
@@ -161,6 +163,22 @@ pub struct Call {
     pub from: u64,
     /// A time after it.
     pub until: u64,
+}
+
+/// What two tasks have in common.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Compared {
+    /// In plain words, after what.
+    pub name: String,
+    /// A task.
+    pub one: i32,
+    /// Another.
+    pub other: i32,
+    /// When they were compared; both were at rest.
+    pub at: u64,
+    /// By memtrace's name of the kind of object: whether it is the same, or both have none, as kcmp(2) says, and for
+    /// namespaces the links in /proc.
+    pub same: BTreeMap<String, bool>,
 }
 
 /// Adds `fact` to the report, in one write, so that several processes can report.

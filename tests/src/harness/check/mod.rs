@@ -7,6 +7,10 @@ use anyhow::{Context, Result, ensure};
 use super::event::{Account, Fault};
 use super::trace::Trace;
 
+mod sharing;
+#[cfg(test)]
+mod tests;
+
 const KINDS: [&str; 14] = [
     "zero-read",
     "zero-fill",
@@ -44,7 +48,8 @@ const REGIONS: [&str; 13] = [
 pub(super) fn always(trace: &Trace) -> Result<()> {
     ensure!(trace.start.schema == 1, "schema {}", trace.start.schema);
     ensure!(
-        !trace.start.kernel.is_empty() && !trace.start.command.is_empty(),
+        !trace.start.kernel.is_empty()
+            && trace.start.command.is_empty() != trace.start.attached.is_empty(),
         "{:?}",
         trace.start
     );
@@ -82,7 +87,8 @@ pub(super) fn always(trace: &Trace) -> Result<()> {
             "more counted faults than the kernel has: {account:?}"
         );
     }
-    total(trace)
+    total(trace)?;
+    sharing::always(trace)
 }
 
 fn well_formed(fault: &Fault) -> Result<()> {
@@ -186,7 +192,7 @@ pub(super) fn accounts(trace: &Trace) -> Result<()> {
         );
     }
     ensure!(seen.is_empty(), "faults without an account: {seen:?}");
-    Ok(())
+    sharing::accounts(trace)
 }
 
 fn without_zeros(counts: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
@@ -195,111 +201,4 @@ fn without_zeros(counts: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
         .filter(|(_, count)| **count > 0)
         .map(|(kind, count)| (kind.clone(), *count))
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::process::ExitStatusExt;
-    use std::process::ExitStatus;
-
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::harness::Run;
-
-    /// A process of one copy, which the kernel counts, and one fault that nobody saw.
-    fn good() -> Vec<Value> {
-        let account = |pid: i32| {
-            json!({
-                "pid": pid, "comm": "a", "faults": {"cow-copy": 1}, "min_flt": 2, "maj_flt": 0,
-                "unobserved": 1, "unobserved_by": {"on the task's behalf": 1},
-            })
-        };
-        vec![
-            json!({"type": "start", "schema": 1, "kernel": "6.18", "command": ["a"]}),
-            json!({
-                "type": "fault", "ts": 1, "pid": 7, "tid": 7, "comm": "a", "addr": "0x1000", "ip": "0x2000",
-                "access": "write", "mode": "user", "kind": "cow-copy", "region": "anon", "file": null, "offset": null,
-                "page_size": 4096, "pfn_before": 10, "pfn_after": 11, "counted": "minor",
-            }),
-            json!({
-                "type": "exit", "ts": 2, "pid": 7, "tid": 7, "comm": "a", "code": 0, "signal": null, "thread": false,
-            }),
-            json!({"type": "end", "processes": [account(7)], "total": account(0), "lost": {}}),
-        ]
-    }
-
-    fn read(lines: &[Value]) -> Result<Trace> {
-        let text: Vec<_> = lines.iter().map(Value::to_string).collect();
-        let run = Run {
-            pid: 1,
-            status: ExitStatus::from_raw(0),
-            stdout: String::new(),
-            stderr: String::new(),
-        };
-        let trace = Trace::read(&text.join("\n"), Vec::new(), run)?;
-        trace.check_accounts()?;
-        Ok(trace)
-    }
-
-    #[test]
-    fn a_good_trace_is_good() -> Result<()> {
-        assert_eq!(read(&good())?.events.len(), 2);
-        Ok(())
-    }
-
-    #[test]
-    fn every_flaw_is_found() {
-        for (line, field, value) in [
-            (0, "/type", json!("begin")),
-            (0, "/schema", json!(2)),
-            (1, "/ts", json!(3)),
-            (1, "/addr", json!(4096)),
-            (1, "/kind", json!("copy")),
-            (1, "/kind", json!("cow-reuse")),
-            (1, "/kind", json!("zero-fill")),
-            (1, "/region", json!("somewhere")),
-            (1, "/region", json!("unmapped")),
-            (1, "/region", json!("lib")),
-            (1, "/mode", json!("both")),
-            (1, "/offset", json!(0)),
-            (1, "/pfn_after", json!(10)),
-            (1, "/counted", json!("major")),
-            (1, "/counted", json!(null)),
-            (1, "/pid", json!(8)),
-            (2, "/type", json!("end")),
-            (3, "/type", json!("stop")),
-            (3, "/lost", json!({"fault": 1})),
-            (3, "/processes/0/faults", json!({"cow-copy": 2})),
-            (3, "/processes/0/min_flt", json!(3)),
-            (3, "/processes/0/unobserved", json!(0)),
-            (3, "/processes/0/unobserved_by", json!({})),
-            (3, "/total/min_flt", json!(1)),
-            (3, "/total/faults", json!({})),
-        ] {
-            let mut lines = good();
-            match lines[line].pointer_mut(field) {
-                Some(place) => *place = value.clone(),
-                None => panic!("no {field} in line {line}"),
-            }
-            assert!(read(&lines).is_err(), "line {line}, {field}: {value}");
-        }
-    }
-
-    #[test]
-    fn a_missing_field_is_found() {
-        for (line, object) in good().into_iter().enumerate() {
-            for field in object
-                .as_object()
-                .into_iter()
-                .flat_map(|object| object.keys())
-            {
-                let mut lines = good();
-                lines[line]
-                    .as_object_mut()
-                    .map(|object| object.remove(field));
-                assert!(read(&lines).is_err(), "line {line} without {field}");
-            }
-        }
-    }
 }

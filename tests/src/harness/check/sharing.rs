@@ -1,0 +1,295 @@
+//! What holds for every trace about who shares what, and about the accounts of forks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::harness::Trace;
+use crate::harness::event::{Clone, Cloned, Fault, ForkAccount, Life, Row, Share, Unshare, What};
+
+const KINDS: [&str; 18] = [
+    "mm",
+    "files",
+    "fs",
+    "sighand",
+    "signal",
+    "group",
+    "nsproxy",
+    "mnt_ns",
+    "uts_ns",
+    "ipc_ns",
+    "pid_ns",
+    "net_ns",
+    "cgroup_ns",
+    "time_ns",
+    "user_ns",
+    "cred",
+    "io",
+    "sysvsem",
+];
+
+/// Whatever was traced, with whatever options.
+pub(super) fn always(trace: &Trace) -> Result<()> {
+    for event in &trace.events {
+        match &event.what {
+            What::Fault(fault) => cause(event.pid, fault),
+            What::Clone(clone) => matrix(clone),
+            What::Cloned(cloned) => returned(cloned),
+            What::Share(share) => joined(event.tid, share),
+            What::Unshare(unshare) => left(event.tid, unshare),
+            _ => Ok(()),
+        }
+        .with_context(|| event.line.to_string())?;
+    }
+    let mut numbers = BTreeSet::new();
+    for account in &trace.end.forks {
+        adds_up(account).with_context(|| format!("{account:?}"))?;
+        ensure!(numbers.insert(account.number), "two accounts: {account:?}");
+    }
+    for life in &trace.end.tasks {
+        uses(life).with_context(|| format!("{life:?}"))?;
+    }
+    Ok(())
+}
+
+fn cause(pid: i32, fault: &Fault) -> Result<()> {
+    let Some(cause) = &fault.cause else {
+        ensure!(fault.kind != "cow-copy", "a copy without a cause");
+        return Ok(());
+    };
+    ensure!(fault.kind == "cow-copy", "a cause, and nothing was copied");
+    let is_forks = match cause.cause.as_str() {
+        "fork" | "reference" => true,
+        "fork-before" | "page-cache" | "ksm" | "unknown" => false,
+        _ => anyhow::bail!("an unknown cause"),
+    };
+    ensure!(
+        is_forks == cause.fork.is_some(),
+        "a fork goes with a copy that it caused"
+    );
+    ensure!(
+        cause.sharers.len() <= cause.sharer_count
+            && cause.sharers.is_empty() == (cause.sharer_count == 0),
+        "sharers and their count"
+    );
+    ensure!(!cause.sharers.contains(&pid), "the writer among the others");
+    ensure!(
+        cause.cause != "reference" || cause.sharer_count == 0,
+        "shared, and yet copied for a reference's sake alone"
+    );
+    ensure!(
+        cause.map_count.is_none_or(|count| count >= 1),
+        "the writer mapped it at least"
+    );
+    Ok(())
+}
+
+fn matrix(clone: &Clone) -> Result<()> {
+    for (kind, row) in &clone.objects {
+        ensure!(KINDS.contains(&kind.as_str()), "an unknown kind: {kind}");
+        ensure!(row.got == got(row), "{kind}: {row:?}");
+        let asked = row.asked.as_deref();
+        ensure!(
+            asked.is_none_or(|asked| ["share", "copy", "new", "clear"].contains(&asked)),
+            "{kind}: {row:?}"
+        );
+    }
+    for (part, &is_shared) in &clone.shared {
+        if let Some(row) = clone.objects.get(part) {
+            ensure!(is_shared == (row.got == "shared"), "{part}: {row:?}");
+        }
+    }
+    let has_own_memory = clone.objects.get("mm").is_some_and(|row| row.got == "own");
+    ensure!(
+        clone.fork.is_some() == has_own_memory && clone.copied.is_some() == has_own_memory,
+        "a fork is what copies the address space"
+    );
+    Ok(())
+}
+
+fn got(row: &Row) -> &'static str {
+    match (row.parent, row.child) {
+        (_, None) => "none",
+        (parent, child) if parent == child => "shared",
+        _ => "own",
+    }
+}
+
+fn returned(cloned: &Cloned) -> Result<()> {
+    ensure!(cloned.dur > 0, "it took no time");
+    ensure!(
+        cloned
+            .first
+            .as_deref()
+            .is_none_or(|first| ["parent", "child"].contains(&first)),
+        "who was first?"
+    );
+    ensure!(
+        cloned.held.is_some() == cloned.let_go.is_some(),
+        "held, and let go by something"
+    );
+    if let Some(let_go) = &cloned.let_go {
+        ensure!(
+            ["exec", "exit", "signal"].contains(&let_go.as_str()),
+            "let go by what?"
+        );
+    }
+    Ok(())
+}
+
+fn joined(tid: i32, share: &Share) -> Result<()> {
+    ensure!(!share.objects.is_empty(), "nothing is shared");
+    for (kind, object) in &share.objects {
+        others(tid, kind, &object.with, object.with_count)?;
+    }
+    Ok(())
+}
+
+fn left(tid: i32, unshare: &Unshare) -> Result<()> {
+    ensure!(!unshare.objects.is_empty(), "nothing was shared");
+    for (kind, object) in &unshare.objects {
+        ensure!(object.now != Some(object.number), "{kind}: {object:?}");
+        others(tid, kind, &object.with, object.with_count)?;
+    }
+    Ok(())
+}
+
+fn others(tid: i32, kind: &str, with: &[i32], count: usize) -> Result<()> {
+    ensure!(KINDS.contains(&kind), "an unknown kind: {kind}");
+    ensure!(
+        !with.is_empty() && with.len() <= count && !with.contains(&tid),
+        "{kind}: shared with {with:?}, {count} in all"
+    );
+    Ok(())
+}
+
+fn adds_up(account: &ForkAccount) -> Result<()> {
+    let given_up = account.given_up.exec + account.given_up.exit + account.given_up.munmap;
+    let copies = account.by_child + account.by_parent + account.by_others;
+    ensure!(
+        account.pages
+            == copies
+                + account.at_once
+                + account.taken_over
+                + given_up
+                + account.still_shared
+                + account.unknown,
+        "it doesn't add up"
+    );
+    ensure!(
+        account.before_exec <= copies && (account.execed || account.before_exec == 0),
+        "copies before an exec"
+    );
+    let sum = |of: fn(&super::super::event::Area) -> u64| account.areas.iter().map(of).sum::<u64>();
+    ensure!(
+        sum(|area| area.pages) == account.pages
+            && sum(|area| area.copied) == copies + account.at_once
+            && sum(|area| area.taken_over) == account.taken_over
+            && sum(|area| area.given_up) == given_up
+            && sum(|area| area.still_shared) == account.still_shared
+            && sum(|area| area.unknown) == account.unknown,
+        "the areas don't add up"
+    );
+    Ok(())
+}
+
+/// A task uses one object of a kind at a time, and none when it has ended.
+fn uses(life: &Life) -> Result<()> {
+    let mut last: BTreeMap<&str, Option<u64>> = BTreeMap::new();
+    for object in &life.uses {
+        ensure!(KINDS.contains(&object.kind.as_str()), "{object:?}");
+        ensure!(
+            object.from >= life.from && object.until.is_none_or(|until| until >= object.from),
+            "{object:?}"
+        );
+        if let Some(before) = last.insert(&object.kind, object.until) {
+            ensure!(
+                before.is_some_and(|before| before <= object.from),
+                "two at once: {object:?}"
+            );
+        }
+    }
+    ensure!(
+        last.values()
+            .all(|until| life.until.is_none()
+                || until.is_some_and(|until| Some(until) <= life.until)),
+        "used after its end"
+    );
+    Ok(())
+}
+
+/// In a complete trace: each fork has its account, and it is what the events say.
+pub(super) fn accounts(trace: &Trace) -> Result<()> {
+    let mut copies: BTreeMap<u32, u64> = BTreeMap::new();
+    for (_, fault) in trace.faults() {
+        if let Some(fork) = fault.cause.as_ref().and_then(|cause| cause.fork.as_ref()) {
+            *copies.entry(fork.number).or_insert(0) += 1;
+        }
+    }
+    let returns: BTreeMap<_, _> = trace
+        .returns()
+        .filter_map(|(_, cloned)| Some((cloned.fork?, (cloned.child_pid, cloned.dur))))
+        .collect();
+    let mut accounts: BTreeMap<_, _> = trace
+        .end
+        .forks
+        .iter()
+        .map(|account| (account.number, account))
+        .collect();
+    let mut number = 0;
+    for (event, clone) in trace.clones() {
+        let Some(fork) = clone.fork else { continue };
+        number += 1;
+        ensure!(fork == number, "number {number}: {}", event.line);
+        let account = accounts
+            .remove(&fork)
+            .with_context(|| format!("no account: {}", event.line))?;
+        let context = || format!("{account:?} is not {}", event.line);
+        ensure!(
+            (account.ts, account.parent, account.child) == (event.ts, event.pid, clone.child_pid),
+            context()
+        );
+        let copied = clone.copied.as_ref().with_context(context)?;
+        ensure!(
+            (account.pages, account.at_once) == (copied.pages, copied.at_once)
+                && (account.swapped, account.table_bytes) == (copied.swapped, copied.table_bytes),
+            context()
+        );
+        let returned = account.dur.map(|dur| (account.child, dur));
+        ensure!(
+            returns.get(&fork).copied() == returned,
+            "it has returned otherwise: {account:?}"
+        );
+        let seen = copies.remove(&fork).unwrap_or(0);
+        ensure!(
+            seen == account.by_child + account.by_parent + account.by_others + account.copied_again,
+            "{seen} copies among the events: {account:?}"
+        );
+    }
+    ensure!(accounts.is_empty(), "no such forks: {accounts:?}");
+    ensure!(copies.is_empty(), "copies of no fork: {copies:?}");
+    ensure!(trace.end.tasks_left_out == 0, "tasks are left out");
+    changes(trace)
+}
+
+/// Each `unshare` is the end of a use of the object, and each task that was made has its life.
+fn changes(trace: &Trace) -> Result<()> {
+    for (event, unshare) in trace.unshares() {
+        for (kind, object) in &unshare.objects {
+            let is_known = trace.lives(event.tid).any(|life| {
+                life.uses.iter().any(|one| {
+                    one.kind == *kind
+                        && (one.number, one.from, one.until)
+                            == (object.number, object.since, Some(event.ts))
+                })
+            });
+            ensure!(is_known, "{kind}: no such use at the end: {}", event.line);
+        }
+    }
+    for (event, clone) in trace.clones().filter(|(_, clone)| clone.followed) {
+        let mut lives = trace.lives(clone.child_tid);
+        let is_known = lives.any(|life| life.from == event.ts && life.parent == Some(event.tid));
+        ensure!(is_known, "no life: {}", event.line);
+    }
+    Ok(())
+}
