@@ -55,15 +55,10 @@ fn in_process() -> Result<()> {
         .chain([CLONE_FILES | CLONE_FS | CLONE_NEWUTS | CLONE_NEWIPC]);
     for flags in flags {
         in_a_maker(|| {
-            watched(
-                &format!("unshare {flags:#x}"),
-                PROCESS | SIGCHLD,
-                None,
-                &|| {
-                    // The pid namespace has a number only when it has a process.
-                    unshare(flags) && (flags & CLONE_NEWPID == 0 || clone(SIGCHLD, &|| 0) > 0)
-                },
-            )
+            watched(&named("unshare", flags), PROCESS | SIGCHLD, None, &|| {
+                // The pid namespace has a number only when it has a process.
+                unshare(flags) && (flags & CLONE_NEWPID == 0 || clone(SIGCHLD, &|| 0) > 0)
+            })
         })?;
     }
     Ok(())
@@ -81,7 +76,7 @@ fn in_thread() -> Result<()> {
         CLONE_NEWNET,
     ] {
         in_a_maker(|| {
-            watched(&format!("thread's unshare {flags:#x}"), all, None, &|| {
+            watched(&named("unshare in a thread", flags), all, None, &|| {
                 unshare(flags)
             })
         })?;
@@ -103,7 +98,7 @@ fn setns() -> Result<()> {
             );
             ensure!(line.hear(), "no answer from {there}");
             // Sharing its root directory, a task can go neither into mounts nor among users of another.
-            let name = format!("setns {:?}", names(bits(flag)));
+            let name = named("setns", flag);
             watched(
                 &name,
                 CLONE_FILES | SIGCHLD,
@@ -215,6 +210,10 @@ fn watched_on(
     } else {
         process::wait_success(task).with_context(|| name.to_owned())
     }
+}
+
+fn named(call: &str, flags: c_int) -> String {
+    format!("{call} {}", names(bits(flags)).join("|"))
 }
 
 fn unshare(flags: c_int) -> bool {

@@ -249,10 +249,10 @@ pub(super) fn accounts(trace: &Trace) -> Result<()> {
             (account.ts, account.parent, account.child) == (event.ts, event.pid, clone.child_pid),
             context()
         );
-        let copied = clone.copied.as_ref().with_context(context)?;
+        let told = clone.copied.as_ref().with_context(context)?;
         ensure!(
-            (account.pages, account.at_once) == (copied.pages, copied.at_once)
-                && (account.swapped, account.table_bytes) == (copied.swapped, copied.table_bytes),
+            (account.pages, account.at_once) == (told.pages, told.at_once)
+                && (account.swapped, account.table_bytes) == (told.swapped, told.table_bytes),
             context()
         );
         let returned = account.dur.map(|dur| (account.child, dur));
