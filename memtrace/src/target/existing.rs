@@ -21,7 +21,8 @@ pub fn traceable(pids: &[u32]) -> Result<Vec<u32>> {
     let shown = fs::read_link("/proc/self").context("can't read /proc/self; is /proc mounted?")?;
     ensure!(
         shown.as_os_str() == own.to_string().as_str(),
-        "/proc is that of another pid namespace; mount memtrace's own with \"mount -t proc proc /proc\""
+        "/proc shows another pid namespace than memtrace's own, in which a PID is someone else's; start memtrace where \
+         its own is mounted there, as \"unshare --mount-proc\" does"
     );
     let mut chosen = Vec::new();
     for &pid in pids {
