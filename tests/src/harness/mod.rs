@@ -6,6 +6,7 @@ mod expect;
 mod memtrace;
 mod run;
 mod trace;
+pub mod truth;
 
 pub use event::*;
 pub use expect::Seen;

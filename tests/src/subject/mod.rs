@@ -6,6 +6,8 @@ pub mod files;
 pub mod image;
 pub mod kcmp;
 pub mod memory;
+pub mod pagemap;
+pub mod pin;
 pub mod process;
 pub mod report;
 pub mod witness;

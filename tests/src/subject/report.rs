@@ -8,6 +8,8 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::pagemap::Frame;
+
 /// The environment variable that names the report's file. Without it the report goes to stdout.
 pub const REPORT: &str = "SUBJECT_REPORT";
 
@@ -29,6 +31,8 @@ pub enum Fact {
     Call(Call),
     /// Two tasks were compared.
     Compared(Compared),
+    /// It did something to many pages.
+    Act(Act),
     /// Anything else, by name.
     Note(String, Value),
 }
@@ -179,6 +183,53 @@ pub struct Compared {
     /// By memtrace's name of the kind of object: whether it is the same, or both have none, as kcmp(2) says, and for
     /// namespaces the links in /proc.
     pub same: BTreeMap<String, bool>,
+}
+
+/// What was done to many pages, one after the other, while nobody else did anything to them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Act {
+    /// What.
+    pub deed: Deed,
+    /// The process that did it; after a fork, the child.
+    pub pid: i32,
+    /// The thread.
+    pub tid: i32,
+    /// A time before it.
+    pub from: u64,
+    /// A time after it.
+    pub until: u64,
+    /// The pages, with their frames before and after. Of a fork: the parent's frame, then the child's; of an exec and
+    /// an exit: no frames after.
+    pub pages: Vec<(u64, Option<Frame>, Option<Frame>)>,
+}
+
+/// What is done to pages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Deed {
+    /// They were there from the beginning.
+    Begin,
+    /// They came to a process by a fork.
+    Fork {
+        /// Of this process.
+        parent: i32,
+        /// How many private pages the child had when it began to run, in all of its memory.
+        private: u64,
+        /// Bytes of its page tables then.
+        table_bytes: u64,
+    },
+    /// Each was written.
+    Write,
+    /// They were unmapped.
+    Unmap,
+    /// Their contents were given back.
+    Discard,
+    /// They were moved, as a whole, to this address.
+    Move(u64),
+    /// They went with an exec.
+    Exec,
+    /// They went with the process.
+    Exit,
 }
 
 /// Adds `fact` to the report, in one write, so that several processes can report.

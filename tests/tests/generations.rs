@@ -1,0 +1,288 @@
+//! Fork of fork of fork: the accounts and causes are what the processes' own frames say, to the page.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+use tests::harness::truth::{Cause, Copied, Fork, Truth};
+use tests::harness::{ForkAccount, Trace};
+use tests::subject::memory::PAGE;
+use tests::subject::report::{Act, Deed, Fact};
+
+#[test]
+fn every_account_is_what_the_frames_say() -> Result<()> {
+    let (trace, truth) = generations()?;
+    assert_eq!(trace.end.forks.len(), truth.forks.len());
+    assert_eq!(truth.forks.len(), 4);
+    for (i, fork) in truth.forks.iter().enumerate() {
+        let account = trace.fork(i as u32 + 1)?;
+        let context = || format!("{account:#?}\nis not {fork:#?}");
+        ensure!(
+            (account.parent, account.child) == (fork.parent, fork.child),
+            context()
+        );
+        ensure!(account.execed == fork.exec.is_some(), context());
+        let mut at_once = 0;
+        for (file, outcome) in &fork.outcomes {
+            at_once += outcome.at_once;
+            let Some(file) = file else { continue };
+            let areas: Vec<_> = account
+                .areas
+                .iter()
+                .filter(|area| area.file.as_ref() == Some(file))
+                .collect();
+            let [area] = areas[..] else {
+                anyhow::bail!("{} areas of {file}: {}", areas.len(), context());
+            };
+            ensure!(area.region == "file", context());
+            ensure!(
+                (area.pages, area.copied, area.taken_over, area.given_up)
+                    == (
+                        outcome.pages,
+                        outcome.copied(),
+                        outcome.taken_over,
+                        outcome.given_up()
+                    ),
+                context()
+            );
+            ensure!((area.still_shared, area.unknown) == (0, 0), context());
+        }
+        ensure!(account.at_once == at_once, context());
+        rest(&trace, &truth, i, fork, account).with_context(context)?;
+        counts(&trace, fork, account).with_context(context)?;
+    }
+    Ok(())
+}
+
+/// Anonymous memory is not the subject's alone: the C library has some, too. All beside the subject's pages is as
+/// much as the events say.
+fn rest(trace: &Trace, truth: &Truth, i: usize, fork: &Fork, account: &ForkAccount) -> Result<()> {
+    let outcome = fork.outcomes.get(&None).context("no anonymous memory")?;
+    let is_anon = |area: &&tests::harness::Area| area.region == "anon" && area.file.is_none();
+    let mut areas = account.areas.iter().filter(is_anon);
+    let area = areas.next().context("no anonymous memory")?;
+    ensure!(areas.next().is_none(), "two areas of anonymous memory");
+    let copied = trace
+        .faults()
+        .filter(|(_, fault)| {
+            let fork = fault.cause.as_ref().and_then(|cause| cause.fork.as_ref());
+            fork.is_some_and(|fork| fork.number as usize == i + 1)
+                && fault.region == "anon"
+                && !truth.has(fault.addr)
+        })
+        .count() as u64;
+    ensure!(
+        area.copied == outcome.copied() + copied,
+        "and {copied} elsewhere"
+    );
+    ensure!(
+        area.pages >= outcome.pages
+            && area.taken_over >= outcome.taken_over
+            && area.given_up >= outcome.given_up(),
+        "less than the subject's own"
+    );
+    ensure!(
+        (area.still_shared, area.unknown) == (0, 0),
+        "there are some left"
+    );
+    Ok(())
+}
+
+/// Who copied, by the events; and how what was given up was.
+fn counts(trace: &Trace, fork: &Fork, account: &ForkAccount) -> Result<()> {
+    ensure!(
+        account.unknown == 0 && account.still_shared == 0,
+        "there are some left"
+    );
+    let all = fork.outcomes.values();
+    let sum = |of: fn(&tests::harness::truth::Outcome) -> u64| all.clone().map(of).sum::<u64>();
+    ensure!(
+        account.given_up.munmap >= sum(|outcome| outcome.munmap)
+            && account.given_up.exec >= sum(|outcome| outcome.exec)
+            && account.given_up.exit >= sum(|outcome| outcome.exit)
+            && account.copied_again >= sum(|outcome| outcome.copied_again),
+        "less than the subject's own"
+    );
+    ensure!(
+        fork.exec.is_some() || account.given_up.exec == 0,
+        "who did exec?"
+    );
+
+    let exec = trace.execs().find(|(event, _)| event.pid == fork.child);
+    let (mut by_child, mut by_parent, mut by_others, mut before_exec) = (0, 0, 0, 0);
+    for (event, fault) in trace.faults() {
+        let cause = fault.cause.as_ref().and_then(|cause| cause.fork.as_ref());
+        if cause.is_some_and(|cause| cause.number == account.number) {
+            match event.pid {
+                pid if pid == fork.child => by_child += 1,
+                pid if pid == fork.parent => by_parent += 1,
+                _ => by_others += 1,
+            }
+            before_exec += u64::from(exec.is_some_and(|(exec, _)| event.ts < exec.ts));
+        }
+    }
+    if account.copied_again == 0 {
+        ensure!(
+            (account.by_child, account.by_parent, account.by_others)
+                == (by_child, by_parent, by_others),
+            "the events say {by_child} by the child, {by_parent} by the parent, {by_others} by others"
+        );
+        ensure!(
+            account.before_exec == before_exec,
+            "the events say {before_exec} before the exec"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn every_copy_names_its_fork_and_the_sharers() -> Result<()> {
+    let (trace, truth) = generations()?;
+    ensure!(truth.copies.len() > 250, "{} copies", truth.copies.len());
+    for copied in &truth.copies {
+        caused(&trace, copied).with_context(|| format!("{copied:?}"))?;
+    }
+    let told: BTreeSet<_> = truth
+        .copies
+        .iter()
+        .map(|copied| (copied.tid, copied.after))
+        .collect();
+    for (event, fault) in trace.faults() {
+        if fault.kind == "cow-copy" && truth.has(fault.addr) {
+            let is_told = fault
+                .pfn_after
+                .is_some_and(|frame| told.contains(&(event.tid, frame)));
+            ensure!(is_told, "there was no such copy: {}", event.line);
+        }
+    }
+    Ok(())
+}
+
+fn caused(trace: &Trace, copied: &Copied) -> Result<()> {
+    let mut faults = trace.faults().filter(|(event, fault)| {
+        event.tid == copied.tid
+            && copied.time.contains(&(event.ts - fault.late))
+            && fault.addr / PAGE as u64 == copied.addr / PAGE as u64
+            && fault.kind == "cow-copy"
+    });
+    let (event, fault) = faults.next().context("no such fault")?;
+    let line = || event.line.to_string();
+    ensure!(
+        (fault.pfn_before, fault.pfn_after) == (Some(copied.before), Some(copied.after)),
+        line()
+    );
+    let cause = fault.cause.as_ref().context("no cause")?;
+    let number = match &copied.cause {
+        Cause::PageCache => {
+            ensure!(cause.cause == "page-cache", line());
+            return Ok(());
+        }
+        Cause::Fork(number, sharers) => {
+            ensure!(cause.cause == "fork", line());
+            let told: BTreeSet<_> = cause.sharers.iter().collect();
+            ensure!(told == sharers.iter().collect(), line());
+            ensure!(cause.sharer_count == sharers.len(), line());
+            // The writer has a mapping of its own.
+            ensure!(cause.map_count == Some(sharers.len() as i64 + 1), line());
+            number
+        }
+        Cause::Reference(number) => {
+            ensure!(
+                cause.cause == "reference" && cause.sharers.is_empty(),
+                line()
+            );
+            ensure!(cause.map_count == Some(1), line());
+            number
+        }
+    };
+    let account = trace.fork(*number as u32)?;
+    let fork = cause.fork.as_ref().with_context(line)?;
+    ensure!(
+        (fork.number, fork.parent, fork.child) == (account.number, account.parent, account.child),
+        line()
+    );
+    ensure!(
+        account.ts + fork.ago + fault.late == event.ts,
+        "{}; {account:?}",
+        line()
+    );
+    Ok(())
+}
+
+#[test]
+fn what_a_fork_copies_is_what_the_child_finds() -> Result<()> {
+    let (trace, truth) = generations()?;
+    for fork in &truth.forks {
+        let (event, clone) = trace
+            .clones()
+            .find(|(_, clone)| clone.child_pid == fork.child)
+            .context("no clone event")?;
+        let copied = clone.copied.as_ref().context("nothing copied")?;
+        let mut filled = BTreeSet::new();
+        let mut tables = BTreeSet::new();
+        for (_, fault) in trace
+            .faults()
+            .filter(|(event, _)| event.pid == fork.child && event.ts < fork.until)
+        {
+            let is_new = match fault.kind.as_str() {
+                "zero-fill" | "file-cow" | "cow-zero" => true,
+                _ => fault
+                    .cause
+                    .as_ref()
+                    .is_some_and(|cause| cause.cause == "page-cache"),
+            };
+            if is_new {
+                filled.insert(fault.addr / PAGE as u64);
+            }
+            // A page can want a table of each level.
+            tables.extend([21, 30, 39].map(|level| (level, fault.addr >> level)));
+        }
+        let context = || format!("{}: {fork:?}, and {filled:x?} was new", event.line);
+        ensure!(
+            copied.pages + filled.len() as u64 == fork.private,
+            context()
+        );
+        ensure!(copied.table_bytes <= fork.table_bytes, context());
+        ensure!(
+            copied.table_bytes + (tables.len() * PAGE) as u64 >= fork.table_bytes,
+            context()
+        );
+        assert_eq!(copied.swapped, 0, "{}", event.line);
+    }
+    Ok(())
+}
+
+fn generations() -> Result<(Trace, Truth)> {
+    let trace = Trace::run(["generations"])?;
+    let areas = trace.note("areas")?.as_array().context("areas")?;
+    let mut places = Vec::new();
+    for area in areas {
+        let number = |field: &str| area[field].as_u64().context("a number");
+        let start = number("addr")?;
+        let file = area["file"].as_str().map(str::to_owned);
+        places.push((start..start + number("pages")? * PAGE as u64, file));
+    }
+    let mut truth = Truth::new(places);
+    let acts: Vec<_> = trace
+        .facts
+        .iter()
+        .filter_map(|fact| match fact {
+            Fact::Act(act) => Some(act),
+            _ => None,
+        })
+        .collect();
+    for act in acts {
+        truth.add(act).with_context(|| in_short(act))?;
+    }
+    Ok((trace, truth))
+}
+
+fn in_short(act: &Act) -> String {
+    let Act {
+        deed, pid, pages, ..
+    } = act;
+    let at = pages.first().map_or(0, |(addr, ..)| *addr);
+    match deed {
+        Deed::Fork { parent, .. } => format!("fork of {pid} by {parent}"),
+        _ => format!("{deed:?} of {} pages from {at:#x} by {pid}", pages.len()),
+    }
+}
