@@ -9,6 +9,8 @@ use crate::trace::event::{FaultKind, What};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Only(u32);
 
+const _: () = assert!(FaultKind::COUNT + What::NAMES.len() <= u32::BITS as usize);
+
 impl Only {
     /// Everything.
     pub const ALL: Self = Self(u32::MAX);
@@ -22,15 +24,19 @@ impl Only {
         let place = match what {
             What::Fault(fault) => return fault.kind as usize,
             What::Clone(_) => 1,
-            What::Exec(_) => 2,
-            What::Exit(_) => 3,
-            What::Brk(_) => 4,
-            What::Mmap(_) => 5,
-            What::Munmap(_) => 6,
-            What::Mprotect(_) => 7,
-            What::Mremap(_) => 8,
-            What::Madvise(_) => 9,
-            What::Lost(_) => 10,
+            What::Cloned(_) => 2,
+            What::Task(_) => 3,
+            What::Share(_) => 4,
+            What::Unshare(_) => 5,
+            What::Exec(_) => 6,
+            What::Exit(_) => 7,
+            What::Brk(_) => 8,
+            What::Mmap(_) => 9,
+            What::Munmap(_) => 10,
+            What::Mprotect(_) => 11,
+            What::Mremap(_) => 12,
+            What::Madvise(_) => 13,
+            What::Lost(_) => 14,
         };
         FaultKind::COUNT + place
     }
@@ -72,111 +78,26 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::trace::event::{
-        Access, Address, Brk, By, Clone, Exec, Exit, Fault, Lost, Madvise, Mmap, Mode, Mprotect,
-        Mremap, Range, Region, Returned, Shared,
-    };
-
-    const NOWHERE: Address = Address(0);
+    use crate::output::samples;
+    use crate::trace::event::Fault;
 
     fn fault(kind: FaultKind) -> What {
         What::Fault(Fault {
-            addr: NOWHERE,
-            ip: NOWHERE,
-            access: Access::Read,
-            mode: Mode::User,
             kind,
-            region: Region::Anon,
-            part: None,
-            file: None,
-            offset: None,
-            page_size: 4096,
-            pfn_before: None,
-            pfn_after: None,
-            counted: None,
-            signal: None,
-            detail: None,
-            late: 0,
+            ..samples::fault()
         })
     }
 
-    /// One of each, in the order of [`What::NAMES`].
+    /// One of each but faults.
     fn others() -> Vec<What> {
-        let (addr, len, ret) = (NOWHERE, 0, 0);
-        let shared = Shared {
-            mm: false,
-            files: false,
-            fs: false,
-            sighand: false,
-            signal: false,
-            nsproxy: false,
-            cred: false,
-            io: false,
-            sysvsem: false,
-        };
-        vec![
-            What::Clone(Clone {
-                call: "fork",
-                thread: false,
-                child_pid: 0,
-                child_tid: 0,
-                flags: vec![],
-                exit_signal: None,
-                shared,
-                followed: true,
-            }),
-            What::Exec(Exec {
-                file: String::new(),
-                exe: None,
-                args: vec![],
-                truncated: false,
-                old_tid: None,
-            }),
-            What::Exit(Exit {
-                code: None,
-                signal: None,
-                thread: false,
-            }),
-            What::Brk(Brk {
-                old: addr,
-                new: addr,
-            }),
-            What::Mmap(Mmap {
-                addr,
-                len,
-                prot: vec![],
-                flags: vec![],
-                file: None,
-                offset: None,
-                ret: Returned::Address(addr),
-                by: By::Call,
-                region: None,
-            }),
-            What::Munmap(Range { addr, len, ret }),
-            What::Mprotect(Mprotect {
-                addr,
-                len,
-                prot: vec![],
-                ret,
-            }),
-            What::Mremap(Mremap {
-                addr,
-                old_len: len,
-                len,
-                flags: vec![],
-                ret: Returned::Address(addr),
-            }),
-            What::Madvise(Madvise {
-                addr,
-                len,
-                advice: "".into(),
-                ret,
-            }),
-            What::Lost(Lost {
-                count: 0,
-                by_kind: [].into(),
-            }),
-        ]
+        let story = samples::story().into_iter().map(|event| event.what);
+        let mut others: Vec<What> = Vec::new();
+        for what in story.filter(|what| what.name() != "fault") {
+            if !others.iter().any(|other| other.name() == what.name()) {
+                others.push(what);
+            }
+        }
+        others
     }
 
     fn only(names: &[&str]) -> Only {

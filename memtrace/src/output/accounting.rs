@@ -49,7 +49,7 @@ fn unobserved(out: &mut impl Write, total: &Account, palette: Palette) -> io::Re
     let mut unexplained = total.unobserved;
     for (&reason, &count) in &total.unobserved_by {
         let what = match reason {
-            "lost records" => continue,
+            "unexplained" => continue,
             "before exec" => "by memtrace's own child, before it became the program".to_owned(),
             "kernel" => "by the kernel outside any system call, without an exception".to_owned(),
             "execve" | "execveat" => format!(
@@ -165,7 +165,7 @@ mod tests {
                 No record was lost.
             "#]],
         );
-        end.total.unobserved_by = [("lost records", -3)].into();
+        end.total.unobserved_by = [("unexplained", -3)].into();
         end.total.unobserved = -3;
         check(
             &end,

@@ -75,7 +75,13 @@ impl Palette {
                 FaultKind::Invalid => bold(AnsiColor::Red),
                 FaultKind::Spurious | FaultKind::Other => Style::new(),
             },
-            What::Clone(_) | What::Exec(_) | What::Exit(_) => bold(AnsiColor::Magenta),
+            What::Clone(_)
+            | What::Cloned(_)
+            | What::Task(_)
+            | What::Share(_)
+            | What::Unshare(_)
+            | What::Exec(_)
+            | What::Exit(_) => bold(AnsiColor::Magenta),
             What::Lost(_) => bold(AnsiColor::Red),
             What::Brk(_)
             | What::Mmap(_)

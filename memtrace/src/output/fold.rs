@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::Sink;
 use super::text::Text;
-use crate::trace::event::{Address, Counted, End, Event, Fault, Start, What};
+use super::wording::{self, Sharers};
+use crate::trace::event::{Address, Because, Counted, End, Event, Fault, Start, What};
 
 /// How long a run may keep its reader waiting.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -41,6 +42,9 @@ impl Sink for Fold {
     }
 
     fn event(&mut self, event: &Event) -> io::Result<()> {
+        if !wording::tells(&event.what) {
+            return Ok(());
+        }
         if self.run.as_mut().is_some_and(|run| run.take_in(event)) {
             return Ok(());
         }
@@ -75,12 +79,14 @@ pub(super) struct Run {
     /// What it began with: the event, and the fault in it.
     event: Event,
     first: Fault,
-    /// The last fault, and its time.
-    last: Fault,
+    /// Where the last fault was, and its time.
+    last: Place,
     until: u64,
     pages: u64,
     minor: u64,
     major: u64,
+    /// Of copies: who maps the old pages on.
+    sharers: Option<Sharers>,
     descends: bool,
     /// When the reader could have seen its first fault.
     shown_from: Instant,
@@ -99,11 +105,12 @@ impl Run {
         let mut run = Self {
             event: event.clone(),
             first: fault.clone(),
-            last: fault.clone(),
+            last: Place::of(fault),
             until: event.ts,
             pages: 0,
             minor: 0,
             major: 0,
+            sharers: None,
             descends: false,
             shown_from: Instant::now(),
         };
@@ -120,10 +127,10 @@ impl Run {
             pid, tid, ref comm, ..
         } = self.event;
         let same_task = event.pid == pid && event.tid == tid && event.comm == *comm;
-        if !same_task || !alike(fault, &self.last) {
+        if !same_task || !alike(fault, &self.first) {
             return false;
         }
-        let (old, new) = (page(&self.last), page(fault));
+        let (old, new) = (self.page(self.last.addr), self.page(fault.addr));
         let ascends = old.checked_add(fault.page_size) == Some(new);
         let descends = new.checked_add(fault.page_size) == Some(old);
         if self.pages == 1 {
@@ -143,8 +150,14 @@ impl Run {
             Some(Counted::Major) => self.major += 1,
             None => {}
         }
+        if let Some(cause) = &fault.cause {
+            match &mut self.sharers {
+                Some(sharers) => sharers.add(cause),
+                None => self.sharers = Some(Sharers::of(cause)),
+            }
+        }
         self.until = ts;
-        self.last.clone_from(fault);
+        self.last = Place::of(fault);
     }
 
     /// The event that it began with.
@@ -156,8 +169,21 @@ impl Run {
         &self.first
     }
 
-    pub(super) const fn last(&self) -> &Fault {
-        &self.last
+    /// The last fault.
+    pub(super) fn last(&self) -> Fault {
+        let Place {
+            addr,
+            offset,
+            pfn_before,
+            pfn_after,
+        } = self.last;
+        Fault {
+            addr,
+            offset,
+            pfn_before,
+            pfn_after,
+            ..self.first.clone()
+        }
     }
 
     /// `ts` of the last fault.
@@ -169,23 +195,28 @@ impl Run {
         self.pages
     }
 
+    /// Of copies: who maps the old pages on.
+    pub(super) const fn sharers(&self) -> Option<&Sharers> {
+        self.sharers.as_ref()
+    }
+
     /// Whether it goes down in memory.
     pub(super) const fn descends(&self) -> bool {
         self.descends
     }
 
-    /// The fault in its lowest page.
-    pub(super) const fn lowest(&self) -> &Fault {
-        if self.descends {
-            &self.last
-        } else {
-            &self.first
-        }
+    /// The first address of an address's page.
+    const fn page(&self, address: Address) -> u64 {
+        address.0 & !self.first.page_size.wrapping_sub(1)
     }
 
     /// Its first address and the first one after it.
     pub(super) fn range(&self) -> (Address, Address) {
-        let start = page(self.lowest());
+        let start = self.page(if self.descends {
+            self.last.addr
+        } else {
+            self.first.addr
+        });
         let end = start.saturating_add(self.pages.saturating_mul(self.first.page_size));
         (Address(start), Address(end))
     }
@@ -200,12 +231,27 @@ impl Run {
     }
 }
 
-/// The first address of a fault's page.
-const fn page(fault: &Fault) -> u64 {
-    fault.addr.0 & !fault.page_size.wrapping_sub(1)
+/// What differs between the faults of a run and is shown.
+struct Place {
+    addr: Address,
+    offset: Option<u64>,
+    pfn_before: Option<u64>,
+    pfn_after: Option<u64>,
 }
 
-/// Whether two faults differ in nothing but where they were, their frames and how they were counted.
+impl Place {
+    const fn of(fault: &Fault) -> Self {
+        Self {
+            addr: fault.addr,
+            offset: fault.offset,
+            pfn_before: fault.pfn_before,
+            pfn_after: fault.pfn_after,
+        }
+    }
+}
+
+/// Whether two faults differ in nothing but where they were, their frames, who maps the old ones on, and how they were
+/// counted.
 fn alike(a: &Fault, b: &Fault) -> bool {
     a.signal.is_none()
         && a.late == 0
@@ -213,7 +259,14 @@ fn alike(a: &Fault, b: &Fault) -> bool {
             == (b.kind, b.access, b.mode, b.region, b.part)
         && a.page_size == b.page_size
         && a.detail == b.detail
+        && made_by(a) == made_by(b)
         && a.file == b.file
+}
+
+/// What had made the page of a copy shared, with the fork's number.
+fn made_by(fault: &Fault) -> Option<(Because, Option<u32>)> {
+    let cause = fault.cause.as_ref()?;
+    Some((cause.cause, cause.fork.map(|fork| fork.number)))
 }
 
 #[cfg(test)]
@@ -222,9 +275,9 @@ mod tests {
 
     use super::*;
     use crate::output::colour::Palette;
-    use crate::output::samples::{self, PLAIN, Page, account, copies, end, event, fault};
+    use crate::output::samples::{self, PLAIN, Page, account, by_fork, copies, end, event, fault};
     use crate::output::{Format, Options, Out};
-    use crate::trace::event::{Access, Exit, FaultKind, Mode, Region};
+    use crate::trace::event::{Access, Cause, Exit, FaultKind, ForkRef, Mode, Region};
 
     fn folded(events: &[Event]) -> String {
         let options = Options {
@@ -301,6 +354,85 @@ mod tests {
             events.push(other);
             assert_eq!(lines(&events).len(), 2, "{name}");
         }
+    }
+
+    /// Copies of neighbouring pages, each with its cause.
+    fn caused(causes: &[Cause]) -> Vec<Event> {
+        let mut events = copies(0..causes.len() as u64);
+        for (event, cause) in events.iter_mut().zip(causes) {
+            if let What::Fault(fault) = &mut event.what {
+                fault.cause = Some(cause.clone().into());
+            }
+        }
+        events
+    }
+
+    #[test]
+    fn copies_of_one_fork_are_a_run_whoever_shares_them() {
+        let fork = |ago| {
+            let fork = by_fork().fork?;
+            Some(ForkRef { ago, ..fork })
+        };
+        let first = by_fork();
+        let later = Cause {
+            fork: fork(2_000_000),
+            ..by_fork()
+        };
+        let others = Cause {
+            sharers: vec![1300, 1301],
+            sharer_count: 2,
+            map_count: Some(4),
+            ..by_fork()
+        };
+        let alone = Cause {
+            sharers: vec![],
+            sharer_count: 0,
+            map_count: Some(1),
+            ..by_fork()
+        };
+        let run = |causes: &[Cause]| {
+            let lines = lines(&caused(causes));
+            assert_eq!(lines.len(), 1, "{lines:?}");
+            lines[0].clone()
+        };
+        let shared = "page copied, shared by fork #3 (1234 -> 1235) 1.2 ms ago; still mapped ";
+        for (causes, expected) in [
+            (&[first.clone(), later][..], "by 1234 (map count 2)"),
+            (
+                &[first.clone(), others][..],
+                "by 1 to 2 traced processes, and outside the trace (map count 2 to 4)",
+            ),
+            (
+                &[first, alone][..],
+                "by 0 to 1 traced processes (map count 1 to 2)",
+            ),
+        ] {
+            let line = run(causes);
+            assert!(line.contains(&format!("{shared}{expected}  [")), "{line}");
+        }
+    }
+
+    #[test]
+    fn copies_of_two_forks_or_causes_are_no_run() {
+        let mut other_fork = by_fork();
+        other_fork.fork = other_fork.fork.map(|fork| ForkRef { number: 4, ..fork });
+        let reference = Cause {
+            cause: Because::Reference,
+            ..by_fork()
+        };
+        for other in [other_fork, reference] {
+            assert_eq!(lines(&caused(&[by_fork(), other])).len(), 2);
+        }
+    }
+
+    #[test]
+    fn what_tells_nothing_new_ends_no_run() {
+        let mut events = copies(0..4);
+        let quiet = |event: &Event| !wording::tells(&event.what);
+        let quiet: Vec<_> = samples::story().into_iter().filter(quiet).collect();
+        assert_eq!(quiet.len(), 2);
+        events.splice(2..2, quiet);
+        assert_eq!(lines(&events).len(), 1);
     }
 
     #[test]

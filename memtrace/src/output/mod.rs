@@ -8,11 +8,15 @@ mod accounting;
 mod colour;
 mod escape;
 mod fold;
+mod forks;
 mod json;
 #[cfg(test)]
-mod samples;
+pub mod samples;
+#[cfg(test)]
+mod schema;
 mod table;
 mod text;
+mod tree;
 mod wording;
 
 pub use colour::wanted as colour_wanted;

@@ -1,12 +1,12 @@
 //! Text for people: a line per event, then the account.
 
-use std::fmt::{self, Display, Formatter};
 use std::io::{self, Write};
 
 use super::colour::Palette;
 use super::escape::Escaped;
 use super::fold::Run;
-use super::{Out, Sink, accounting, table, wording};
+use super::wording::{List, Seconds, TaskName};
+use super::{Out, Sink, accounting, forks, table, tree, wording};
 use crate::trace::event::{End, Event, Start, What};
 
 /// Writes text.
@@ -83,16 +83,15 @@ impl Text {
     }
 
     fn name_task(&mut self, event: &Event) {
-        use fmt::Write as _;
+        use std::fmt::Write as _;
         let Event {
             pid, tid, ref comm, ..
         } = *event;
         self.task.clear();
         // Writing to a String doesn't fail.
-        let _ = match (pid, tid) {
-            (0, _) => write!(self.task, "-"),
-            _ if pid == tid => write!(self.task, "{}[{pid}]", Escaped(comm)),
-            _ => write!(self.task, "{}[{pid}/{tid}]", Escaped(comm)),
+        let _ = match pid {
+            0 => write!(self.task, "-"),
+            _ => write!(self.task, "{}", TaskName { comm, pid, tid }),
         };
         self.task_width = self
             .task_width
@@ -108,19 +107,25 @@ impl Sink for Text {
             version,
             kernel,
             command,
+            attached,
             ..
         } = start;
-        let (strong, command) = (self.palette.strong(), wording::command(command));
-        writeln!(
-            self.out,
-            "memtrace {version} on Linux {}: {strong}{command}{strong:#}",
-            Escaped(kernel)
-        )
+        let (strong, kernel) = (self.palette.strong(), Escaped(kernel));
+        write!(self.out, "memtrace {version} on Linux {kernel}: {strong}")?;
+        if attached.is_empty() {
+            write!(self.out, "{}", wording::command(command))?;
+        } else {
+            write!(self.out, "attached to {}", List(attached.iter()))?;
+        }
+        writeln!(self.out, "{strong:#}")
     }
 
     fn event(&mut self, event: &Event) -> io::Result<()> {
+        if !wording::tells(&event.what) {
+            return Ok(());
+        }
         self.columns(event)?;
-        wording::write(&mut self.out, &event.what, self.palette)?;
+        wording::write(&mut self.out, event, self.palette)?;
         self.out.write_all(b"\n")
     }
 
@@ -129,25 +134,11 @@ impl Sink for Text {
     }
 
     fn end(&mut self, end: &End) -> io::Result<()> {
+        tree::write(&mut self.out, end, self.began, self.palette)?;
+        forks::write(&mut self.out, end, self.palette)?;
         table::write(&mut self.out, end, self.palette)?;
         accounting::write(&mut self.out, end, self.palette)?;
         self.out.flush()
-    }
-}
-
-/// Nanoseconds as seconds, with microseconds. A width is that of the whole seconds.
-struct Seconds(u64);
-
-impl Display for Seconds {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let micros = self.0 / 1000;
-        let width = f.width().unwrap_or(0);
-        write!(
-            f,
-            "{:>width$}.{:06}",
-            micros / 1_000_000,
-            micros % 1_000_000
-        )
     }
 }
 
@@ -155,20 +146,15 @@ impl Display for Seconds {
 mod tests {
     use expect_test::expect_file;
 
-    use crate::output::samples::{self, PLAIN, account, end};
+    use crate::output::samples::{self, PLAIN, whole_end};
     use crate::output::{Format, Options};
 
     fn text(options: Options) -> String {
-        samples::written(
-            Format::Text,
-            options,
-            &samples::story(),
-            &end(vec![account(1234, 0)]),
-        )
+        samples::written(Format::Text, options, &samples::story(), &whole_end())
     }
 
     #[test]
-    fn every_event_has_a_line() {
+    fn every_event_that_tells_something_has_a_line() {
         expect_file!["snapshots/story.txt"].assert_eq(&text(PLAIN));
     }
 

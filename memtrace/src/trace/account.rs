@@ -11,8 +11,8 @@ const ROWS: usize = 20_000;
 
 /// Name of the row of those.
 const REST: &str = "(further processes)";
-/// Counted faults that neither a fault nor a record of unobserved ones explains, as records were lost.
-const LOST: &str = "lost records";
+/// Counted faults that neither a fault nor a record of unobserved ones explains: as when records were lost.
+const UNEXPLAINED: &str = "unexplained";
 /// Counted faults of memtrace's own child before it became the program.
 pub const BEFORE_EXEC: &str = "before exec";
 
@@ -34,6 +34,21 @@ impl Counts {
         self.counted += u64::from(counted.is_some());
     }
 
+    /// A thread was there when memtrace attached: what the kernel had counted on it.
+    pub fn base(&mut self, min_flt: u64, maj_flt: u64) {
+        self.min_flt = self.min_flt.wrapping_sub(min_flt);
+        self.maj_flt = self.maj_flt.wrapping_sub(maj_flt);
+    }
+
+    /// A fault came before all was told of what was there: it is taken for one of those.
+    pub fn before(&mut self, counted: Option<Counted>) {
+        match counted {
+            Some(Counted::Minor) => self.base(1, 0),
+            Some(Counted::Major) => self.base(0, 1),
+            None => {}
+        }
+    }
+
     /// The kernel counted some without an exception.
     pub fn unobserved(&mut self, by: &'static str, count: u64) {
         if count > 0 {
@@ -43,8 +58,8 @@ impl Counts {
 
     /// A thread has ended, or the trace has: what the kernel counted on it, and with `--summary` the hooks.
     pub fn thread(&mut self, tally: &Tally) {
-        self.min_flt += tally.min_flt;
-        self.maj_flt += tally.maj_flt;
+        self.min_flt = self.min_flt.wrapping_add(tally.min_flt);
+        self.maj_flt = self.maj_flt.wrapping_add(tally.maj_flt);
         for (kind, count) in self.kinds.iter_mut().zip(tally.kinds) {
             *kind += u64::from(count);
         }
@@ -72,7 +87,7 @@ impl Counts {
         let mut unobserved_by = self.unobserved_by.clone();
         let remainder = unobserved - unobserved_by.values().sum::<i64>();
         if remainder != 0 {
-            unobserved_by.insert(LOST, remainder);
+            unobserved_by.insert(UNEXPLAINED, remainder);
         }
         let faults = FaultKind::ALL
             .iter()

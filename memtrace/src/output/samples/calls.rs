@@ -75,6 +75,8 @@ fn mmaps() -> Vec<What> {
         ret: Returned::Address(text),
         by: By::Exec,
         region: Some(Region::Text),
+        resident: None,
+        private: None,
     };
     let by_call = Mmap {
         addr: PLACE,
@@ -86,6 +88,8 @@ fn mmaps() -> Vec<What> {
         ret: Returned::Address(PLACE),
         by: By::Call,
         region: None,
+        resident: None,
+        private: None,
     };
     let stack = Mmap {
         by: By::Exec,
@@ -106,7 +110,14 @@ fn mmaps() -> Vec<What> {
         ret: Returned::Error(-12),
         ..by_call.clone()
     };
-    [by_exec, stack, by_call, shared, failed]
+    let at_attach = Mmap {
+        by: By::Attach,
+        region: Some(Region::Data),
+        resident: Some(6),
+        private: Some(5),
+        ..by_exec.clone()
+    };
+    [by_exec, stack, by_call, shared, failed, at_attach]
         .map(What::Mmap)
         .into()
 }

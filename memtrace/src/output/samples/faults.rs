@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::event;
 use crate::trace::event::{
-    Access, Address, Counted, Event, Fault, FaultKind, Mode, Part, Region, What,
+    Access, Address, Because, Cause, Counted, Event, Fault, FaultKind, ForkRef, Mode, Part, Region,
+    What,
 };
 
 /// A write to the heap that got a new page.
-pub(in crate::output) fn fault() -> Fault {
+pub fn fault() -> Fault {
     Fault {
         addr: Address(0x55d0_c3a1_b008),
         ip: Address(0x40_1136),
@@ -25,6 +26,7 @@ pub(in crate::output) fn fault() -> Fault {
         counted: Some(Counted::Minor),
         signal: None,
         detail: None,
+        cause: None,
         late: 0,
     }
 }
@@ -35,10 +37,25 @@ pub(in crate::output) fn faults() -> Vec<Fault> {
     let data: Option<Arc<str>> = Some("/tmp/\x1b]0;data (deleted)".into());
     let shm: Option<Arc<str>> = Some("/dev/zero (deleted)".into());
     let of = |kind| Fault { kind, ..fault() };
+    let copy = |cause: Cause| Fault {
+        pfn_before: Some(0x1234),
+        cause: Some(cause.into()),
+        ..of(FaultKind::CowCopy)
+    };
     let read = |kind| Fault {
         access: Access::Read,
         ..of(kind)
     };
+    let [
+        ours,
+        outsiders,
+        before,
+        reference,
+        alone,
+        file,
+        ksm,
+        unknown,
+    ] = causes();
     vec![
         Fault {
             region: Region::Anon,
@@ -46,6 +63,22 @@ pub(in crate::output) fn faults() -> Vec<Fault> {
             ..read(FaultKind::ZeroRead)
         },
         of(FaultKind::ZeroFill),
+        Fault {
+            late: 1_500_000,
+            ..copy(ours)
+        },
+        copy(outsiders),
+        copy(before),
+        copy(reference),
+        copy(alone),
+        Fault {
+            region: Region::File,
+            file: data.clone(),
+            offset: Some(4096),
+            ..copy(file)
+        },
+        copy(ksm),
+        copy(unknown),
         Fault {
             pfn_before: Some(0x1234),
             ..of(FaultKind::CowCopy)
@@ -124,6 +157,51 @@ pub(in crate::output) fn faults() -> Vec<Fault> {
             detail: Some("taken away again"),
             ..of(FaultKind::Other)
         },
+    ]
+}
+
+/// A copy of a page that a fork left shared with one other.
+pub(in crate::output) fn by_fork() -> Cause {
+    Cause {
+        cause: Because::Fork,
+        fork: Some(ForkRef {
+            number: 3,
+            parent: 1234,
+            child: 1235,
+            ago: 1_249_000,
+        }),
+        sharers: vec![1234],
+        sharer_count: 1,
+        map_count: Some(2),
+    }
+}
+
+/// Every cause, and each way it can be told.
+fn causes() -> [Cause; 8] {
+    let of = |cause, map_count| Cause {
+        cause,
+        fork: None,
+        sharers: Vec::new(),
+        sharer_count: 0,
+        map_count,
+    };
+    [
+        by_fork(),
+        Cause {
+            sharers: (1300..1316).collect(),
+            sharer_count: 40,
+            map_count: Some(45),
+            ..by_fork()
+        },
+        of(Because::ForkBefore, Some(2)),
+        Cause {
+            fork: by_fork().fork,
+            ..of(Because::Reference, Some(1))
+        },
+        of(Because::Reference, None),
+        of(Because::PageCache, Some(7)),
+        of(Because::Ksm, Some(3)),
+        of(Because::Unknown, None),
     ]
 }
 

@@ -1,19 +1,23 @@
 //! Events for the tests of the formats: at least one of each kind, in a story that could be true.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::{Format, Options, Sink, sink};
-use crate::trace::event::{Account, End, Event, Lost, Start, What};
+use crate::trace::event::{End, Event, Global, Lost, Start, What};
 
 mod calls;
+mod ends;
 mod faults;
+mod objects;
 mod tasks;
 
-pub(super) use faults::{copies, fault, faults};
+pub(super) use ends::{account, end, fork, life, whole_end};
+pub use faults::fault;
+pub(super) use faults::{by_fork, copies, faults};
+pub(super) use objects::left;
 
 /// A writer whose bytes the test keeps.
 #[derive(Default)]
@@ -72,6 +76,7 @@ pub(super) fn start() -> Start {
         version: "0.1.0",
         kernel: "6.18.5".into(),
         command: vec!["./fork-write".into(), "--name".into(), "a b\n".into()],
+        attached: Vec::new(),
         ts: BEGAN,
     }
 }
@@ -82,56 +87,14 @@ pub(super) fn event(micros: u64, pid: u32, what: What) -> Event {
         ts: BEGAN + micros * 1000 + 7,
         pid,
         tid: pid,
+        global: None,
         comm: "fork-write".into(),
         what,
     }
 }
 
-/// A process with 24 faults that its exec took, and this many copies.
-pub(super) fn account(pid: u32, copies: u64) -> Account {
-    Account {
-        pid,
-        comm: "fork-write".into(),
-        faults: [
-            ("cow-copy", copies),
-            ("file-map", 40),
-            ("invalid", 1),
-            ("zero-fill", 25),
-        ]
-        .into(),
-        min_flt: copies + 40 + 25 + 24,
-        maj_flt: 0,
-        unobserved: 24,
-        unobserved_by: [("execve", 24)].into(),
-        alive: false,
-    }
-}
-
-/// The end of a run with these processes.
-pub(super) fn end(processes: Vec<Account>) -> End {
-    let mut total = Account::default();
-    for process in &processes {
-        for (&kind, count) in &process.faults {
-            *total.faults.entry(kind).or_default() += count;
-        }
-        for (&reason, count) in &process.unobserved_by {
-            *total.unobserved_by.entry(reason).or_default() += count;
-        }
-        total.min_flt += process.min_flt;
-        total.maj_flt += process.maj_flt;
-        total.unobserved += process.unobserved;
-    }
-    End {
-        ts: BEGAN + 1_000_000_000,
-        processes,
-        total,
-        lost: BTreeMap::new(),
-        late: 0,
-    }
-}
-
 /// An event of every type.
-pub(super) fn story() -> Vec<Event> {
+pub fn story() -> Vec<Event> {
     let (mapped, died) = (calls::calls(), tasks::deaths());
     let faults = faults().into_iter().map(What::Fault);
     let lost = What::Lost(Lost {
@@ -141,6 +104,7 @@ pub(super) fn story() -> Vec<Event> {
     let all = mapped
         .into_iter()
         .chain(tasks::births())
+        .chain(objects::objects())
         .chain(faults)
         .chain([lost])
         .chain(died);
@@ -150,7 +114,20 @@ pub(super) fn story() -> Vec<Event> {
         .collect();
     for event in &mut story {
         match &event.what {
-            What::Fault(_) => (event.pid, event.tid) = (1235, 1235),
+            What::Fault(fault) => {
+                (event.pid, event.tid) = (1235, 1235);
+                event.global = fault.part.map(|_| Global {
+                    pid: 71_235,
+                    tid: 71_235,
+                });
+            }
+            What::Task(task) if task.resident.is_none() => event.tid = 1236,
+            What::Share(_) => {
+                event.global = Some(Global {
+                    pid: 71_234,
+                    tid: 71_234,
+                })
+            }
             What::Exit(exit) if exit.thread => {
                 event.tid = 1236;
                 event.comm = "wor\nker".into();

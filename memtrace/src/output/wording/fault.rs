@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 use std::io::{self, Write};
 
+use super::cause::{Sharers, Why};
 use super::{Bytes, SignalName};
 use crate::output::colour::Palette;
 use crate::output::escape::Escaped;
@@ -16,11 +17,15 @@ pub(super) fn write(out: &mut impl Write, fault: &Fault, palette: Palette) -> io
     let faint = palette.faint();
     write!(
         out,
-        "{} {:<#14x} {}  {faint}[",
+        "{} {:<#14x} {}",
         access(fault),
         fault.addr.0,
         Outcome(fault)
     )?;
+    if let Some(cause) = &fault.cause {
+        write!(out, "{}", Why(cause, &Sharers::of(cause)))?;
+    }
+    write!(out, "  {faint}[")?;
     let frames = Frames::of(fault);
     if frames != Frames::NONE {
         write!(out, "frame {frames}, ")?;
@@ -44,17 +49,22 @@ pub(in crate::output) fn write_run(
     until: impl Display,
     palette: Palette,
 ) -> io::Result<()> {
-    let (first, last) = (run.first(), run.last());
+    let (first, last) = (run.first(), &run.last());
+    let lowest = if run.descends() { last } else { first };
     let (from, to) = run.range();
     let direction = if run.descends() { " downwards" } else { "" };
     let (strong, faint) = (palette.strong(), palette.faint());
     write!(
         out,
-        "{} each of {strong}{} pages{strong:#} {from}-{to}{direction} {}  {faint}[",
+        "{} each of {strong}{} pages{strong:#} {from}-{to}{direction} {}",
         access(first).trim_end(),
         run.pages(),
-        Outcome(run.lowest()),
+        Outcome(lowest),
     )?;
+    if let Some((cause, sharers)) = first.cause.as_deref().zip(run.sharers()) {
+        write!(out, "{}", Why(cause, sharers))?;
+    }
+    write!(out, "  {faint}[")?;
     match (Frames::of(first), Frames::of(last)) {
         (Frames::NONE, Frames::NONE) => {}
         (one, other) if one == other => write!(out, "frame {one}, ")?,

@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Formatter};
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use super::{Bytes, ErrorName, Flags};
+use super::{Bytes, ErrorName, Flags, size_of};
 use crate::output::colour::Palette;
 use crate::output::escape::Escaped;
 use crate::trace::event::{Brk, By, Madvise, Mmap, Mprotect, Mremap, Range, Returned};
@@ -24,9 +24,12 @@ pub(super) fn brk(out: &mut impl Write, &Brk { old, new }: &Brk) -> io::Result<(
 
 pub(super) fn mmap(out: &mut impl Write, mmap: &Mmap, palette: Palette) -> io::Result<()> {
     let len = Bytes(mmap.len);
-    match mmap.ret {
-        Returned::Address(address) => write!(out, "maps {len} at {address}: ")?,
-        Returned::Error(_) => write!(out, "fails to map {len}: ")?,
+    match (mmap.ret, mmap.by) {
+        (Returned::Address(address), By::Attach) => {
+            write!(out, "was mapped: {len} at {address}: ")?;
+        }
+        (Returned::Address(address), _) => write!(out, "maps {len} at {address}: ")?,
+        (Returned::Error(_), _) => write!(out, "fails to map {len}: ")?,
     }
     let has = |flag: &str| mmap.flags.iter().any(|name| **name == *flag);
     let sharing = if has("MAP_PRIVATE") {
@@ -50,8 +53,12 @@ pub(super) fn mmap(out: &mut impl Write, mmap: &Mmap, palette: Palette) -> io::R
     if let Returned::Error(error) = mmap.ret {
         write!(out, ": {}", ErrorName(error))?;
     }
+    if let Some(present) = mmap.resident {
+        write!(out, "; {}", Present(present, mmap.private))?;
+    }
     let faint = palette.faint();
     match mmap.by {
+        By::Attach => write!(out, "  {faint}[at attach]{faint:#}"),
         By::Exec => write!(out, "  {faint}[by exec]{faint:#}"),
         By::Call => write!(out, "  {faint}[{}]{faint:#}", Flags(&mmap.flags)),
     }
@@ -141,6 +148,19 @@ pub(super) fn madvise(out: &mut impl Write, madvise: &Madvise) -> io::Result<()>
         write!(out, " ({meaning})")?;
     }
     write!(out, "{}", Failure(*ret))
+}
+
+/// Pages that are present, and how many of them are private.
+pub(super) struct Present(pub(super) u64, pub(super) Option<u64>);
+
+impl Display for Present {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{} resident", size_of(self.0))?;
+        match self.1 {
+            Some(private) => write!(f, ", {} private", size_of(private)),
+            None => Ok(()),
+        }
+    }
 }
 
 /// What a negative return value adds.

@@ -7,19 +7,40 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
 use super::colour::Palette;
-use crate::trace::event::{Lost, What};
+use super::escape::Escaped;
+use crate::trace::event::{Event, Lost, What};
 
+mod cause;
 pub(super) mod fault;
 mod memory;
+mod number;
+mod object;
 mod task;
 
+pub(super) use cause::Sharers;
+use number::Bytes;
+pub(super) use number::{Count, Seconds, Size, Span, size_of};
+pub(super) use object::Object;
 pub(super) use task::command;
 
-/// Writes what happened.
-pub(super) fn write(out: &mut impl Write, what: &What, palette: Palette) -> io::Result<()> {
+/// Whether an event tells a person something that the line before it doesn't.
+pub(super) fn tells(what: &What) -> bool {
     match what {
+        What::Share(share) => object::share_tells(share),
+        What::Unshare(unshare) => object::unshare_tells(unshare),
+        _ => true,
+    }
+}
+
+/// Writes what happened.
+pub(super) fn write(out: &mut impl Write, event: &Event, palette: Palette) -> io::Result<()> {
+    match &event.what {
         What::Fault(fault) => fault::write(out, fault, palette),
         What::Clone(clone) => task::clone(out, clone, palette),
+        What::Cloned(cloned) => task::cloned(out, cloned),
+        What::Task(task) => task::there(out, task, event.pid == event.tid, palette),
+        What::Share(share) => object::share(out, share, palette),
+        What::Unshare(unshare) => object::unshare(out, unshare, event.ts, palette),
         What::Exec(exec) => task::exec(out, exec, palette),
         What::Exit(exit) => task::exit(out, exit),
         What::Brk(brk) => memory::brk(out, brk),
@@ -46,34 +67,43 @@ fn write_lost(out: &mut impl Write, lost: &Lost, palette: Palette) -> io::Result
     )
 }
 
-/// A size, exact, in the largest unit that divides it.
-struct Bytes(u64);
+/// A task's name with its ids: `name[pid]`, or `name[pid/tid]`.
+pub(super) struct TaskName<'a> {
+    pub(super) comm: &'a str,
+    pub(super) pid: u32,
+    pub(super) tid: u32,
+}
 
-impl Display for Bytes {
+impl Display for TaskName<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let unit = (self.0.trailing_zeros() / 10).min(4);
-        match self.0 {
-            0 => f.write_str("0 bytes"),
-            bytes => {
-                let name = ["bytes", "KiB", "MiB", "GiB", "TiB"][unit as usize];
-                write!(f, "{} {name}", bytes >> (10 * unit))
-            }
+        let Self { comm, pid, tid } = *self;
+        if pid == tid {
+            write!(f, "{}[{pid}]", Escaped(comm))
+        } else {
+            write!(f, "{}[{pid}/{tid}]", Escaped(comm))
         }
     }
 }
 
-/// So many of something.
-pub(super) struct Count(pub(super) u64, pub(super) &'static str);
+/// The first ids of some, and how many more there are.
+struct Ids<'a> {
+    first: &'a [u32],
+    count: u32,
+}
 
-impl Display for Count {
+impl Display for Ids<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self(count, noun) = self;
-        let plural = match (*count, noun.ends_with('s')) {
-            (1, _) => "",
-            (_, false) => "s",
-            (_, true) => "es",
-        };
-        write!(f, "{count} {noun}{plural}")
+        /// More than these are only counted.
+        const SHOWN: usize = 8;
+        let shown = &self.first[..self.first.len().min(SHOWN)];
+        let more = u64::from(self.count).saturating_sub(shown.len() as u64);
+        write!(f, "{}", List(shown.iter()))?;
+        match more {
+            0 => Ok(()),
+            _ if shown.is_empty() => write!(f, "{more} others"),
+            1 => f.write_str(" and 1 other"),
+            _ => write!(f, " and {more} others"),
+        }
     }
 }
 
@@ -135,13 +165,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_exact() {
-        let shown = |bytes| Bytes(bytes).to_string();
-        assert_eq!(shown(0), "0 bytes");
-        assert_eq!(shown(100), "100 bytes");
-        assert_eq!(shown(132 << 10), "132 KiB");
-        assert_eq!(shown((2 << 20) + 4096), "2052 KiB");
-        assert_eq!(shown(1 << 63), "8388608 TiB");
+    fn of_many_ids_the_first_are_shown() {
+        let shown = |first: &[u32], count| Ids { first, count }.to_string();
+        assert_eq!(shown(&[1], 1), "1");
+        assert_eq!(shown(&[1, 2], 3), "1, 2 and 1 other");
+        assert_eq!(shown(&[], 3), "3 others");
+        let many: Vec<u32> = (1..=10).collect();
+        assert_eq!(shown(&many, 100), "1, 2, 3, 4, 5, 6, 7, 8 and 92 others");
     }
 
     #[test]

@@ -3,10 +3,14 @@
 use std::fmt::{self, Display, Formatter};
 use std::io::{self, Write};
 
-use super::{Count, Flags, List, SignalName};
+use super::memory::Present;
+use super::object::{Object, in_nsproxy, words};
+use super::{Count, Flags, List, SignalName, Size, Span, size_of};
 use crate::output::colour::Palette;
 use crate::output::escape::{Escaped, Quoted};
-use crate::trace::event::{Clone, Exec, Exit, Shared};
+use crate::trace::event::{
+    ByObject, Clone, Cloned, Exec, Exit, First, Got, LetGo, ObjectKind, Row, Shared, Task,
+};
 
 pub(super) fn clone(out: &mut impl Write, clone: &Clone, palette: Palette) -> io::Result<()> {
     let has = |flag: &str| clone.flags.iter().any(|name| **name == *flag);
@@ -20,7 +24,7 @@ pub(super) fn clone(out: &mut impl Write, clone: &Clone, palette: Palette) -> io
     if !clone.followed {
         out.write_all(b" (not followed)")?;
     }
-    let parts = parts(clone.shared);
+    let parts = parts(clone.shared, &clone.objects);
     let names = |shared| {
         let of = move |part: &&Part| part.shared == shared && !part.name.is_empty();
         parts
@@ -34,16 +38,76 @@ pub(super) fn clone(out: &mut impl Write, clone: &Clone, palette: Palette) -> io
             write!(out, "; {verb} {}", List(names.iter()))?;
         }
     }
+    fork(out, clone)?;
+    for (kind, row) in &clone.objects.0 {
+        if let Some(note) = row.note {
+            write!(out, "; {}: {note}", words(*kind))?;
+        }
+    }
     if has("CLONE_VFORK") {
         out.write_all(b"; the parent waits for its exec or exit")?;
     }
     write!(out, "  {faint}[")?;
+    for row in &clone.objects.0 {
+        if let Some(change) = Change::of(row) {
+            write!(out, "{change}, ")?;
+        }
+    }
     if !clone.flags.is_empty() {
         write!(out, "{}, ", Flags(&clone.flags))?;
     }
     match clone.exit_signal {
         Some(signal) => write!(out, "{} at its end]{faint:#}", SignalName(signal as u32)),
         None => write!(out, "no signal at its end]{faint:#}"),
+    }
+}
+
+/// What a fork left shared until a write.
+fn fork(out: &mut impl Write, clone: &Clone) -> io::Result<()> {
+    match clone.fork {
+        Some(number) => write!(out, "; fork #{number}")?,
+        None => return Ok(()),
+    }
+    let Some(copied) = clone.copied else {
+        return Ok(());
+    };
+    let (pages, size) = (Count(copied.pages, "private page"), size_of(copied.pages));
+    write!(out, ": {pages} ({size}) shared until written")?;
+    if copied.at_once != 0 {
+        write!(
+            out,
+            " but for {} that were pinned and copied at once",
+            copied.at_once
+        )?;
+    }
+    if copied.swapped != 0 {
+        write!(out, ", {} more in swap", copied.swapped)?;
+    }
+    write!(out, ", {} of page tables", Size(copied.table_bytes))
+}
+
+/// A parent's object and its child's: `fs#1` when they share it, `mm#1->#2` when not.
+struct Change(Object, Option<u32>, Option<u32>);
+
+impl Change {
+    /// None where it needs no mention: they have none, or it is a namespace as usual.
+    fn of(&(kind, row): &(ObjectKind, Row)) -> Option<Self> {
+        // Whether they are one thread group says the same as whether they share their limits.
+        let usual = kind == ObjectKind::Group || kind.is_namespace() && row.got == Got::Shared;
+        let number = row.parent.or(row.child)?;
+        (!usual).then_some(Self(Object(kind, number), row.parent, row.child))
+    }
+}
+
+impl Display for Change {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self(object, parent, child) = self;
+        match (parent, child) {
+            (Some(parent), Some(child)) if parent != child => write!(f, "{object}->#{child}"),
+            (Some(_), Some(_)) => write!(f, "{object}"),
+            (Some(_), None) => write!(f, "{object}->none"),
+            (None, _) => write!(f, "none->{object}"),
+        }
     }
 }
 
@@ -54,24 +118,94 @@ struct Part {
 }
 
 /// The parts of a task in words.
-fn parts(shared: Shared) -> [Part; 9] {
+fn parts(shared: Shared, objects: &ByObject<Row>) -> Vec<Part> {
     let part = |shared, if_shared, if_not| Part {
         shared,
         name: if shared { if_shared } else { if_not },
     };
-    let either = |shared, name| part(shared, name, name);
+    let either = |shared, kind| part(shared, words(kind), words(kind));
+    let own_namespaces = objects.0.iter().filter(|(kind, row)| {
+        (in_nsproxy(*kind) || *kind == ObjectKind::UserNs) && row.got == Got::Own
+    });
+    let own_namespaces: Vec<_> = own_namespaces
+        .map(|(kind, _)| either(false, *kind))
+        .collect();
+    // A new set of namespaces is named by what is new in it.
+    let set = if own_namespaces.is_empty() {
+        words(ObjectKind::Nsproxy)
+    } else {
+        ""
+    };
     // Most tasks have no I/O context and no semaphore adjustments.
     [
         part(shared.mm, "memory", "memory (copied on write)"),
-        either(shared.files, "open files"),
-        either(shared.fs, "working directory"),
-        either(shared.sighand, "signal handlers"),
-        either(shared.signal, "limits and timers"),
-        either(shared.nsproxy, "namespaces"),
-        either(shared.cred, "credentials"),
-        part(shared.io, "I/O context", ""),
-        part(shared.sysvsem, "semaphore adjustments", ""),
+        either(shared.files, ObjectKind::Files),
+        either(shared.fs, ObjectKind::Fs),
+        either(shared.sighand, ObjectKind::Sighand),
+        either(shared.signal, ObjectKind::Signal),
+        part(shared.nsproxy, words(ObjectKind::Nsproxy), set),
     ]
+    .into_iter()
+    .chain(own_namespaces)
+    .chain([
+        either(shared.cred, ObjectKind::Cred),
+        part(shared.io, words(ObjectKind::Io), ""),
+        part(shared.sysvsem, words(ObjectKind::Sysvsem), ""),
+    ])
+    .collect()
+}
+
+pub(super) fn cloned(out: &mut impl Write, cloned: &Cloned) -> io::Result<()> {
+    match cloned.fork {
+        Some(number) => write!(out, "fork #{number}")?,
+        None => write!(out, "call")?,
+    }
+    // No thread but the first has its process's id.
+    if cloned.child_pid == cloned.child_tid {
+        write!(out, " that made process {}", cloned.child_pid)?;
+    } else {
+        write!(out, " that made thread {}", cloned.child_tid)?;
+    }
+    write!(out, " returned after {}", Span(cloned.dur))?;
+    if let Some(held) = cloned.held {
+        write!(out, "; held for {}", Span(held))?;
+        return match cloned.let_go {
+            Some(LetGo::Exec) => write!(out, ", until the child's exec"),
+            Some(LetGo::Exit) => write!(out, ", until the child's end"),
+            Some(LetGo::Signal) => write!(out, ", until a signal that kills it"),
+            None => Ok(()),
+        };
+    }
+    match cloned.first {
+        Some(First::Parent) => write!(out, "; the parent ran first"),
+        Some(First::Child) => write!(out, "; the child ran first"),
+        None => Ok(()),
+    }
+}
+
+/// A task that was there at attach.
+pub(super) fn there(
+    out: &mut impl Write,
+    task: &Task,
+    process: bool,
+    palette: Palette,
+) -> io::Result<()> {
+    write!(
+        out,
+        "{} was there",
+        if process { "process" } else { "thread" }
+    )?;
+    if process && task.ppid != 0 {
+        write!(out, ", child of {}", task.ppid)?;
+    }
+    if let Some(resident) = task.resident {
+        write!(out, "; {}", Present(resident, task.private))?;
+    }
+    let told = |kind: &ObjectKind| *kind != ObjectKind::Group && !in_nsproxy(*kind);
+    let objects = task.objects.0.iter().filter(|(kind, _)| told(kind));
+    let objects = List(objects.map(|(kind, number)| Object(*kind, *number)));
+    let faint = palette.faint();
+    write!(out, "  {faint}[{objects}]{faint:#}")
 }
 
 pub(super) fn exec(out: &mut impl Write, exec: &Exec, palette: Palette) -> io::Result<()> {

@@ -46,7 +46,7 @@ fn every_counted_fault_has_a_name() {
 }
 
 #[test]
-fn what_no_record_explains_was_lost() {
+fn what_no_record_explains_is_unexplained() {
     let mut story = Story::of(100, 0xa);
     three_faults(&mut story, 100);
     story.exit(100, 0);
@@ -55,7 +55,7 @@ fn what_no_record_explains_was_lost() {
     let row = outcome.row(100);
     assert_eq!(row.unobserved, 7);
     assert_eq!(row.unobserved_by.len(), 1);
-    assert_eq!(row.unobserved_by["lost records"], 7);
+    assert_eq!(row.unobserved_by["unexplained"], 7);
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn a_summary_is_what_the_hooks_counted() {
     assert_eq!((row.min_flt, row.maj_flt, row.unobserved), (42, 3, 2));
     assert_eq!(
         row.unobserved_by,
-        [("execve", 1), ("lost records", 1)].into()
+        [("execve", 1), ("unexplained", 1)].into()
     );
 }
 

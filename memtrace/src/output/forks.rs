@@ -1,0 +1,453 @@
+//! What became of the memory that forks left shared: a row per fork, the sum in words, and where the copies were.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
+
+use super::colour::Palette;
+use super::escape::Escaped;
+use super::wording::{Count, List, Size, Span, TaskName, size_of};
+use crate::trace::event::{Area, End, ForkAccount, Region};
+
+/// Rows of forks at most; the others are summed up in one more.
+const ROWS: usize = 20;
+/// Regions at most.
+const REGIONS: usize = 10;
+
+/// Writes the section.
+pub(super) fn write(out: &mut impl Write, end: &End, palette: Palette) -> io::Result<()> {
+    if end.forks.is_empty() {
+        return Ok(());
+    }
+    let total = sum(&end.forks);
+    rows(out, &end.forks, &total, palette)?;
+    words(out, &total)?;
+    regions(out, &end.forks)
+}
+
+/// Pages that were copied, by whomever.
+const fn copied(fork: &ForkAccount) -> u64 {
+    fork.by_child + fork.by_parent + fork.by_others + fork.at_once
+}
+
+const fn given_up(fork: &ForkAccount) -> u64 {
+    fork.given_up.exec + fork.given_up.exit + fork.given_up.munmap
+}
+
+/// The numbers of some forks together.
+fn sum<'a>(forks: impl IntoIterator<Item = &'a ForkAccount>) -> ForkAccount {
+    let mut sum = ForkAccount::default();
+    for fork in forks {
+        sum.dur = match (sum.dur, fork.dur) {
+            (Some(one), Some(other)) => Some(one + other),
+            (one, other) => one.or(other),
+        };
+        sum.table_bytes += fork.table_bytes;
+        sum.swapped += fork.swapped;
+        sum.pages += fork.pages;
+        sum.by_child += fork.by_child;
+        sum.by_parent += fork.by_parent;
+        sum.by_others += fork.by_others;
+        sum.before_exec += fork.before_exec;
+        sum.at_once += fork.at_once;
+        sum.taken_over += fork.taken_over;
+        sum.given_up.exec += fork.given_up.exec;
+        sum.given_up.exit += fork.given_up.exit;
+        sum.given_up.munmap += fork.given_up.munmap;
+        sum.still_shared += fork.still_shared;
+        sum.unknown += fork.unknown;
+        sum.copied_again += fork.copied_again;
+    }
+    sum
+}
+
+/// A column of pages.
+struct Column {
+    title: &'static str,
+    pages: fn(&ForkAccount) -> u64,
+    /// Whether it is there when it is empty, too.
+    always: bool,
+}
+
+const COLUMNS: [Column; 12] = {
+    const fn column(title: &'static str, always: bool, pages: fn(&ForkAccount) -> u64) -> Column {
+        Column {
+            title,
+            pages,
+            always,
+        }
+    }
+    [
+        column("shared\nat fork", true, |fork| fork.pages),
+        column("copied\nby child", true, |fork| fork.by_child),
+        column("copied by\nparent", true, |fork| fork.by_parent),
+        column("copied by\nothers", false, |fork| fork.by_others),
+        column("copied\nat once", false, |fork| fork.at_once),
+        column("of these\nbefore exec", false, |fork| fork.before_exec),
+        column("taken\nover", true, |fork| fork.taken_over),
+        column("given\nup", true, given_up),
+        column("still\nshared", true, |fork| fork.still_shared),
+        column("not\nknown", false, |fork| fork.unknown),
+        column("copied\nagain", false, |fork| fork.copied_again),
+        column("in\nswap", false, |fork| fork.swapped),
+    ]
+};
+
+/// In what a table's pages are shown.
+#[derive(Clone, Copy)]
+enum Unit {
+    Kib,
+    Mib,
+}
+
+impl Unit {
+    /// Small programs in exact numbers, large ones in handy ones.
+    const fn of(total: &ForkAccount) -> Self {
+        const LARGE: u64 = (16 << 20) / 4096;
+        if total.pages < LARGE {
+            Self::Kib
+        } else {
+            Self::Mib
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Kib => "KiB",
+            Self::Mib => "MiB",
+        }
+    }
+
+    fn show(self, pages: u64) -> String {
+        match (self, pages) {
+            (_, 0) => "-".to_owned(),
+            (Self::Kib, _) => (4 * pages).to_string(),
+            (Self::Mib, 1..13) => "<0.1".to_owned(),
+            (Self::Mib, _) => format!("{:.1}", pages as f64 / 256.0),
+        }
+    }
+}
+
+fn rows(
+    out: &mut impl Write,
+    forks: &[ForkAccount],
+    total: &ForkAccount,
+    palette: Palette,
+) -> io::Result<()> {
+    let unit = Unit::of(total);
+    let columns: Vec<&Column> = COLUMNS
+        .iter()
+        .filter(|column| column.always || (column.pages)(total) != 0)
+        .collect();
+    let titles = columns.iter().map(|column| column.title);
+    let titles = ["\nfork", "\nparent -> child"]
+        .into_iter()
+        .chain(titles)
+        .chain(["page\ntables", "time of\nthe call"]);
+    let mut table = Table::new();
+    table
+        .load_style(NOTHING)
+        .set_header(titles.collect::<Vec<_>>());
+    let mut row = |number: String, who: String, fork: &ForkAccount| {
+        let pages = columns.iter().map(|column| unit.show((column.pages)(fork)));
+        let call = fork.dur.map_or("-".to_owned(), |dur| Span(dur).to_string());
+        let cells = [number, who].into_iter().chain(pages);
+        let tables = Size(fork.table_bytes).to_string();
+        table.add_row(cells.chain([tables, call]).collect::<Vec<_>>());
+    };
+    let (shown, others) = first_rows(forks);
+    for fork in &shown {
+        row(format!("#{}", fork.number), who(fork), fork);
+    }
+    if !others.is_empty() {
+        // A row that stands for forks over the limit has no number.
+        let name = if others.iter().any(|fork| fork.number == 0) {
+            "others".to_owned()
+        } else {
+            format!("{} others", others.len())
+        };
+        row(String::new(), name, &sum(others.iter().copied()));
+    }
+    if forks.len() > 1 {
+        row(String::new(), "total".to_owned(), total);
+    }
+    for (at, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if at != 1 {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+
+    let unit = unit.name();
+    writeln!(
+        out,
+        "\nWhat became of the private memory that forks left shared until a write, in {unit}:"
+    )?;
+    if !others.is_empty() {
+        writeln!(out, "(the {} forks that shared the most)", shown.len())?;
+    }
+    let strong = palette.strong();
+    for (at, line) in table.lines().enumerate() {
+        // The heading has two lines.
+        let style = if at < 2 {
+            strong
+        } else {
+            anstyle::Style::new()
+        };
+        writeln!(out, "{style}{}{style:#}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+/// The forks that have a row, in their order: all of them, or those with the most pages; and the others.
+fn first_rows(forks: &[ForkAccount]) -> (Vec<&ForkAccount>, Vec<&ForkAccount>) {
+    let (mut shown, mut others): (Vec<_>, Vec<_>) = forks.iter().partition(|fork| fork.number != 0);
+    if shown.len() > ROWS {
+        shown.sort_by_key(|fork| std::cmp::Reverse(fork.pages));
+        others.extend(shown.split_off(ROWS));
+        shown.sort_by_key(|fork| fork.number);
+    }
+    (shown, others)
+}
+
+/// Parent and child; the name once when both have the same.
+fn who(fork: &ForkAccount) -> String {
+    let name = |comm, pid| TaskName {
+        comm,
+        pid,
+        tid: pid,
+    };
+    let parent = name(&fork.parent_comm, fork.parent);
+    if fork.parent_comm == fork.child_comm {
+        format!("{parent} -> {}", fork.child)
+    } else {
+        format!("{parent} -> {}", name(&fork.child_comm, fork.child))
+    }
+}
+
+fn words(out: &mut impl Write, total: &ForkAccount) -> io::Result<()> {
+    let copied = copied(total);
+    let saved = total.taken_over + given_up(total) + total.still_shared;
+    if total.pages == 0 {
+        return writeln!(out, "\nNo private page was present at a fork.");
+    }
+    write!(
+        out,
+        "\nCopy-on-write saved {} of {}: {} were copied",
+        size_of(saved),
+        size_of(total.pages),
+        size_of(copied)
+    )?;
+    let parts = |parts: &[(&'static str, u64)]| {
+        let parts = parts.iter().filter(|(_, pages)| *pages != 0);
+        let parts: Vec<_> = parts
+            .map(|(by, pages)| format!("{} {by}", size_of(*pages)))
+            .collect();
+        List(parts.into_iter()).to_string()
+    };
+    let by = parts(&[
+        ("by the child", total.by_child),
+        ("by the parent", total.by_parent),
+        ("by others", total.by_others),
+        ("by the fork itself, of pinned pages", total.at_once),
+    ]);
+    if !by.is_empty() {
+        write!(out, " ({by})")?;
+    }
+    if total.before_exec != 0 {
+        let before = size_of(total.before_exec);
+        write!(out, ", {before} of them in vain, before an exec")?;
+    }
+    writeln!(out, ".")?;
+    let rest = parts(&[
+        (
+            "taken over without a copy, as the other side had left",
+            total.taken_over,
+        ),
+        ("left unwritten at an exec", total.given_up.exec),
+        ("left unwritten at an exit", total.given_up.exit),
+        ("unmapped or dropped unwritten", total.given_up.munmap),
+        ("still shared at the end", total.still_shared),
+    ]);
+    if !rest.is_empty() {
+        writeln!(out, "Saved: {rest}.")?;
+    }
+    if total.unknown != 0 {
+        let unknown = size_of(total.unknown);
+        writeln!(out, "What became of {unknown} is not known.")?;
+    }
+    if total.copied_again != 0 {
+        writeln!(
+            out,
+            "Beyond these {} were copied once more: nobody shared them, but the kernel held a reference.",
+            size_of(total.copied_again)
+        )?;
+    }
+    Ok(())
+}
+
+/// What the copies were copies of.
+fn regions(out: &mut impl Write, forks: &[ForkAccount]) -> io::Result<()> {
+    type Place<'a> = (Region, Option<&'a Arc<str>>);
+    let mut sums: HashMap<Place, (u64, u64)> = HashMap::new();
+    for area in forks.iter().flat_map(|fork| &fork.areas) {
+        let Area {
+            region,
+            ref file,
+            pages,
+            copied,
+            ..
+        } = *area;
+        let sum = sums.entry((region, file.as_ref())).or_default();
+        *sum = (sum.0 + copied, sum.1 + pages);
+    }
+    let mut sums: Vec<_> = sums.into_iter().filter(|(_, sum)| sum.0 != 0).collect();
+    if sums.is_empty() {
+        return Ok(());
+    }
+    sums.sort_by_key(|&((region, file), (copied, _))| {
+        (std::cmp::Reverse(copied), region.name(), file)
+    });
+    let others = sums.split_off(sums.len().min(REGIONS));
+    writeln!(out, "The copies were in")?;
+    for ((region, file), (copied, pages)) in sums {
+        let (copied, pages) = (size_of(copied).to_string(), size_of(pages).to_string());
+        write!(out, "{copied:>12} of {pages:>10}  {}", region.name())?;
+        match file {
+            Some(file) => writeln!(out, ", {}", Escaped(file))?,
+            None => writeln!(out)?,
+        }
+    }
+    if !others.is_empty() {
+        let sum = |of: fn(&(u64, u64)) -> u64| size_of(others.iter().map(|(_, sum)| of(sum)).sum());
+        let (copied, pages) = (sum(|sum| sum.0).to_string(), sum(|sum| sum.1).to_string());
+        let others = Count(others.len() as u64, "other place");
+        writeln!(out, "{copied:>12} of {pages:>10}  in {others}")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect_file;
+
+    use super::*;
+    use crate::output::samples::{end, fork};
+    use crate::trace::event::GivenUp;
+
+    fn section(forks: Vec<ForkAccount>) -> String {
+        let end = End {
+            forks,
+            ..end(Vec::new())
+        };
+        let mut out = Vec::new();
+        write(&mut out, &end, Palette::new(false)).expect("a Vec takes everything");
+        String::from_utf8(out).expect("UTF-8")
+    }
+
+    /// Every number in use.
+    fn snapshot() -> ForkAccount {
+        let mut areas = fork(1, 48_000).areas;
+        (areas[0].pages, areas[0].copied) = (250_000, 47_000);
+        (areas[1].pages, areas[1].copied) = (3_144, 980);
+        for at in 0..9 {
+            areas.push(Area {
+                region: Region::Lib,
+                file: Some(format!("/usr/lib/lib{at}.so").into()),
+                pages: 1_000,
+                copied: at,
+                ..areas[1].clone()
+            });
+        }
+        areas[10].region = Region::Anon;
+        areas[10].file = None;
+        ForkAccount {
+            pages: 262_144,
+            by_child: 307,
+            by_parent: 47_690,
+            by_others: 3,
+            before_exec: 2,
+            at_once: 16,
+            taken_over: 1_000,
+            given_up: GivenUp {
+                exec: 100,
+                exit: 200_000,
+                munmap: 12,
+            },
+            still_shared: 13_000,
+            unknown: 16,
+            copied_again: 5,
+            swapped: 1,
+            dur: Some(12_345_678),
+            table_bytes: 2_150_400,
+            execed: true,
+            child_comm: "dump\x1b[2J".into(),
+            areas,
+            ..fork(1, 48_000)
+        }
+    }
+
+    #[test]
+    fn a_large_process_and_a_small_one() {
+        let unwritten = ForkAccount {
+            dur: None,
+            ..fork(2, 0)
+        };
+        expect_file!["snapshots/forks.txt"]
+            .assert_eq(&(section(vec![snapshot(), unwritten]) + &section(vec![fork(3, 40)])));
+    }
+
+    #[test]
+    fn the_samples_add_up() {
+        for fork in [snapshot(), fork(1, 40)] {
+            let ends = copied(&fork) + given_up(&fork) + fork.taken_over;
+            assert_eq!(ends + fork.still_shared + fork.unknown, fork.pages);
+            let areas = |of: fn(&Area) -> u64| fork.areas.iter().map(of).sum::<u64>();
+            assert_eq!(areas(|area| area.pages), fork.pages);
+            assert_eq!(areas(|area| area.copied), copied(&fork));
+        }
+    }
+
+    #[test]
+    fn of_many_forks_those_with_the_most_pages_are_shown() {
+        let rest = ForkAccount {
+            number: 0,
+            ..fork(0, 5)
+        };
+        let mut forks: Vec<_> = (1..=100).map(|at| fork(at, u64::from(at % 50))).collect();
+        let shown = |forks: &[ForkAccount]| {
+            let text = section(forks.to_vec());
+            let lines = text.lines().skip(5).take_while(|line| !line.is_empty());
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let lines = shown(&forks);
+        assert_eq!(lines.len(), ROWS + 2, "{lines:?}");
+        assert!(lines[0].trim_start().starts_with("#40 "), "{lines:?}");
+        assert!(lines[19].trim_start().starts_with("#99 "), "{lines:?}");
+        assert!(
+            lines[20].trim_start().starts_with("80 others "),
+            "{lines:?}"
+        );
+        // All of them are in the sum: 2 x (1 + ... + 49) x 10 pages of 4 KiB.
+        assert!(lines[21].contains(" 95.7 "), "{lines:?}");
+        forks.push(rest);
+        let lines = shown(&forks);
+        assert_eq!(lines.len(), ROWS + 2, "{lines:?}");
+        assert!(lines[20].trim_start().starts_with("others "), "{lines:?}");
+    }
+
+    #[test]
+    fn rows_without_numbers_of_their_own_are_always_among_the_others() {
+        let text = section(vec![fork(1, 1), fork(0, 1000)]);
+        assert!(!text.contains("#0"), "{text}");
+        assert!(text.contains("others"), "{text}");
+    }
+
+    #[test]
+    fn no_fork_no_section() {
+        assert_eq!(section(Vec::new()), "");
+    }
+}

@@ -1,0 +1,152 @@
+//! Accounts.
+
+use std::collections::BTreeMap;
+
+use super::BEGAN;
+use crate::trace::event::{
+    Account, Area, End, ForkAccount, GivenUp, Global, Life, ObjectKind, Region, Use,
+};
+
+/// A process with 24 faults that its exec took, and this many copies.
+pub(in crate::output) fn account(pid: u32, copies: u64) -> Account {
+    Account {
+        pid,
+        comm: "fork-write".into(),
+        faults: [
+            ("cow-copy", copies),
+            ("file-map", 40),
+            ("invalid", 1),
+            ("zero-fill", 25),
+        ]
+        .into(),
+        min_flt: copies + 40 + 25 + 24,
+        maj_flt: 0,
+        unobserved: 24,
+        unobserved_by: [("execve", 24)].into(),
+        alive: false,
+    }
+}
+
+/// The end of a run with these processes.
+pub(in crate::output) fn end(processes: Vec<Account>) -> End {
+    let mut total = Account::default();
+    for process in &processes {
+        for (&kind, count) in &process.faults {
+            *total.faults.entry(kind).or_default() += count;
+        }
+        for (&reason, count) in &process.unobserved_by {
+            *total.unobserved_by.entry(reason).or_default() += count;
+        }
+        total.min_flt += process.min_flt;
+        total.maj_flt += process.maj_flt;
+        total.unobserved += process.unobserved;
+    }
+    End {
+        ts: BEGAN + 1_000_000_000,
+        processes,
+        total,
+        lost: BTreeMap::new(),
+        forks: Vec::new(),
+        tasks: Vec::new(),
+        tasks_left_out: 0,
+        late: 0,
+    }
+}
+
+/// An end with all that there can be.
+pub(in crate::output) fn whole_end() -> End {
+    let running = Account {
+        alive: true,
+        ..account(1235, 37)
+    };
+    let mut second = fork(2, 40);
+    second.dur = None;
+    second.areas[1].file = None;
+    let in_container = Life {
+        global: Some(Global {
+            pid: 71_235,
+            tid: 71_235,
+        }),
+        ..life(1235, Some(1234), 2_000, &[(ObjectKind::Mm, 2)])
+    };
+    End {
+        forks: vec![fork(1, 40), second],
+        tasks: vec![
+            life(1234, None, 0, &[(ObjectKind::Mm, 1), (ObjectKind::Fs, 1)]),
+            in_container,
+        ],
+        tasks_left_out: 3,
+        ..end(vec![account(1234, 3), running])
+    }
+}
+
+/// A fork with ten times so many pages, of which so many were copied, mostly by the parent.
+pub(in crate::output) fn fork(number: u32, copies: u64) -> ForkAccount {
+    let by_child = copies / 4;
+    let area = |region, pages, copied| Area {
+        region,
+        file: None,
+        pages,
+        copied,
+        taken_over: 0,
+        given_up: pages - copied,
+        still_shared: 0,
+        unknown: 0,
+    };
+    let (heap, data) = (
+        area(Region::Heap, 9 * copies, copies - by_child),
+        area(Region::Data, copies, by_child),
+    );
+    ForkAccount {
+        number,
+        ts: BEGAN + u64::from(number) * 1_000_000,
+        parent: 1234,
+        parent_comm: "redis-server".into(),
+        child: 1234 + number,
+        child_comm: "redis-server".into(),
+        dur: Some(312_000),
+        table_bytes: 44 << 10,
+        pages: 10 * copies,
+        by_child,
+        by_parent: copies - by_child,
+        given_up: GivenUp {
+            exit: 9 * copies,
+            ..GivenUp::default()
+        },
+        areas: vec![
+            heap,
+            Area {
+                file: Some("/usr/bin/redis\x1b[2J".into()),
+                ..data
+            },
+        ],
+        ..ForkAccount::default()
+    }
+}
+
+/// A process that lives from so many microseconds after the start for 100 ms, and uses these objects all the time.
+pub(in crate::output) fn life(
+    pid: u32,
+    parent: Option<u32>,
+    micros: u64,
+    objects: &[(ObjectKind, u32)],
+) -> Life {
+    let from = BEGAN + micros * 1000;
+    let until = Some(from + 100_000_000);
+    let one = |&(kind, number): &(ObjectKind, u32)| Use {
+        kind,
+        number,
+        from,
+        until,
+    };
+    Life {
+        pid,
+        tid: pid,
+        global: None,
+        parent,
+        comm: "fork-write".into(),
+        from,
+        until,
+        uses: objects.iter().map(one).collect(),
+    }
+}

@@ -1,0 +1,121 @@
+//! Tasks that are there at attach, and what tasks share and no longer share.
+
+use super::BEGAN;
+use crate::trace::event::{ByObject, Joined, Left, ObjectKind, Share, Task, Unshare, What};
+
+/// Every such event, and each way it can be told.
+pub(super) fn objects() -> Vec<What> {
+    let mut all = tasks();
+    all.extend(shares().map(What::Share));
+    all.extend(unshares().map(What::Unshare));
+    all
+}
+
+fn tasks() -> Vec<What> {
+    let process = Task {
+        ppid: 1000,
+        objects: ByObject(vec![
+            (ObjectKind::Mm, 4),
+            (ObjectKind::Files, 3),
+            (ObjectKind::Group, 2),
+            (ObjectKind::Nsproxy, 1),
+            (ObjectKind::MntNs, 1),
+            (ObjectKind::UserNs, 1),
+        ]),
+        resident: Some(5120),
+        private: Some(4097),
+    };
+    let thread = Task {
+        resident: None,
+        private: None,
+        ..process.clone()
+    };
+    vec![What::Task(process), What::Task(thread)]
+}
+
+fn shares() -> [Share; 3] {
+    let joined = |kind, number, with: &[u32]| {
+        let (with, with_count) = (with.to_vec(), with.len() as u32);
+        let joined = Joined {
+            number,
+            with,
+            with_count,
+        };
+        (kind, joined)
+    };
+    let clone = Share {
+        by: "clone",
+        objects: ByObject(vec![joined(ObjectKind::Mm, 1, &[1234])]),
+    };
+    let mut at_attach = ByObject(vec![
+        joined(ObjectKind::Mm, 4, &[1236, 1240]),
+        joined(ObjectKind::Files, 3, &[1236]),
+        joined(ObjectKind::Fs, 3, &[1236, 1240]),
+        joined(ObjectKind::Group, 2, &[1236]),
+        joined(ObjectKind::Nsproxy, 1, &[1236]),
+        joined(ObjectKind::MntNs, 1, &[1236]),
+    ]);
+    at_attach.0[4].1.with_count = 120;
+    at_attach.0[5].1.with_count = 120;
+    let attach = Share {
+        by: "attach",
+        objects: at_attach,
+    };
+    let setns = Share {
+        by: "setns",
+        objects: ByObject(vec![joined(ObjectKind::NetNs, 2, &[1300])]),
+    };
+    [clone, attach, setns]
+}
+
+/// An object that is left.
+pub(in crate::output) fn left(
+    kind: ObjectKind,
+    number: u32,
+    now: Option<u32>,
+    with: &[u32],
+) -> (ObjectKind, Left) {
+    let left = Left {
+        number,
+        now,
+        since: BEGAN + 1_000_000,
+        with: with.to_vec(),
+        with_count: with.len() as u32,
+    };
+    (kind, left)
+}
+
+fn unshares() -> [Unshare; 4] {
+    let exec = Unshare {
+        by: "exec",
+        objects: ByObject(vec![
+            left(ObjectKind::Mm, 1, Some(3), &[1234]),
+            left(ObjectKind::Cred, 1, Some(2), &[1234]),
+        ]),
+    };
+    let mut unshare = Unshare {
+        by: "unshare",
+        objects: ByObject(vec![
+            left(ObjectKind::Files, 2, Some(5), &[1234]),
+            left(ObjectKind::Nsproxy, 1, Some(2), &[1234, 1235]),
+            left(ObjectKind::MntNs, 1, Some(2), &[1234, 1235]),
+        ]),
+    };
+    unshare.objects.0[0].1.since += 500_000;
+    let quiet = Unshare {
+        by: "exit",
+        objects: ByObject(vec![
+            left(ObjectKind::Nsproxy, 1, None, &[1234]),
+            left(ObjectKind::Cred, 1, None, &[1234]),
+        ]),
+    };
+    let exit = Unshare {
+        by: "exit",
+        objects: ByObject(vec![
+            left(ObjectKind::Mm, 1, None, &[1234, 1240]),
+            left(ObjectKind::Sighand, 1, None, &[1234]),
+            left(ObjectKind::Signal, 1, None, &[1234]),
+        ]),
+    };
+    [exec, unshare, quiet, exit]
+}

@@ -1,0 +1,171 @@
+//! What is reported at the end: the accounts.
+
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+
+/// The last thing that is reported.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct End {
+    /// Nanoseconds of `CLOCK_MONOTONIC`.
+    pub ts: u64,
+    /// A row per process, in the order of their births.
+    pub processes: Vec<Account>,
+    /// The sum of them.
+    pub total: Account,
+    /// Lost records by kind; empty when none was lost.
+    pub lost: std::collections::BTreeMap<&'static str, u64>,
+    /// What became of the pages that each fork left shared, in the order of the forks.
+    pub forks: Vec<ForkAccount>,
+    /// The tasks with the objects that each used, in the order of their births.
+    pub tasks: Vec<Life>,
+    /// Tasks that are not among them, as they were too many.
+    pub tasks_left_out: u64,
+    /// Events that had to be shown out of their time's order, with a later `ts`.
+    pub late: u64,
+}
+
+/// A process's faults, and the kernel's own count of them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Account {
+    /// Process id; 0 for the sum, and for the row that stands for processes over the limit.
+    pub pid: u32,
+    /// Its last name.
+    pub comm: Arc<str>,
+    /// Faults by kind; kinds that didn't occur are left out.
+    pub faults: std::collections::BTreeMap<&'static str, u64>,
+    /// The kernel's count of minor faults: the sum of `task_struct.min_flt` of all its threads at their ends.
+    pub min_flt: u64,
+    /// The kernel's count of major faults.
+    pub maj_flt: u64,
+    /// The kernel's count less the counted faults among `faults`.
+    pub unobserved: i64,
+    /// What `unobserved` is made of.
+    pub unobserved_by: std::collections::BTreeMap<&'static str, i64>,
+    /// Whether it still lived when the trace ended: the kernel's count goes on.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub alive: bool,
+}
+
+/// What became of the pages that a fork left shared. Each page has one end:
+/// `pages` = `by_child` + `by_parent` + `by_others` + `at_once` + `taken_over` + `given_up` (three) + `still_shared` +
+/// `unknown`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ForkAccount {
+    /// The fork's number; 0 for the sum of those that are too many for a row each.
+    pub number: u32,
+    /// When it was.
+    pub ts: u64,
+    /// The process that forked, and its name then.
+    pub parent: u32,
+    pub parent_comm: Arc<str>,
+    /// The process that it made, and its last name.
+    pub child: u32,
+    pub child_comm: Arc<str>,
+    /// Nanoseconds that the call took, where its return was seen.
+    pub dur: Option<u64>,
+    /// Bytes of the child's page tables.
+    pub table_bytes: u64,
+    /// Private pages in swap at the fork: not among `pages`.
+    pub swapped: u64,
+    /// Pages of 4 KiB that were private and present in the parent.
+    pub pages: u64,
+    /// Copied as the child wrote first.
+    pub by_child: u64,
+    /// Copied as the parent wrote first.
+    pub by_parent: u64,
+    /// Copied by a grandchild or another process that had come to share the page.
+    pub by_others: u64,
+    /// Copies among these three that were made before the child's exec: the waste of fork and exec.
+    pub before_exec: u64,
+    /// Whether the child did exec.
+    pub execed: bool,
+    /// Copied by the fork itself: pinned.
+    pub at_once: u64,
+    /// The other side gave the page up; then it was written, and taken over without a copy.
+    pub taken_over: u64,
+    /// One side gave the page up, and the other has not written it since.
+    pub given_up: GivenUp,
+    /// Shared to the end of the trace.
+    pub still_shared: u64,
+    /// It is not known what became of these: the page was changed in a way that memtrace does not see (swapped out, merged,
+    /// written by the kernel without an exception), or records were lost.
+    pub unknown: u64,
+    /// Copies beyond these: of a page whose sharing had ended, as something in the kernel still held it.
+    pub copied_again: u64,
+    /// The same by region of the parent's memory.
+    pub areas: Vec<Area>,
+}
+
+/// By what a page was given up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct GivenUp {
+    /// An exec replaced the address space.
+    pub exec: u64,
+    /// The process ended.
+    pub exit: u64,
+    /// It was unmapped, discarded, or mapped over.
+    pub munmap: u64,
+}
+
+/// A part of a fork's account.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Area {
+    /// What it is.
+    pub region: super::Region,
+    /// The mapped file, or the library.
+    pub file: Option<Arc<str>>,
+    /// Pages that were private and present.
+    pub pages: u64,
+    /// Copied by anyone, or by the fork itself.
+    pub copied: u64,
+    /// Taken over without a copy.
+    pub taken_over: u64,
+    /// Given up unwritten.
+    pub given_up: u64,
+    /// Shared to the end.
+    pub still_shared: u64,
+    /// Not known.
+    pub unknown: u64,
+}
+
+/// A task with the objects that it used.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Life {
+    /// Process.
+    pub pid: u32,
+    /// Thread.
+    pub tid: u32,
+    /// Both in the initial pid namespace, where they are others there.
+    #[serde(flatten)]
+    pub global: Option<super::Global>,
+    /// The thread that made it; null for the first, and for those that were there at attach.
+    pub parent: Option<u32>,
+    /// Its last name.
+    pub comm: Arc<str>,
+    /// From when it was traced.
+    pub from: u64,
+    /// When it ended; null when it still runs.
+    pub until: Option<u64>,
+    /// The objects, in the order in which it began to use them.
+    pub uses: Vec<Use>,
+}
+
+/// A task's use of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Use {
+    /// The kind of the object.
+    #[serde(serialize_with = "object_kind")]
+    pub kind: super::ObjectKind,
+    /// Its number.
+    pub number: u32,
+    /// From when.
+    pub from: u64,
+    /// Until when; null when it still does.
+    pub until: Option<u64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn object_kind<S: Serializer>(kind: &super::ObjectKind, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(kind.name())
+}

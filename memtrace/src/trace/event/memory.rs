@@ -1,0 +1,128 @@
+//! Changes of an address space.
+
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+
+use super::{Address, Region};
+
+/// The heap's end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Brk {
+    /// Before.
+    pub old: Address,
+    /// After; the same when it was only asked for, or refused.
+    pub new: Address,
+}
+
+/// Who mapped something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum By {
+    /// A system call.
+    Call,
+    /// The kernel, at an exec.
+    Exec,
+    /// It was there when memtrace attached.
+    Attach,
+}
+
+/// Memory was mapped.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Mmap {
+    /// Where it is; where it was wanted, when the call failed.
+    pub addr: Address,
+    /// Bytes.
+    pub len: u64,
+    /// `PROT_*` by name; empty for none.
+    pub prot: Vec<Arc<str>>,
+    /// `MAP_*` by name, unknown ones as a number.
+    pub flags: Vec<Arc<str>>,
+    /// The file.
+    pub file: Option<Arc<str>>,
+    /// Offset in the file in bytes.
+    pub offset: Option<u64>,
+    /// The address, or a negative errno.
+    pub ret: Returned,
+    /// Who did it.
+    pub by: By,
+    /// Mapped by exec, or there at attach: what it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<Region>,
+    /// There at attach: pages of 4 KiB that are present.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resident: Option<u64>,
+    /// There at attach: pages among them that are private (anonymous).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub private: Option<u64>,
+}
+
+/// What a call that gives an address returned: an address, or a negative errno as a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Returned {
+    /// It worked.
+    Address(Address),
+    /// The negative errno.
+    Error(i64),
+}
+
+impl Serialize for Returned {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Address(address) => address.serialize(serializer),
+            Self::Error(errno) => serializer.serialize_i64(*errno),
+        }
+    }
+}
+
+/// A call on a range: munmap.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Range {
+    /// First address.
+    pub addr: Address,
+    /// Bytes.
+    pub len: u64,
+    /// 0 or a negative errno.
+    pub ret: i64,
+}
+
+/// Protection was changed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Mprotect {
+    /// First address.
+    pub addr: Address,
+    /// Bytes.
+    pub len: u64,
+    /// `PROT_*` by name; empty for none.
+    pub prot: Vec<Arc<str>>,
+    /// 0 or a negative errno.
+    pub ret: i64,
+}
+
+/// A mapping was moved or its size changed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Mremap {
+    /// Where it was.
+    pub addr: Address,
+    /// Bytes before.
+    pub old_len: u64,
+    /// Bytes wanted.
+    pub len: u64,
+    /// `MREMAP_*` by name.
+    pub flags: Vec<Arc<str>>,
+    /// Where it is, or a negative errno.
+    pub ret: Returned,
+}
+
+/// Advice was given.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Madvise {
+    /// First address.
+    pub addr: Address,
+    /// Bytes.
+    pub len: u64,
+    /// `MADV_*` by name, or a number.
+    pub advice: Arc<str>,
+    /// 0 or a negative errno.
+    pub ret: i64,
+}

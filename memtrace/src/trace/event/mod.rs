@@ -1,0 +1,157 @@
+//! What memtrace reports: the events of a run, and the account at its end.
+//!
+//! Every output format is made from these alone; `output/SCHEMA.md` describes their JSON form.
+
+use std::sync::Arc;
+
+pub use memtrace_ebpf::fault::Kind as FaultKind;
+use serde::{Serialize, Serializer};
+
+mod end;
+mod fault;
+mod memory;
+mod task;
+
+pub use end::{Account, Area, End, ForkAccount, GivenUp, Life, Use};
+pub use fault::{Access, Because, Cause, Counted, Fault, ForkRef, Mode, Part, Region};
+pub use memory::{Brk, By, Madvise, Mmap, Mprotect, Mremap, Range, Returned};
+pub use task::{
+    Asked, ByObject, Clone, Cloned, Copied, Exec, Exit, First, Got, Joined, Left, LetGo,
+    ObjectKind, Row, Share, Shared, Task, Unshare,
+};
+
+/// An address in a process's or the kernel's space; `"0x7f12a000"` in JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address(pub u64);
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The first thing that is reported.
+#[derive(Clone, Debug, Serialize)]
+pub struct Start {
+    /// The version of the JSON form.
+    pub schema: u32,
+    /// memtrace's own version.
+    pub version: &'static str,
+    /// The kernel's release, as `uname -r` prints it.
+    pub kernel: String,
+    /// The program and its arguments; empty for an attach.
+    pub command: Vec<String>,
+    /// The processes that memtrace was attached to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attached: Vec<u32>,
+    /// Nanoseconds of `CLOCK_MONOTONIC`.
+    pub ts: u64,
+}
+
+/// Something that happened to a task.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// Nanoseconds of `CLOCK_MONOTONIC`. Never falls from one event to the next.
+    pub ts: u64,
+    /// Process id, as memtrace's own pid namespace has it.
+    pub pid: u32,
+    /// Thread id, the same.
+    pub tid: u32,
+    /// Both in the initial pid namespace, where they are others there.
+    pub global: Option<Global>,
+    /// The task's name at that moment.
+    pub comm: Arc<str>,
+    /// What happened.
+    pub what: What,
+}
+
+/// A task's ids in the initial pid namespace. To be flattened: in JSON they stand beside its `pid` and `tid`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Global {
+    /// Process id.
+    #[serde(rename = "global_pid")]
+    pub pid: u32,
+    /// Thread id.
+    #[serde(rename = "global_tid")]
+    pub tid: u32,
+}
+
+/// What happened. In JSON the variant's name in lower case is the `type`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "type")]
+pub enum What {
+    /// A page fault.
+    Fault(Fault),
+    /// A fork, vfork, clone or clone3, of a process or of a thread.
+    Clone(Clone),
+    /// The call that made a task has returned.
+    Cloned(Cloned),
+    /// A task was there when memtrace attached.
+    Task(Task),
+    /// A task uses objects that others use, too.
+    Share(Share),
+    /// A task has stopped using objects that others still use.
+    Unshare(Unshare),
+    /// A program was replaced by another.
+    Exec(Exec),
+    /// A thread ended.
+    Exit(Exit),
+    /// The heap's end was asked for or moved.
+    Brk(Brk),
+    /// Memory was mapped.
+    Mmap(Mmap),
+    /// Memory was unmapped.
+    Munmap(Range),
+    /// Protection was changed.
+    Mprotect(Mprotect),
+    /// A mapping was moved or its size changed.
+    Mremap(Mremap),
+    /// Advice was given.
+    Madvise(Madvise),
+    /// Records were lost: the reader was too slow.
+    Lost(Lost),
+}
+
+impl What {
+    /// The `type` in JSON, and the name that `--only` takes.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Fault(_) => "fault",
+            Self::Clone(_) => "clone",
+            Self::Cloned(_) => "cloned",
+            Self::Task(_) => "task",
+            Self::Share(_) => "share",
+            Self::Unshare(_) => "unshare",
+            Self::Exec(_) => "exec",
+            Self::Exit(_) => "exit",
+            Self::Brk(_) => "brk",
+            Self::Mmap(_) => "mmap",
+            Self::Munmap(_) => "munmap",
+            Self::Mprotect(_) => "mprotect",
+            Self::Mremap(_) => "mremap",
+            Self::Madvise(_) => "madvise",
+            Self::Lost(_) => "lost",
+        }
+    }
+
+    /// All the names that [`Self::name`] gives.
+    pub const NAMES: [&str; 15] = [
+        "fault", "clone", "cloned", "task", "share", "unshare", "exec", "exit", "brk", "mmap",
+        "munmap", "mprotect", "mremap", "madvise", "lost",
+    ];
+}
+
+/// Records were lost since the last such event.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Lost {
+    /// In all.
+    pub count: u64,
+    /// By the kind of the record.
+    pub by_kind: std::collections::BTreeMap<&'static str, u64>,
+}
