@@ -68,8 +68,8 @@ fn left_out(out: &mut impl Write, end: &End) -> io::Result<()> {
     Ok(())
 }
 
-/// The kinds of objects to be shown: namespaces only where tasks used different ones, and not the thread group, which
-/// is shared by those who share their limits.
+/// The kinds of objects to be shown: of the namespaces those of which tasks used different ones. The thread group is
+/// shared by those who share their limits.
 fn kinds(tasks: &[Life]) -> Vec<ObjectKind> {
     let varies = |kind| {
         let uses = tasks.iter().flat_map(|task| &task.uses);
@@ -79,7 +79,8 @@ fn kinds(tasks: &[Life]) -> Vec<ObjectKind> {
     };
     ObjectKind::ALL
         .into_iter()
-        .filter(|&kind| kind != ObjectKind::Group && (!kind.is_namespace() || varies(kind)))
+        .filter(|kind| !matches!(kind, ObjectKind::Group | ObjectKind::Nsproxy))
+        .filter(|&kind| !kind.is_namespace() || varies(kind))
         .collect()
 }
 
