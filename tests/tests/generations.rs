@@ -286,3 +286,44 @@ fn in_short(act: &Act) -> String {
         _ => format!("{deed:?} of {} pages from {at:#x} by {pid}", pages.len()),
     }
 }
+
+#[test]
+fn a_family_that_writes_all_at_once() -> Result<()> {
+    let trace = Trace::run(["storm"])?;
+    let mut copies = 0;
+    for fact in &trace.facts {
+        let Fact::Act(act) = fact else { continue };
+        for &(addr, before, after) in &act.pages {
+            let frames = [before, after].map(|frame| frame.map(|frame| frame.number));
+            let found: Vec<_> = trace
+                .faults()
+                .filter(|(event, fault)| {
+                    event.pid == act.pid
+                        && fault.kind == "cow-copy"
+                        && fault.addr / PAGE as u64 == addr / PAGE as u64
+                })
+                .collect();
+            let is_copied = frames[0] != frames[1];
+            ensure!(
+                found.len() == usize::from(is_copied),
+                "{addr:#x}: {frames:?}, {found:?}"
+            );
+            for (event, fault) in found {
+                ensure!(
+                    [fault.pfn_before, fault.pfn_after] == frames,
+                    "{}",
+                    event.line
+                );
+                copies += 1;
+            }
+        }
+    }
+    ensure!(copies > 500, "{copies} copies");
+    for account in &trace.end.forks {
+        ensure!(
+            (account.unknown, account.still_shared) == (0, 0),
+            "{account:?}"
+        );
+    }
+    Ok(())
+}

@@ -1,48 +1,18 @@
 //! Redis takes a snapshot in a forked child while it goes on writing: who copies what.
 
-use std::env;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use tests::harness::{Memtrace, Running};
+use tests::harness::{Memtrace, RedisServer, Running};
 
 const KEYS: usize = 2000;
 
 #[test]
 fn a_background_save_under_writes() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let socket = folder.path().join("socket");
-    let server =
-        env::var_os("MEMTRACE_REDIS_SERVER").unwrap_or_else(|| "/usr/bin/redis-server".into());
-    ensure!(
-        Path::new(&server).exists(),
-        "{} is missing: run `cargo xtask test`",
-        server.display()
-    );
-
+    let server = RedisServer::new()?;
     let memtrace = Memtrace::new()?.with_json();
-    let mut command = memtrace.command([server]);
-    command.args([
-        "--port",
-        "0",
-        "--save",
-        "",
-        "--appendonly",
-        "no",
-        "--daemonize",
-        "no",
-    ]);
-    command
-        .arg("--unixsocket")
-        .arg(&socket)
-        .arg("--dir")
-        .arg(folder.path());
-    let mut running = Running::start(&mut command)?;
-
-    let mut redis = running.until("redis", || Ok(Redis::connect(&socket).ok()))?;
+    let mut running = Running::start(&mut memtrace.command(server.command()))?;
+    let mut redis = running.until("redis", || Ok(server.connect()))?;
     let value = "x".repeat(1000);
     for key in 0..KEYS {
         redis.ask(&["SET", &key.to_string(), &value])?;
@@ -54,19 +24,18 @@ fn a_background_save_under_writes() -> Result<()> {
         redis.ask(&["SETRANGE", &key.to_string(), "0", "changed"])?;
     }
     redis.ask(&["CONFIG", "SET", "rdb-key-save-delay", "0"])?;
-    running
-        .until("the end of BGSAVE", || {
-            let state = redis.ask(&["INFO", "persistence"])?;
-            Ok(state.contains("rdb_bgsave_in_progress:0").then_some(state))
-        })
-        .map(|state| assert!(state.contains("rdb_last_bgsave_status:ok"), "{state}"))?;
+    running.until("the end of BGSAVE", || {
+        let state = redis.info("persistence", "rdb_bgsave_in_progress")?;
+        Ok((state == "0").then_some(()))
+    })?;
+    assert_eq!(redis.info("persistence", "rdb_last_bgsave_status")?, "ok");
     redis.send(&["SHUTDOWN", "NOSAVE"])?;
     let trace = memtrace.read(running.finish()?)?;
 
     assert_eq!(trace.run.code(), Some(0), "{:?}", trace.run);
     trace.check_accounts()?;
     ensure!(
-        fs::metadata(folder.path().join("dump.rdb"))?.len() > KEYS as u64,
+        fs::metadata(server.folder().join("dump.rdb"))?.len() > KEYS as u64,
         "no snapshot"
     );
 
@@ -99,41 +68,4 @@ fn a_background_save_under_writes() -> Result<()> {
         .context("no exit")?;
     assert_eq!(exit.code, Some(0));
     Ok(())
-}
-
-/// A client of Redis, as simple as can be.
-struct Redis(BufReader<UnixStream>);
-
-impl Redis {
-    fn connect(socket: &Path) -> Result<Self> {
-        Ok(Self(BufReader::new(UnixStream::connect(socket)?)))
-    }
-
-    fn send(&mut self, words: &[&str]) -> Result<()> {
-        let lines = words
-            .iter()
-            .flat_map(|word| [format!("${}", word.len()), (*word).to_owned()]);
-        let lines: Vec<_> = [format!("*{}", words.len())]
-            .into_iter()
-            .chain(lines)
-            .collect();
-        let message = lines.join("\r\n") + "\r\n";
-        Ok(self.0.get_mut().write_all(message.as_bytes())?)
-    }
-
-    fn ask(&mut self, words: &[&str]) -> Result<String> {
-        self.send(words)?;
-        let mut line = String::new();
-        self.0.read_line(&mut line)?;
-        let line = line.trim_end();
-        match line.split_at_checked(1) {
-            Some(("+" | ":", answer)) => Ok(answer.to_owned()),
-            Some(("$", length)) => {
-                let mut answer = vec![0; length.parse::<usize>()? + 2];
-                self.0.read_exact(&mut answer)?;
-                Ok(String::from_utf8_lossy(&answer).into_owned())
-            }
-            _ => bail!("{words:?}: {line:?}"),
-        }
-    }
 }

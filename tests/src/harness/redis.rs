@@ -1,0 +1,113 @@
+//! A Redis server, and a client of it as simple as can be.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail, ensure};
+use tempfile::TempDir;
+
+/// Where a server lives: a folder, which goes with this.
+#[derive(Debug)]
+pub struct RedisServer {
+    program: PathBuf,
+    folder: TempDir,
+}
+
+impl RedisServer {
+    /// A server's place. An error, with the remedy, where there is no such program.
+    pub fn new() -> Result<Self> {
+        let program = env::var_os("MEMTRACE_REDIS_SERVER")
+            .map_or_else(|| PathBuf::from("/usr/bin/redis-server"), PathBuf::from);
+        ensure!(
+            program.exists(),
+            "{} is missing: run `cargo xtask test`",
+            program.display()
+        );
+        Ok(Self {
+            program,
+            folder: TempDir::new()?,
+        })
+    }
+
+    /// The command that starts it: on a socket alone, and without snapshots of its own accord.
+    pub fn command(&self) -> Vec<OsString> {
+        let options = [
+            ["--port", "0"],
+            ["--save", ""],
+            ["--appendonly", "no"],
+            ["--daemonize", "no"],
+        ];
+        let mut command = vec![self.program.clone().into()];
+        command.extend(options.iter().flatten().map(OsString::from));
+        command.push("--unixsocket".into());
+        command.extend([self.socket().into(), "--dir".into(), self.folder().into()]);
+        command
+    }
+
+    /// Its folder, where the snapshots go.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A client, if the server is there yet.
+    pub fn connect(&self) -> Option<Redis> {
+        let stream = UnixStream::connect(self.socket()).ok()?;
+        Some(Redis(BufReader::new(stream)))
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder().join("socket")
+    }
+}
+
+/// A client.
+#[derive(Debug)]
+pub struct Redis(BufReader<UnixStream>);
+
+impl Redis {
+    /// Sends a command.
+    pub fn send(&mut self, words: &[&str]) -> Result<()> {
+        let lines = words
+            .iter()
+            .flat_map(|word| [format!("${}", word.len()), (*word).to_owned()]);
+        let lines: Vec<_> = [format!("*{}", words.len())]
+            .into_iter()
+            .chain(lines)
+            .collect();
+        let message = lines.join("\r\n") + "\r\n";
+        Ok(self.0.get_mut().write_all(message.as_bytes())?)
+    }
+
+    /// Sends a command and reads the answer, which must not be an error.
+    pub fn ask(&mut self, words: &[&str]) -> Result<String> {
+        self.send(words)?;
+        let mut line = String::new();
+        self.0.read_line(&mut line)?;
+        let line = line.trim_end();
+        match line.split_at_checked(1) {
+            Some(("+" | ":", answer)) => Ok(answer.to_owned()),
+            Some(("$", length)) => {
+                let mut answer = vec![0; length.parse::<usize>()? + 2];
+                self.0.read_exact(&mut answer)?;
+                answer.truncate(answer.len() - 2);
+                Ok(String::from_utf8_lossy(&answer).into_owned())
+            }
+            _ => bail!("{words:?}: {line:?}"),
+        }
+    }
+
+    /// A field of INFO.
+    pub fn info(&mut self, section: &str, field: &str) -> Result<String> {
+        let answer = self.ask(&["INFO", section])?;
+        let value = answer
+            .lines()
+            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        match value {
+            Some(value) => Ok(value.trim_end().to_owned()),
+            None => bail!("no {field} in {answer}"),
+        }
+    }
+}
