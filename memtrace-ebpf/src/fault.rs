@@ -81,6 +81,8 @@ impl Kind {
 
 /// Bits of the exception's error code (`arch/x86/include/asm/trap_pf.h`).
 pub mod error_code {
+    /// The page was present, and its protection in the way.
+    pub const PRESENT: u8 = 1 << 0;
     /// The access was a write.
     pub const WRITE: u8 = 1 << 1;
     /// It came from user mode.

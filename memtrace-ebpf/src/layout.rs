@@ -75,6 +75,42 @@ layout! {
     task_io: "task_struct"."io_context",
     /// System V semaphore undo list; null until first used.
     task_sysvsem: "task_struct"."sysvsem.undo_list",
+    /// First thread of the process.
+    task_group_leader: "task_struct"."group_leader",
+    /// Ids in all pid namespaces.
+    task_thread_pid: "task_struct"."thread_pid",
+    /// Process that gets the signal at its end.
+    task_real_parent: "task_struct"."real_parent",
+    /// Ring of all processes' first threads.
+    task_tasks: "task_struct"."tasks",
+    /// Ring of the threads of a process.
+    task_thread_node: "task_struct"."thread_node",
+    /// Head of that ring.
+    signal_thread_head: "signal_struct"."thread_head",
+    /// What to do about each signal.
+    sighand_action: "sighand_struct"."action",
+    /// Depth of the innermost pid namespace.
+    pid_level: "pid"."level",
+    /// Id and namespace at each depth.
+    pid_numbers: "pid"."numbers",
+    /// Mounts.
+    nsproxy_mnt: "nsproxy"."mnt_ns",
+    /// Host name.
+    nsproxy_uts: "nsproxy"."uts_ns",
+    /// System V and POSIX IPC.
+    nsproxy_ipc: "nsproxy"."ipc_ns",
+    /// Process ids of children.
+    nsproxy_pid: "nsproxy"."pid_ns_for_children",
+    /// Network.
+    nsproxy_net: "nsproxy"."net_ns",
+    /// Control groups.
+    nsproxy_cgroup: "nsproxy"."cgroup_ns",
+    /// Clock offsets of children, 5.6 and later.
+    nsproxy_time: "nsproxy"."time_ns_for_children",
+    /// Users.
+    cred_user: "cred"."user_ns",
+    /// Bytes of page tables.
+    mm_table_bytes: "mm_struct"."pgtables_bytes",
     /// Top page table.
     mm_pgd: "mm_struct"."pgd",
     /// Root of the VMA tree, 6.1 and later.
@@ -117,6 +153,14 @@ layout! {
     vma_pgoff: "vm_area_struct"."vm_pgoff",
     /// Mapped file.
     vma_file: "vm_area_struct"."vm_file",
+    /// Null while the VMA has never had an anonymous page.
+    vma_anon_vma: "vm_area_struct"."anon_vma",
+    /// What a frame belongs to; the low bits tell anonymous memory and KSM.
+    page_mapping: "page"."mapping",
+    /// Odd in all pages of a larger one but its first: then the first's address and one.
+    page_head: "page"."compound_head",
+    /// How often the frame is mapped, less one.
+    page_map_count: "page"."_mapcount",
     /// The file's inode.
     file_inode: "file"."f_inode",
     /// The page cache behind the file.
@@ -135,6 +179,8 @@ layout! {
     sb_magic: "super_block"."s_magic",
     /// Pages in the page cache of this mapping.
     mapping_nrpages: "address_space"."nrpages",
+    /// The mapping's first page, when it has no other.
+    mapping_first: "address_space"."i_pages.xa_head",
     /// Parent directory.
     dentry_parent: "dentry"."d_parent",
     /// Name.
@@ -190,6 +236,8 @@ pub struct Task {
     /// The frames of two pages of this memtrace's own, which nobody else has: by them it finds the direct map, and is told
     /// from another memtrace that starts at the same moment.
     pub frames: [u64; 2],
+    /// The frames of two pages of memory files of its own, each of one page: by them it finds the array of `struct page`.
+    pub file_frames: [u64; 2],
 }
 
 /// What is found out after the load, before any trace.
@@ -203,7 +251,17 @@ pub struct DirectMap {
     /// memtrace's own process, whose next child is the program to trace: its id in the initial pid namespace, which in a
     /// container is another than the one that it knows.
     pub tracer: u64,
+    /// Kernel virtual address of the `struct page` of frame 0 (`vmemmap`).
+    pub vmemmap: u64,
+    /// memtrace's own pid namespace, and its depth: 0 for the initial one.
+    pub pid_ns: u64,
+    /// Its depth.
+    pub pid_level: u64,
 }
+
+/// Bytes of a `struct page`: checked when [`DirectMap::vmemmap`] is found, as two of them must lie as far apart as their
+/// frames say.
+pub const PAGE_STRUCT: u64 = 64;
 
 /// The system call by which memtrace asks for a trial of direct-map bases: getpid(2), which does nothing else and
 /// ignores its arguments. They are [`PROBE_MAGIC`], the first base to try (in GiB below `mm->pgd`), and the address of the
@@ -211,5 +269,24 @@ pub struct DirectMap {
 pub const PROBE_CALL: u64 = 39;
 /// First argument of the call.
 pub const PROBE_MAGIC: u64 = 0x6d65_6d74_7261_6365;
+/// First argument of the same call when it asks to take a process under trace: then come the process's id in memtrace's
+/// pid namespace, and what to do ([`ADOPT_THREADS`], [`ADOPT_SURVEY`]).
+pub const ADOPT_MAGIC: u64 = 0x6d65_6d74_6164_6f70;
+/// Second argument of that call: trace all threads of the process from now on.
+pub const ADOPT_THREADS: u64 = 0;
+/// Second argument of that call: send what its address space is made of.
+pub const ADOPT_SURVEY: u64 = 1;
+/// What the hook did for it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Adopted {
+    /// The process's `task_struct`; 0 when there is no such process.
+    pub leader: u64,
+    /// Threads that are traced from this call on.
+    pub added: u64,
+    /// Threads that could not be: there are too many.
+    pub refused: u64,
+}
+
 /// Bases that one call tries.
 pub const PROBE_STEPS: u64 = 4;

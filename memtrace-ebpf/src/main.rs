@@ -15,7 +15,7 @@
 
 mod hooks;
 
-use hooks::{call, direct_map, fault, task};
+use hooks::{adopt, call, direct_map, fault, task};
 
 use aya_ebpf::{
     macros::{perf_event, raw_tracepoint},
@@ -103,6 +103,13 @@ fn tick(ctx: PerfEventContext) -> u32 {
 #[raw_tracepoint(tracepoint = "sys_enter")]
 fn find_direct_map(ctx: RawTracePointContext) -> i32 {
     direct_map::find(&ctx);
+    0
+}
+
+/// Attached for a moment by `memtrace attach`, to `sys_enter`: see [`hooks::adopt`].
+#[raw_tracepoint(tracepoint = "sys_enter")]
+fn adopt_process(ctx: RawTracePointContext) -> i32 {
+    adopt::adopt(&ctx);
     0
 }
 

@@ -31,11 +31,21 @@ pub enum Kind {
     Rename = 10,
     /// A [`Held`].
     Held = 11,
+    /// A [`Pages`].
+    Pages = 12,
+    /// A [`Returned`].
+    Returned = 13,
+    /// An [`Objects`].
+    Objects = 14,
+    /// A [`Task`].
+    Task = 15,
+    /// A [`Surveyed`].
+    Surveyed = 16,
 }
 
 impl Kind {
     /// Every kind, in the order of their numbers, which begin at 1.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 16] = [
         Self::Fault,
         Self::Vma,
         Self::Path,
@@ -47,10 +57,15 @@ impl Kind {
         Self::Unobserved,
         Self::Rename,
         Self::Held,
+        Self::Pages,
+        Self::Returned,
+        Self::Objects,
+        Self::Task,
+        Self::Surveyed,
     ];
 
     /// Slots in the table of lost records: a slot for a task that could not be followed, then one per kind.
-    pub const SLOTS: u32 = 12;
+    pub const SLOTS: u32 = 17;
 
     /// The kind with this number.
     pub fn from_number(number: u8) -> Option<Self> {
@@ -71,6 +86,11 @@ impl Kind {
             Self::Unobserved => "unobserved",
             Self::Rename => "rename",
             Self::Held => "held",
+            Self::Pages => "pages",
+            Self::Returned => "cloned",
+            Self::Objects => "objects",
+            Self::Task => "task",
+            Self::Surveyed => "survey",
         }
     }
 }
@@ -129,6 +149,37 @@ pub struct Fault {
     pub vma: u32,
     /// The signal that it ended in, or 0.
     pub signal: u32,
+    /// For a write to a present page that may not be written: how often the page tables mapped its frame at the
+    /// exception, this entry among them (`_mapcount` of `struct page`, and one).
+    pub map_count: u32,
+    /// Then also what that frame is: a [`Frame`].
+    pub frame: u32,
+}
+
+/// What a frame is (the low bits of `mapping` in `struct page`, `include/linux/page-flags.h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Frame {
+    /// It was not looked at, or could not be read.
+    Unknown = 0,
+    /// Of a file.
+    PageCache = 1,
+    /// Anonymous memory.
+    Anonymous = 2,
+    /// Anonymous memory that KSM has merged.
+    Ksm = 3,
+}
+
+impl Frame {
+    /// The frame with this number.
+    pub const fn from_number(number: u32) -> Self {
+        match number {
+            1 => Self::PageCache,
+            2 => Self::Anonymous,
+            3 => Self::Ksm,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// Why a [`Vma`] was recorded, in [`Header::a`].
@@ -141,6 +192,10 @@ pub enum Seen {
     Exec = 1,
     /// A call by this thread mapped it.
     Call = 2,
+    /// A fork left private pages of it shared: it is the child's, whose [`Birth`] follows.
+    Fork = 3,
+    /// It was there when memtrace attached; a [`Surveyed`] follows.
+    Attach = 4,
 }
 
 /// In [`Header::flags`] of a VMA: it has operations, so it isn't anonymous memory.
@@ -177,6 +232,10 @@ pub struct Vma {
     pub serial: u32,
     /// Not used.
     pub pad: u32,
+    /// By a survey ([`Seen::Attach`], [`Seen::Fork`]): pages that are present. Not counted for a fork.
+    pub resident: u64,
+    /// And those among them that are private: anonymous, in a private mapping.
+    pub private: u64,
 }
 
 /// Bytes of a path that are kept.
@@ -204,6 +263,23 @@ pub struct Path {
     pub len: u32,
 }
 
+/// Private pages of an address space in 2 MiB of it, and in one VMA: those that a fork has left shared with its child, or
+/// those that were there when memtrace attached. The [`Vma`] follows.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Pages {
+    /// Time, and the thread that forks or attaches.
+    pub head: Header,
+    /// The address space: the child's.
+    pub mm: u64,
+    /// Number of the first page: its address is a multiple of 2 MiB.
+    pub first: u64,
+    /// A bit for each page that is present, and private.
+    pub present: [u64; 8],
+    /// A bit for each among them that may be written as it is: at a fork, as it was copied at once.
+    pub writable: [u64; 8],
+}
+
 /// The parts of a task that a clone shares or copies, as identities; 0 where the task has none.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -226,6 +302,34 @@ pub struct Parts {
     pub io: u64,
     /// `task_struct.sysvsem.undo_list`
     pub sysvsem: u64,
+    /// `task_struct.group_leader`
+    pub group: u64,
+    /// `nsproxy.mnt_ns`
+    pub mnt_ns: u64,
+    /// `nsproxy.uts_ns`
+    pub uts_ns: u64,
+    /// `nsproxy.ipc_ns`
+    pub ipc_ns: u64,
+    /// `nsproxy.pid_ns_for_children`
+    pub pid_ns: u64,
+    /// `nsproxy.net_ns`
+    pub net_ns: u64,
+    /// `nsproxy.cgroup_ns`
+    pub cgroup_ns: u64,
+    /// `nsproxy.time_ns_for_children`
+    pub time_ns: u64,
+    /// `cred.user_ns`
+    pub user_ns: u64,
+}
+
+/// A process's and a thread's id in memtrace's own pid namespace; 0 where it isn't in it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Ids {
+    /// Process.
+    pub pid: u32,
+    /// Thread.
+    pub tid: u32,
 }
 
 /// A clone, seen from the parent when all of the child is set up (`task:task_newtask` in `copy_process`).
@@ -250,12 +354,91 @@ pub struct Birth {
     pub call: u32,
     /// 1 when the child is traced.
     pub followed: u32,
+    /// The child's ids as memtrace's pid namespace has them.
+    pub child_ids: Ids,
+    /// With `CLONE_CLEAR_SIGHAND`: signals that the parent and the child handle.
+    pub handled: [u32; 2],
+    /// Bytes of the child's page tables, where it has its own.
+    pub table_bytes: u64,
+    /// Private pages of it that are in swap.
+    pub swapped: u64,
+    /// When the call began that made it.
+    pub began: u64,
     /// The parent's parts.
     pub parent: Parts,
     /// The child's parts.
     pub child: Parts,
     /// The parent's name, nul-terminated.
     pub comm: [u8; 16],
+}
+
+/// A clone returns: in the parent, or in the child, where [`RETURNED_IN_CHILD`] is set.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Returned {
+    /// Time, and the thread.
+    pub head: Header,
+    /// In the parent: when the call began.
+    pub began: u64,
+    /// In the parent: nanoseconds that the hooks took of it.
+    pub hooked: u64,
+    /// In the parent: the child.
+    pub child_tid: u32,
+    /// Not used.
+    pub pad: u32,
+}
+
+/// In [`Header::flags`] of a [`Returned`]: it is the child's first return to user mode.
+pub const RETURNED_IN_CHILD: u8 = 1 << 0;
+
+/// A task's parts as a call that may change them has left them, or an exec.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Objects {
+    /// Time and thread.
+    pub head: Header,
+    /// The system call; [`crate::syscall::EXECVE`] for an exec.
+    pub call: u32,
+    /// Not used.
+    pub pad: u32,
+    /// What it has now.
+    pub parts: Parts,
+}
+
+/// A thread that was there when memtrace attached: from now on it is traced.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Task {
+    /// Time and thread.
+    pub head: Header,
+    /// The process.
+    pub pid: u32,
+    /// Its parent process as memtrace's pid namespace has it.
+    pub parent_pid: u32,
+    /// Its ids there.
+    pub ids: Ids,
+    /// Its minor and major faults until now.
+    pub min_flt: u64,
+    /// Major ones.
+    pub maj_flt: u64,
+    /// What it has.
+    pub parts: Parts,
+    /// Its name, nul-terminated.
+    pub comm: [u8; 16],
+}
+
+/// The survey of an address space that memtrace attaches to is complete: its pages and VMAs have been sent.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Surveyed {
+    /// Time at its end, and the process's first thread.
+    pub head: Header,
+    /// The address space.
+    pub mm: u64,
+    /// The file that is run, see [`Path`].
+    pub exe: u64,
+    /// Where things are.
+    pub bounds: Bounds,
 }
 
 /// Where an exec's kernel side put the program (`struct mm_struct`).
@@ -413,4 +596,4 @@ pub struct Known {
 }
 
 /// Words of that state as a whole.
-pub const THREAD_WORDS: usize = 43;
+pub const THREAD_WORDS: usize = 55;

@@ -2,7 +2,7 @@
 
 use aya_ebpf::programs::RawTracePointContext;
 use memtrace_ebpf::{
-    record::{Call, Kind, Seen},
+    record::{Call, Kind, RETURNED_IN_CHILD, Returned, Seen},
     syscall,
 };
 
@@ -10,12 +10,15 @@ use crate::hooks::{
     fault::{NO_CALL, now, settle},
     kernel::{Object, config, offset},
     ring,
-    thread::{self, CLOSED},
+    task::objects,
+    thread::{self, CLOSED, Thread},
     vma,
 };
 
 /// `TS_COMPAT` (`arch/x86/include/asm/thread_info.h`): a 32-bit call, whose numbers are others.
 const COMPAT: u32 = 2;
+/// `MAP_FIXED`
+const FIXED: u64 = 0x10;
 /// `MAP_ANONYMOUS`
 const ANONYMOUS: u64 = 0x20;
 /// The highest errno.
@@ -35,6 +38,11 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
     let number: u64 = ctx.arg(1);
     let compat = task.load::<u32>(offset!(task_status)) & COMPAT != 0;
     thread.call = if compat { NO_CALL - 1 } else { number as u32 };
+    if syscall::makes_task(thread.call) {
+        thread.began = now();
+        thread.hooked = 0;
+        thread.child = 0;
+    }
     // What a birth needs to know where the child's stack is.
     if thread.call == syscall::CLONE || thread.call == syscall::CLONE3 {
         let regs = task.registers();
@@ -69,11 +77,11 @@ pub(crate) fn exit(ctx: &RawTracePointContext) {
     let ts = now();
     settle(thread, task, ts);
     let mm = task.follow(offset!(task_mm));
+    let ret: i64 = ctx.arg(1);
     if syscall::changes_mappings(thread.call)
-        && config().summary == 0
         && mm.address() != thread.hidden_mm
+        && (config().summary == 0 || takes_away(thread, ret))
     {
-        let ret: i64 = ctx.arg(1);
         if thread.call == syscall::MMAP
             && thread.args[3] & ANONYMOUS == 0
             && !(-MAX_ERRNO..0).contains(&ret)
@@ -92,6 +100,44 @@ pub(crate) fn exit(ctx: &RawTracePointContext) {
             },
         );
     }
+    if syscall::makes_task(thread.call) {
+        returned(thread, ctx.arg(1), ts);
+    }
+    if syscall::changes_objects(thread.call) && ctx.arg::<i64>(1) == 0 {
+        objects(thread, task, thread.call, ts);
+    }
     thread.call = NO_CALL;
     thread.busy = 0;
+}
+
+/// With `--summary`: whether the call may have taken pages away that a fork had left shared.
+#[inline(always)]
+fn takes_away(thread: &Thread, ret: i64) -> bool {
+    match thread.call {
+        syscall::MMAP => thread.args[3] & FIXED != 0,
+        syscall::BRK => (ret as u64) < thread.args[1],
+        syscall::MUNMAP | syscall::MREMAP | syscall::MADVISE => true,
+        _ => false,
+    }
+}
+
+/// A clone has returned: in the parent, if it has made a child; or in the child for the first time.
+#[inline(always)]
+fn returned(thread: &mut Thread, ret: i64, ts: u64) {
+    let in_child = thread.began == 0 && ret == 0;
+    if !in_child && (ret <= 0 || thread.child == 0) {
+        return;
+    }
+    let mut head = thread.head(Kind::Returned, ts);
+    head.flags = if in_child { RETURNED_IN_CHILD } else { 0 };
+    ring::send(
+        Kind::Returned,
+        Returned {
+            head,
+            began: thread.began,
+            hooked: thread.hooked,
+            child_tid: thread.child,
+            pad: 0,
+        },
+    );
 }

@@ -4,20 +4,27 @@
 //! address in it, the base is aligned to 1 GiB (`kernel_randomize_memory` in `arch/x86/mm/kaslr.c`), and user space
 //! knows the frames of its own pages from `/proc/self/pagemap`. So the base is right when a walk from it finds those
 //! frames; two of them, so that chance can't. They are memtrace's own pages, so the caller is memtrace.
+//!
+//! The array of `struct page` (`vmemmap`) is found likewise: a file of one page has that page's `struct page` in its page cache
+//! (`i_pages.xa_head`), and memtrace knows the frame of each of two such files of its own.
 
 use aya_ebpf::programs::RawTracePointContext;
 use memtrace_ebpf::{
-    layout::{DirectMap, PROBE_CALL, PROBE_MAGIC, PROBE_STEPS},
+    layout::{DirectMap, PAGE_STRUCT, PROBE_CALL, PROBE_MAGIC, PROBE_STEPS},
     pte::PAGE_SIZE,
 };
 
 use crate::hooks::{
     kernel::{Object, config, offset, read_member},
     paging::{direct_map, walk},
+    parts::{UPID, UPID_NS},
     thread::Table,
+    vma::{self, Lookup},
 };
 
 const ALIGNMENT: u64 = 1 << 30;
+/// How many pages after those whose frames tell the direct map the two pages of files are.
+const FILE_PAGES: u64 = 3;
 
 /// Tries [`PROBE_STEPS`] bases, from the one that the arguments of memtrace's system call name.
 #[inline(always)]
@@ -48,14 +55,49 @@ pub(crate) fn find(ctx: &RawTracePointContext) {
                 base,
                 levels,
                 tracer,
+                ..DirectMap::default()
             };
             if walk(map, pgd, address, &mut cache).pfn(address) == Some(frames[0])
                 && walk(map, pgd, address + PAGE_SIZE, &mut cache).pfn(address + PAGE_SIZE)
                     == Some(frames[1])
             {
                 *found = map;
+                find_vmemmap(found, task, address + FILE_PAGES * PAGE_SIZE);
+                find_namespace(found, task);
                 return;
             }
         }
     }
+}
+
+/// Finds where the `struct page` of frame 0 would be, if the pages at `address` and after are what user space said.
+#[inline(always)]
+fn find_vmemmap(map: &mut DirectMap, task: Object, address: u64) {
+    let mm = task.follow(offset!(task_mm)).address();
+    let frames = config().file_frames;
+    let first = array_of(mm, address, frames[0]);
+    if first != 0 && first == array_of(mm, address + PAGE_SIZE, frames[1]) {
+        map.vmemmap = first;
+    }
+}
+
+/// Where the array begins if the page of the file that is mapped at `address` has this frame; 0 if that can't be told.
+#[inline(always)]
+fn array_of(mm: u64, address: u64, frame: u64) -> u64 {
+    let root: u64 = read_member(mm, offset!(mm_mt_root));
+    let Lookup::Found(vma) = vma::find_at_or_above(root, mm, address) else {
+        return 0;
+    };
+    let mapping: u64 = read_member(vma.file, offset!(file_mapping));
+    let page: u64 = read_member(mapping, offset!(mapping_first));
+    page.wrapping_sub(frame * PAGE_STRUCT)
+}
+
+/// memtrace's own pid namespace: the innermost of its ids (`task_active_pid_ns` in `kernel/pid.c`).
+#[inline(always)]
+fn find_namespace(map: &mut DirectMap, task: Object) {
+    let pid: u64 = task.load(offset!(task_thread_pid));
+    let level = u64::from(read_member::<u32>(pid, offset!(pid_level)));
+    map.pid_level = level;
+    map.pid_ns = read_member(pid + u64::from(offset!(pid_numbers)) + level * UPID + UPID_NS, 0);
 }

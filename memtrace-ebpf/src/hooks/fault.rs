@@ -11,16 +11,17 @@ use aya_ebpf::{
     programs::{PerfEventContext, RawTracePointContext},
 };
 use memtrace_ebpf::{
-    fault::{Backing, Facts, error_code, kind},
+    fault::{Backing, Facts, Kind as FaultKind, error_code, kind},
     pte::{Entry, Level},
     record::{
         FAULT_GREW, FAULT_MAJOR, FAULT_MINOR, FAULT_MM_GONE, FAULT_UNMAPPED, FAULT_VMA_UNKNOWN,
-        Fault, Header, Held, Kind, Seen, Unobserved, VMA_HAS_OPS, VMA_SHMEM,
+        Fault, Frame, Header, Held, Kind, Seen, Unobserved, VMA_HAS_OPS, VMA_SHMEM,
     },
     syscall,
 };
 
 use crate::hooks::{
+    frame,
     kernel::{Object, config, forget, offset, plain, read_member},
     paging::{self, direct_map, entry},
     ring,
@@ -32,6 +33,8 @@ const SIGBUS: i32 = 7;
 const SIGSEGV: i32 = 11;
 /// The VMA of a fault wasn't found.
 const UNPLACED: u8 = FAULT_UNMAPPED | FAULT_VMA_UNKNOWN;
+/// The frame in an entry for one page.
+const FRAME: u64 = 0x000f_ffff_ffff_f000;
 /// Addresses from here on are the kernel's.
 const KERNEL_HALF: u64 = 1 << 63;
 
@@ -84,6 +87,15 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
         read_member(ctx.arg(1), offset!(regs_ip))
     };
     let mapping = if flags == 0 { thread.vma.mapping } else { 0 };
+    let level = forget(before.level as u32, &mut thread.merge);
+    let protected = is_protected_write(error, before.bits, level);
+    let (map_count, frame) = if forget(protected, &mut thread.merge) != 0 {
+        frame::look_at((before.bits & FRAME) >> 12, &mut thread.page)
+    } else {
+        (0, Frame::Unknown as u32)
+    };
+    let frame = forget(frame, &mut thread.merge);
+    let map_count = forget(map_count, &mut thread.merge);
     thread.open = Open {
         state: OPEN,
         vma: thread.vma.serial,
@@ -92,14 +104,24 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
         ip,
         mm: mm.address(),
         before: before.bits,
-        level: before.level as u8,
+        level: level as u8,
         error,
         flags,
         pad: [0; 5],
         mapping,
         pages: read_member(mapping, offset!(mapping_nrpages)),
+        map_count,
+        frame,
     };
     thread.busy = 0;
+}
+
+/// 1 for a write to a page that is there and may not be written: what copy-on-write is about. Without a branch.
+#[inline(always)]
+fn is_protected_write(error: u8, entry: u64, level: u32) -> u32 {
+    const _: () = assert!(error_code::PRESENT == 1 && error_code::WRITE == 2);
+    let is_small = (level ^ Level::Pte as u32).wrapping_sub(1) >> 31;
+    u32::from(error & error >> 1) & entry as u32 & is_small & 1
 }
 
 /// Finds the VMA of a fault: the flags that say how that went.
@@ -256,7 +278,10 @@ fn finish(thread: &mut Thread, after: u64, level: u8, flags: u8, signal: u32) {
             *count += 1;
         }
         thread.known.tally.counted[usize::from(flags & FAULT_MAJOR != 0)] += u32::from(counted);
-        return;
+        // The accounts of forks need these.
+        if kind != FaultKind::CowCopy as usize && kind != FaultKind::CowReuse as usize {
+            return;
+        }
     }
     ring::send(
         Kind::Fault,
@@ -275,6 +300,8 @@ fn finish(thread: &mut Thread, after: u64, level: u8, flags: u8, signal: u32) {
             after,
             vma: open.vma,
             signal,
+            map_count: open.map_count,
+            frame: open.frame,
         },
     );
 }

@@ -18,6 +18,7 @@ static CONFIG: Config = Config {
     zero_pfn: 0,
     pad: 0,
     frames: [0; 2],
+    file_frames: [0; 2],
 };
 
 /// The offset of a member in the running kernel.

@@ -1,12 +1,16 @@
 //! What the hooks do, a file per concern.
 
+pub(crate) mod adopt;
 pub(crate) mod call;
 pub(crate) mod direct_map;
 pub(crate) mod fault;
 pub(crate) mod file;
+pub(crate) mod frame;
 pub(crate) mod kernel;
 pub(crate) mod paging;
+pub(crate) mod parts;
 pub(crate) mod ring;
+pub(crate) mod survey;
 pub(crate) mod task;
 pub(crate) mod thread;
 pub(crate) mod vma;

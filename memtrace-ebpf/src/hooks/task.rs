@@ -9,7 +9,7 @@ use aya_ebpf::{
 use aya_log_ebpf::{debug, warn};
 use memtrace_ebpf::{
     record::{
-        Birth, Bounds, EXEC_BYTES, EXEC_TRUNCATED, Exec, Exit, Gone, Header, Kind, Parts, Rename,
+        Birth, Bounds, EXEC_BYTES, EXEC_TRUNCATED, Exec, Exit, Gone, Header, Kind, Objects, Rename, Seen,
     },
     syscall,
 };
@@ -19,12 +19,13 @@ use crate::hooks::{
     file,
     kernel::{Object, config, offset, read_into, read_member},
     paging::direct_map,
-    ring,
+    parts, ring, survey,
     thread::{self, Thread},
     vma,
 };
 
 const CLONE_THREAD: u64 = 0x0001_0000;
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 /// Where `struct clone_args` has `stack` and `stack_size`.
 const CLONE_ARGS_STACK: u64 = 40;
 /// `TASK_DEAD` (`include/linux/sched.h`)
@@ -45,19 +46,6 @@ struct ExecScratch {
 #[map]
 static EXEC: PerCpuArray<ExecScratch> = PerCpuArray::with_max_entries(1, 0);
 
-#[inline(always)]
-fn parts(task: u64, parts: &mut Parts) {
-    parts.mm = read_member(task, offset!(task_mm));
-    parts.files = read_member(task, offset!(task_files));
-    parts.fs = read_member(task, offset!(task_fs));
-    parts.sighand = read_member(task, offset!(task_sighand));
-    parts.signal = read_member(task, offset!(task_signal));
-    parts.nsproxy = read_member(task, offset!(task_nsproxy));
-    parts.cred = read_member(task, offset!(task_cred));
-    parts.io = read_member(task, offset!(task_io));
-    parts.sysvsem = read_member(task, offset!(task_sysvsem));
-}
-
 /// A child has been set up by the current task.
 #[inline(always)]
 pub(crate) fn birth(ctx: &RawTracePointContext) {
@@ -65,21 +53,26 @@ pub(crate) fn birth(ctx: &RawTracePointContext) {
     let flags: u64 = ctx.arg(1);
     let parent = Object::current();
     let thread = flags & CLONE_THREAD != 0;
-    let (call, stack, follow, hidden_mm) = if let Some(state) = thread::find(parent) {
-        let mm: u64 = read_member(child, offset!(task_mm));
-        let hidden = if state.hidden_mm == mm { mm } else { 0 };
+    let ts = now();
+    let child_mm: u64 = read_member(child, offset!(task_mm));
+    let (call, stack, began, follow, hidden_mm) = if let Some(state) = thread::find(parent) {
+        let hidden = if state.hidden_mm == child_mm {
+            child_mm
+        } else {
+            0
+        };
         let follow = thread || config().follow != 0;
-        (state.call, stack(state), follow, hidden)
+        (state.call, stack(state), state.began, follow, hidden)
     } else {
         if thread || !is_first(parent) {
             return;
         }
-        (NO_CALL, 0, true, read_member(child, offset!(task_mm)))
+        (NO_CALL, 0, ts, true, child_mm)
     };
     let pid: u32 = read_member(child, offset!(task_tgid));
     let tid: u32 = read_member(child, offset!(task_pid));
     let followed = follow && {
-        let inserted = thread::insert(child, pid, tid, call, hidden_mm);
+        let inserted = thread::insert(child, pid, tid, call, hidden_mm, [0; 2]);
         if inserted {
             debug!(ctx, "follows thread {} of process {}", tid, pid);
         } else {
@@ -91,9 +84,15 @@ pub(crate) fn birth(ctx: &RawTracePointContext) {
         }
         inserted
     };
+    let own_mm = child_mm != parent.follow(offset!(task_mm)).address();
+    let swapped = if own_mm && child_mm != hidden_mm {
+        survey::survey_mm(child_mm, ts, parent.load(offset!(task_pid)), Seen::Fork)
+    } else {
+        0
+    };
     ring::send_filled(Kind::Birth, |record: &mut Birth| {
         record.head = Header {
-            ts: now(),
+            ts,
             tid: parent.load(offset!(task_pid)),
             kind: Kind::Birth as u8,
             ..Header::default()
@@ -106,12 +105,28 @@ pub(crate) fn birth(ctx: &RawTracePointContext) {
         record.stack = stack;
         record.call = call;
         record.followed = u32::from(followed);
-        parts(parent.address(), &mut record.parent);
-        parts(child, &mut record.child);
+        record.child_ids = parts::ids(child);
+        record.handled = [0; 2];
+        if flags & CLONE_CLEAR_SIGHAND != 0 {
+            record.handled = [parts::handled(parent.address()), parts::handled(child)];
+        }
+        record.table_bytes = if own_mm {
+            read_member(child_mm, offset!(mm_table_bytes))
+        } else {
+            0
+        };
+        record.swapped = swapped;
+        record.began = began;
+        parts::parts(parent.address(), &mut record.parent);
+        parts::parts(child, &mut record.child);
         // The child's name is a copy of the parent's.
         let comm = child + u64::from(offset!(task_comm));
         read_into(comm, &mut record.comm);
     });
+    if let Some(state) = thread::find(parent) {
+        state.child = tid;
+        state.hooked += now() - ts;
+    }
 }
 
 /// An address in the stack that the call under way gives the child; 0 for none.
@@ -206,7 +221,7 @@ pub(crate) fn exec(ctx: &RawTracePointContext) {
             old_tid: ctx.arg(1),
             mm: mm.address(),
             exe: identity.inode,
-            bounds: bounds(mm),
+            bounds: bounds(mm.address()),
             hidden_minor: hidden[0],
             hidden_major: hidden[1],
             name_len: 0,
@@ -214,23 +229,35 @@ pub(crate) fn exec(ctx: &RawTracePointContext) {
         };
         send_exec(scratch, mm, ctx.arg(2));
     }
+    objects(thread, task, syscall::EXECVE, ts);
     if config().summary == 0 {
         vma::list(ts);
     }
     thread.busy = 0;
 }
 
+/// Sends what the current task uses now that `call` may have changed it.
 #[inline(always)]
-fn bounds(mm: Object) -> Bounds {
+pub(crate) fn objects(thread: &Thread, task: Object, call: u32, ts: u64) {
+    ring::send_filled(Kind::Objects, |record: &mut Objects| {
+        record.head = thread.head(Kind::Objects, ts);
+        record.call = call;
+        record.pad = 0;
+        parts::parts(task.address(), &mut record.parts);
+    });
+}
+
+#[inline(always)]
+pub(crate) fn bounds(mm: u64) -> Bounds {
     Bounds {
-        start_code: mm.load(offset!(mm_start_code)),
-        end_code: mm.load(offset!(mm_end_code)),
-        start_data: mm.load(offset!(mm_start_data)),
-        end_data: mm.load(offset!(mm_end_data)),
-        start_brk: mm.load(offset!(mm_start_brk)),
-        brk: mm.load(offset!(mm_brk)),
-        start_stack: mm.load(offset!(mm_start_stack)),
-        vdso: mm.load(offset!(mm_vdso)),
+        start_code: read_member(mm, offset!(mm_start_code)),
+        end_code: read_member(mm, offset!(mm_end_code)),
+        start_data: read_member(mm, offset!(mm_start_data)),
+        end_data: read_member(mm, offset!(mm_end_data)),
+        start_brk: read_member(mm, offset!(mm_start_brk)),
+        brk: read_member(mm, offset!(mm_brk)),
+        start_stack: read_member(mm, offset!(mm_start_stack)),
+        vdso: read_member(mm, offset!(mm_vdso)),
     }
 }
 

@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use memtrace_ebpf::record::{Header, Kind, Known, THREAD_WORDS};
 
-use crate::hooks::kernel::Object;
+use crate::hooks::{frame, kernel::Object};
 
 /// A traced thread.
 #[repr(C)]
@@ -31,9 +31,17 @@ pub(crate) struct Thread {
     pub(crate) hidden_mm: u64,
     /// Counted faults there: minor, major.
     pub(crate) hidden: [u32; 2],
+    /// A clone: when the call began (0 in the child, until it has returned there), the nanoseconds that the hooks took of
+    /// it, and the child.
+    pub(crate) began: u64,
+    pub(crate) hooked: u64,
+    pub(crate) child: u32,
+    pub(crate) pad: u32,
+    /// Where a `struct page` is read to.
+    pub(crate) page: [u64; frame::WORDS],
     /// Where a number passes through for the verifier's sake, see [`crate::hooks::kernel::forget`].
     pub(crate) merge: u32,
-    pub(crate) pad: u32,
+    pub(crate) pad_2: u32,
 }
 
 const _: () = assert!(
@@ -61,6 +69,9 @@ pub(crate) struct Open {
     /// Shared memory: its page cache, and the pages in it at entry. 0 for none.
     pub(crate) mapping: u64,
     pub(crate) pages: u64,
+    /// A write to a page that may not be written: how often its frame is mapped, and what it is.
+    pub(crate) map_count: u32,
+    pub(crate) frame: u32,
 }
 
 /// No fault is under way.
@@ -127,9 +138,16 @@ pub(crate) fn find_address(task: u64) -> Option<&'static mut Thread> {
     Some(unsafe { &mut *state })
 }
 
-/// Begins to trace a task. `false` when there are too many.
+/// Begins to trace a task, of whose faults `counted` minor and major ones lie before. `false` when there are too many.
 #[inline(always)]
-pub(crate) fn insert(task: u64, pid: u32, tid: u32, call: u32, hidden_mm: u64) -> bool {
+pub(crate) fn insert(
+    task: u64,
+    pid: u32,
+    tid: u32,
+    call: u32,
+    hidden_mm: u64,
+    counted: [u64; 2],
+) -> bool {
     let Some(template) = TEMPLATE.get_ptr_mut(0) else {
         return false;
     };
@@ -137,6 +155,7 @@ pub(crate) fn insert(task: u64, pid: u32, tid: u32, call: u32, hidden_mm: u64) -
     let new = unsafe { &mut *template };
     new.known.pid = pid;
     new.known.tid = tid;
+    [new.known.tally.min_flt, new.known.tally.maj_flt] = counted;
     new.call = call;
     new.hidden_mm = hidden_mm;
     new.table.tag = u64::MAX;

@@ -129,14 +129,29 @@ extern "C" fn descend(_index: u32, _context: *mut c_void) -> i64 {
 }
 
 /// A VMA as it was read.
+#[repr(C)]
 #[derive(Clone, Copy)]
-struct Found {
-    start: u64,
-    end: u64,
-    flags: u64,
-    pgoff: u64,
-    ops: u64,
-    file: u64,
+pub(crate) struct Found {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) flags: u64,
+    pub(crate) pgoff: u64,
+    pub(crate) ops: u64,
+    pub(crate) file: u64,
+    /// Null when it never had an anonymous page.
+    pub(crate) anon: u64,
+}
+
+impl Found {
+    pub(crate) const NONE: Self = Self {
+        start: 0,
+        end: 0,
+        flags: 0,
+        pgoff: 0,
+        ops: 0,
+        file: 0,
+        anon: 0,
+    };
 }
 
 /// Reads the VMA at `vma` whole, if it belongs to `mm`.
@@ -157,11 +172,12 @@ fn read_vma(vma: u64, mm: u64) -> Option<Found> {
         pgoff: word(offset!(vma_pgoff)),
         ops: word(offset!(vma_ops)),
         file: word(offset!(vma_file)),
+        anon: word(offset!(vma_anon_vma)),
     })
 }
 
 /// What a look into the tree gave.
-enum Lookup {
+pub(crate) enum Lookup {
     Found(Found),
     /// There is no VMA from the address on.
     Nothing,
@@ -171,14 +187,13 @@ enum Lookup {
 
 /// The first VMA that ends above `address`, as `find_vma` gives it.
 #[inline(always)]
-fn find_at_or_above(mm: Object, address: u64) -> Lookup {
-    let root: u64 = mm.load(offset!(mm_mt_root));
+pub(crate) fn find_at_or_above(root: u64, mm: u64, address: u64) -> Lookup {
     let vma = match walk(root, address) {
         Some(0) => return Lookup::Nothing,
         Some(vma) => vma,
         None => return Lookup::Unreadable,
     };
-    match read_vma(vma, mm.address()) {
+    match read_vma(vma, mm) {
         Some(found) if found.end > address => Lookup::Found(found),
         _ => Lookup::Unreadable,
     }
@@ -208,7 +223,7 @@ pub(crate) fn locate(thread: &mut Thread, mm: Object, address: u64, ts: u64, see
     {
         return Place::Mapped;
     }
-    let found = match find_at_or_above(mm, address) {
+    let found = match find_at_or_above(mm.load(offset!(mm_mt_root)), mm.address(), address) {
         // Below a stack that grows, it is the one that the kernel is about to extend (expand_stack).
         Lookup::Found(found) if found.start <= address || found.flags & vm::GROWSDOWN != 0 => found,
         Lookup::Found(_) | Lookup::Nothing => return Place::Unmapped,
@@ -246,7 +261,8 @@ extern "C" fn list_next(_index: u32, place: *mut Listed) -> i64 {
     let Some(thread) = thread::find(task) else {
         return 1;
     };
-    let Lookup::Found(found) = find_at_or_above(mm, place.address) else {
+    let root = mm.load(offset!(mm_mt_root));
+    let Lookup::Found(found) = find_at_or_above(root, mm.address(), place.address) else {
         return 1;
     };
     remember(thread, mm, found, 0, place.ts, Seen::Exec);
@@ -269,13 +285,6 @@ fn remember(thread: &mut Thread, mm: Object, found: Found, seq: u32, ts: u64, se
         return;
     }
     let identity = file::identity(found.file);
-    let flags = (if found.ops != 0 { VMA_HAS_OPS } else { 0 })
-        | (if identity.in_memory { VMA_SHMEM } else { 0 })
-        | (if found.flags & vm::HUGETLB != 0 {
-            VMA_HUGETLB
-        } else {
-            0
-        });
     *cache = VmaCache {
         mm: mm.address(),
         start: found.start,
@@ -290,36 +299,69 @@ fn remember(thread: &mut Thread, mm: Object, found: Found, seq: u32, ts: u64, se
         },
         seq,
         serial: cache.serial + 1,
-        record_flags: u32::from(flags),
+        record_flags: u32::from(record_flags(&found, &identity)),
         pad: 0,
     };
     if crate::hooks::kernel::config().summary != 0 {
         return;
     }
-    file::announce(found.file, &identity, ts, thread.known.tid);
+    let head = Header {
+        ts,
+        tid: thread.known.tid,
+        kind: Kind::Vma as u8,
+        flags: 0,
+        a: seen as u8,
+        b: 0,
+    };
+    let serial = thread.vma.serial;
+    let root = mm.load(offset!(mm_mt_root));
+    send(head, mm.address(), root, found, identity, serial, [0; 2]);
+}
+
+/// The flags of a VMA's record.
+#[inline(always)]
+fn record_flags(found: &Found, identity: &file::Identity) -> u8 {
+    (if found.ops != 0 { VMA_HAS_OPS } else { 0 })
+        | (if identity.in_memory { VMA_SHMEM } else { 0 })
+        | (if found.flags & vm::HUGETLB != 0 {
+            VMA_HUGETLB
+        } else {
+            0
+        })
+}
+
+/// Sends a record of a VMA of the address space `mm`, whose tree is at `root`. `pages` are its resident and its private
+/// ones, by a survey.
+#[inline(always)]
+pub(crate) fn send(
+    mut head: Header,
+    mm: u64,
+    root: u64,
+    found: Found,
+    identity: file::Identity,
+    serial: u32,
+    pages: [u64; 2],
+) {
+    file::announce(found.file, &identity, head.ts, head.tid);
+    head.flags = record_flags(&found, &identity);
     let mut record = Vma {
-        head: Header {
-            ts,
-            tid: thread.known.tid,
-            kind: Kind::Vma as u8,
-            flags,
-            a: seen as u8,
-            b: 0,
-        },
-        mm: mm.address(),
+        head,
+        mm,
         start: found.start,
         end: found.end,
         flags: found.flags,
         pgoff: found.pgoff,
         file: identity.inode,
         previous_file: 0,
-        exe: file::identity(mm.load(offset!(mm_exe_file))).inode,
-        serial: thread.vma.serial,
+        exe: file::identity(read_member(mm, offset!(mm_exe_file))).inode,
+        serial,
         pad: 0,
+        resident: pages[0],
+        private: pages[1],
     };
     if found.file == 0
         && found.start != 0
-        && let Lookup::Found(previous) = find_at_or_above(mm, found.start - 1)
+        && let Lookup::Found(previous) = find_at_or_above(root, mm, found.start - 1)
         && previous.end == found.start
     {
         record.previous_file = file::identity(previous.file).inode;

@@ -1,0 +1,189 @@
+//! Taking a process under trace that runs already.
+//!
+//! memtrace asks for it by a system call that does nothing else (see [`memtrace_ebpf::layout::ADOPT_MAGIC`]). The process is
+//! looked for in the ring of all processes, as `for_each_process` does it: a hook runs under RCU, as that must.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    helpers::generated::bpf_loop,
+    macros::map,
+    maps::{Array, PerCpuArray},
+    programs::RawTracePointContext,
+};
+use memtrace_ebpf::{
+    layout::{ADOPT_MAGIC, ADOPT_SURVEY, ADOPT_THREADS, Adopted, PROBE_CALL},
+    record::{Header, Kind, Seen, Surveyed, Task},
+};
+
+use crate::hooks::{
+    fault::{NO_CALL, now},
+    file,
+    kernel::{Object, offset, read_into, read_member},
+    parts, ring, survey,
+    task::bounds,
+    thread,
+};
+
+/// Processes, and threads of one, that are gone through at the most.
+const LIMIT: u32 = 1 << 22;
+
+/// What came of the last call.
+#[map]
+static ADOPTED: Array<Adopted> = Array::with_max_entries(1, 0);
+
+/// A search under way.
+#[repr(C)]
+struct Search {
+    /// The process that is wanted, by its id in memtrace's pid namespace.
+    wanted: u64,
+    /// The task that is looked at, and where the ring ends.
+    task: u64,
+    end: u64,
+    /// Found.
+    leader: u64,
+    added: u64,
+    refused: u64,
+}
+
+#[map]
+static SEARCH: PerCpuArray<Search> = PerCpuArray::with_max_entries(1, 0);
+
+#[inline(always)]
+fn search() -> Option<&'static mut Search> {
+    // SAFETY: a valid pointer to this CPU's search, which only the hook below uses.
+    SEARCH.get_ptr_mut(0).map(|search| unsafe { &mut *search })
+}
+
+/// Does what memtrace's call asks for.
+#[inline(always)]
+pub(crate) fn adopt(ctx: &RawTracePointContext) {
+    if ctx.arg::<u64>(1) != PROBE_CALL {
+        return;
+    }
+    let task = Object::current();
+    let regs = task.registers();
+    if regs.load::<u64>(offset!(regs_di)) != ADOPT_MAGIC || !is_memtrace(task) {
+        return;
+    }
+    let Some(new) = search() else { return };
+    new.wanted = regs.load(offset!(regs_si));
+    new.leader = 0;
+    new.added = 0;
+    new.refused = 0;
+    new.end = task.load(offset!(task_group_leader));
+    new.task = new.end;
+    // SAFETY: the callbacks are as the helper wants them, and use nothing of their context.
+    unsafe { bpf_loop(LIMIT, next_process as *mut c_void, core::ptr::null_mut(), 0) };
+    let what: u64 = regs.load(offset!(regs_dx));
+    let Some(found) = search() else { return };
+    if found.leader != 0 && what == ADOPT_THREADS {
+        let signal: u64 = read_member(found.leader, offset!(task_signal));
+        found.end = signal + u64::from(offset!(signal_thread_head));
+        found.task = read_member(found.end, 0);
+        // SAFETY: as above.
+        unsafe { bpf_loop(LIMIT, next_thread as *mut c_void, core::ptr::null_mut(), 0) };
+    } else if found.leader != 0 && what == ADOPT_SURVEY {
+        survey_process(found.leader);
+    }
+    if let (Some(done), Some(answer)) = (search(), ADOPTED.get_ptr_mut(0)) {
+        // SAFETY: a valid pointer; memtrace makes one call at a time.
+        unsafe {
+            *answer = Adopted {
+                leader: done.leader,
+                added: done.added,
+                refused: done.refused,
+            };
+        }
+    }
+}
+
+/// Whether the task is the memtrace that this hook belongs to: it has found its direct map.
+#[inline(always)]
+fn is_memtrace(task: Object) -> bool {
+    let tracer = crate::hooks::paging::direct_map().map_or(0, |map| map.tracer);
+    u64::from(task.load::<u32>(offset!(task_tgid))) == tracer
+}
+
+/// Looks at the next process. 1 ends the search.
+#[inline(never)]
+extern "C" fn next_process(_index: u32, _context: *mut c_void) -> i64 {
+    let Some(search) = search() else { return 1 };
+    let link: u64 = read_member(search.task, offset!(task_tasks));
+    search.task = link.wrapping_sub(u64::from(offset!(task_tasks)));
+    if link == 0 || search.task == search.end {
+        return 1;
+    }
+    if u64::from(parts::id(search.task)) == search.wanted {
+        search.leader = search.task;
+        return 1;
+    }
+    0
+}
+
+/// Takes the next thread of the process under trace. 1 ends it.
+#[inline(never)]
+extern "C" fn next_thread(_index: u32, _context: *mut c_void) -> i64 {
+    let Some(search) = search() else { return 1 };
+    let link = search.task;
+    if link == 0 || link == search.end {
+        return 1;
+    }
+    let task = link.wrapping_sub(u64::from(offset!(task_thread_node)));
+    search.task = read_member(link, 0);
+    if thread::find_address(task).is_some() {
+        return 0;
+    }
+    let pid: u32 = read_member(task, offset!(task_tgid));
+    let tid: u32 = read_member(task, offset!(task_pid));
+    let min_flt: u64 = read_member(task, offset!(task_min_flt));
+    let maj_flt: u64 = read_member(task, offset!(task_maj_flt));
+    if !thread::insert(task, pid, tid, NO_CALL, 0, [min_flt, maj_flt]) {
+        search.refused += 1;
+        ring::lose(ring::UNFOLLOWED);
+        return 0;
+    }
+    search.added += 1;
+    ring::send_filled(Kind::Task, |record: &mut Task| {
+        record.head = Header {
+            ts: now(),
+            tid,
+            kind: Kind::Task as u8,
+            ..Header::default()
+        };
+        record.pid = pid;
+        record.parent_pid = parts::id(read_member(task, offset!(task_real_parent)));
+        record.ids = parts::ids(task);
+        record.min_flt = min_flt;
+        record.maj_flt = maj_flt;
+        parts::parts(task, &mut record.parts);
+        read_into(task + u64::from(offset!(task_comm)), &mut record.comm);
+    });
+    0
+}
+
+/// Sends what the process's address space is made of.
+#[inline(always)]
+fn survey_process(leader: u64) {
+    let mm: u64 = read_member(leader, offset!(task_mm));
+    let tid: u32 = read_member(leader, offset!(task_pid));
+    if mm == 0 {
+        return;
+    }
+    survey::survey_mm(mm, now(), tid, Seen::Attach);
+    let exe: u64 = read_member(mm, offset!(mm_exe_file));
+    let identity = file::identity(exe);
+    let ts = now();
+    file::announce(exe, &identity, ts, tid);
+    ring::send_filled(Kind::Surveyed, |record: &mut Surveyed| {
+        record.head = Header {
+            ts,
+            tid,
+            kind: Kind::Surveyed as u8,
+            ..Header::default()
+        };
+        record.mm = mm;
+        record.exe = identity.inode;
+        record.bounds = bounds(mm);
+    });
+}

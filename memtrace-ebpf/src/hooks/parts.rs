@@ -1,0 +1,103 @@
+//! The kernel objects that a task uses, and its ids.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::bpf_loop;
+use memtrace_ebpf::record::{Ids, Parts};
+
+use crate::hooks::{
+    kernel::{offset, read_member},
+    paging::direct_map,
+};
+
+/// Bytes of a `struct upid`: the id, and the namespace from here on.
+pub(crate) const UPID: u64 = 16;
+pub(crate) const UPID_NS: u64 = 8;
+/// Signals that a task can handle, and where their `struct sigaction` begin, one after the other.
+const SIGNALS: u32 = 64;
+const SIGACTION: u64 = 32;
+/// `SIG_IGN`; `SIG_DFL` is 0.
+const SIG_IGN: u64 = 1;
+
+/// Reads what the task at this address uses.
+#[inline(always)]
+pub(crate) fn parts(task: u64, parts: &mut Parts) {
+    parts.mm = read_member(task, offset!(task_mm));
+    parts.files = read_member(task, offset!(task_files));
+    parts.fs = read_member(task, offset!(task_fs));
+    parts.sighand = read_member(task, offset!(task_sighand));
+    parts.signal = read_member(task, offset!(task_signal));
+    parts.cred = read_member(task, offset!(task_cred));
+    parts.io = read_member(task, offset!(task_io));
+    parts.sysvsem = read_member(task, offset!(task_sysvsem));
+    parts.group = read_member(task, offset!(task_group_leader));
+    parts.user_ns = read_member(parts.cred, offset!(cred_user));
+    let namespaces: u64 = read_member(task, offset!(task_nsproxy));
+    parts.nsproxy = namespaces;
+    parts.mnt_ns = read_member(namespaces, offset!(nsproxy_mnt));
+    parts.uts_ns = read_member(namespaces, offset!(nsproxy_uts));
+    parts.ipc_ns = read_member(namespaces, offset!(nsproxy_ipc));
+    parts.pid_ns = read_member(namespaces, offset!(nsproxy_pid));
+    parts.net_ns = read_member(namespaces, offset!(nsproxy_net));
+    parts.cgroup_ns = read_member(namespaces, offset!(nsproxy_cgroup));
+    parts.time_ns = read_member(namespaces, offset!(nsproxy_time));
+}
+
+/// The ids of the task at this address in memtrace's own pid namespace; 0 where it isn't in it.
+#[inline(always)]
+pub(crate) fn ids(task: u64) -> Ids {
+    let leader: u64 = read_member(task, offset!(task_group_leader));
+    Ids {
+        pid: id(leader),
+        tid: id(task),
+    }
+}
+
+/// The id of one thread, as `task_pid_nr_ns` in `kernel/pid.c` finds it.
+#[inline(always)]
+pub(crate) fn id(task: u64) -> u32 {
+    let Some(map) = direct_map() else { return 0 };
+    if map.pid_level == 0 {
+        return read_member(task, offset!(task_pid));
+    }
+    let pid: u64 = read_member(task, offset!(task_thread_pid));
+    if u64::from(read_member::<u32>(pid, offset!(pid_level))) < map.pid_level {
+        return 0;
+    }
+    let at = pid + u64::from(offset!(pid_numbers)) + map.pid_level * UPID;
+    if read_member::<u64>(at + UPID_NS, 0) != map.pid_ns {
+        return 0;
+    }
+    read_member(at, 0)
+}
+
+/// How many signals the task at this address handles itself.
+#[inline(always)]
+pub(crate) fn handled(task: u64) -> u32 {
+    let sighand: u64 = read_member(task, offset!(task_sighand));
+    let mut handlers = Handlers {
+        next: sighand + u64::from(offset!(sighand_action)),
+        handled: 0,
+    };
+    // SAFETY: `next_handler` is a callback as the helper wants it, for a context of this type.
+    unsafe { bpf_loop(SIGNALS, next_handler as *mut c_void, (&raw mut handlers).cast(), 0) };
+    handlers.handled as u32
+}
+
+/// How far [`handled`] is.
+#[repr(C)]
+struct Handlers {
+    next: u64,
+    handled: u64,
+}
+
+#[inline(never)]
+extern "C" fn next_handler(_index: u32, handlers: *mut Handlers) -> i64 {
+    // SAFETY: the context that `handled` gives.
+    let handlers = unsafe { &mut *handlers };
+    let handler: u64 = read_member(handlers.next, 0);
+    // Without a branch: above SIG_IGN.
+    handlers.handled += SIG_IGN.wrapping_sub(handler) >> 63;
+    handlers.next += SIGACTION;
+    0
+}
