@@ -41,7 +41,7 @@ fn adopt(follow: &mut Follow<'_>, targets: &[u32], tree: bool) -> Result<()> {
     if tree {
         attached = target::with_descendants(&attached)?;
     }
-    follow.session.start(&[], now())?;
+    follow.session.start(&[], &attached, now())?;
     follow.probe.adopt(&attached)?;
     if !tree {
         return Ok(());

@@ -68,7 +68,7 @@ impl<'a> Follow<'a> {
             summary: shown.summary,
             verbose: shown.verbose,
         })?;
-        let session = Session::new(&mut probe, shown.only(), sink, name)?;
+        let session = Session::new(&mut probe, shown.summary, shown.only(), sink, name)?;
         let mut ticker = interval(PERIOD);
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {

@@ -31,7 +31,7 @@ async fn trace(args: &Run, credentials: &Credentials) -> Result<u8> {
     let mut prog = target::spawn(&args.command, credentials, inherited)?;
 
     let mut ended = None;
-    let traced = match follow.session.start(&args.command, began) {
+    let traced = match follow.session.start(&args.command, &[], began) {
         Ok(()) => watch(&mut follow, &mut prog, &mut ended).await,
         Err(error) => Err(error),
     };

@@ -12,7 +12,7 @@ use crate::{
     select::Only,
     trace::{
         event::{End, Event, Lost, Start, What},
-        model::Model,
+        model::{Finished, Model},
         order::Order,
         record::Record,
     },
@@ -35,6 +35,8 @@ pub struct Session {
     until: u64,
     order: Order,
     model: Model,
+    /// What the last record was, before it is shown.
+    events: Vec<Event>,
     only: Only,
     sink: Box<dyn Sink>,
     /// What the sink writes to, for errors.
@@ -45,17 +47,24 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session that reads from `probe` and writes to `sink`, which is called `name`.
+    /// A session that reads from `probe` and writes to `sink`, which is called `name`. With `summary` the hooks count.
     ///
     /// # Errors
     /// The probe's maps can't be read.
-    pub fn new(probe: &mut Probe, only: Only, sink: Box<dyn Sink>, name: String) -> Result<Self> {
+    pub fn new(
+        probe: &mut Probe,
+        summary: bool,
+        only: Only,
+        sink: Box<dyn Sink>,
+        name: String,
+    ) -> Result<Self> {
         Ok(Self {
             reader: probe.reader()?,
             batch: Vec::new(),
             until: 0,
             order: Order::default(),
-            model: Model::new(probe.zero_pfn),
+            model: Model::new(probe.zero_pfn, summary),
+            events: Vec::new(),
             only,
             sink,
             name,
@@ -64,11 +73,12 @@ impl Session {
         })
     }
 
-    /// Shows what comes first. `ts` is when the trace began.
+    /// Shows what comes first: the program that is run, or the processes that are attached to. `ts` is when the trace
+    /// began.
     ///
     /// # Errors
     /// It can't be written.
-    pub fn start(&mut self, command: &[OsString], ts: u64) -> Result<()> {
+    pub fn start(&mut self, command: &[OsString], attached: &[u32], ts: u64) -> Result<()> {
         let start = Start {
             schema: SCHEMA,
             version: env!("CARGO_PKG_VERSION"),
@@ -79,6 +89,7 @@ impl Session {
                 .iter()
                 .map(|arg| arg.to_string_lossy().into_owned())
                 .collect(),
+            attached: attached.to_vec(),
             ts,
         };
         let written = self.sink.start(&start).and_then(|()| self.sink.flush());
@@ -123,13 +134,17 @@ impl Session {
         let Self {
             order,
             model,
+            events,
             only,
             sink,
             ..
         } = self;
-        let written = order.release(until, |record, ts| match model.take(record, ts) {
-            Some(event) if only.wants(&event.what) => sink.event(&event),
-            _ => Ok(()),
+        let written = order.release(until, |record, ts| {
+            model.take(record, ts, events);
+            events
+                .drain(..)
+                .filter(|event| only.wants(&event.what))
+                .try_for_each(|event| sink.event(&event))
         });
         self.written(written)
     }
@@ -154,6 +169,7 @@ impl Session {
             ts: self.order.released(),
             pid: 0,
             tid: 0,
+            global: None,
             comm: "".into(),
             what,
         };
@@ -179,13 +195,22 @@ impl Session {
         self.order.let_go();
         self.release(u64::MAX)?;
         self.report_lost()?;
-        let model = std::mem::replace(&mut self.model, Model::new(0));
-        let (processes, total) = model.finish(&self.reader.living());
+        let model = std::mem::replace(&mut self.model, Model::new(0, false));
+        let Finished {
+            processes,
+            total,
+            forks,
+            tasks,
+            tasks_left_out,
+        } = model.finish(&self.reader.living());
         let end = End {
             ts: now().max(self.order.released()),
             processes,
             total,
             lost: self.lost.by_kind.clone(),
+            forks,
+            tasks,
+            tasks_left_out,
             late: self.order.late,
         };
         let written = self.sink.end(&end);

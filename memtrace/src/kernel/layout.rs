@@ -8,7 +8,7 @@ use memtrace_ebpf::layout::Layout;
 use super::btf::Btf;
 
 /// Members that some supported kernel lacks; the hooks do without them.
-const OPTIONAL: [&str; 3] = ["mm_lock_seq", "task_io", "task_sysvsem"];
+const OPTIONAL: [&str; 4] = ["mm_lock_seq", "task_io", "task_sysvsem", "nsproxy_time"];
 
 /// Reads all offsets from the BTF file at `path`.
 ///

@@ -1,6 +1,6 @@
 //! Has the kernel side find the direct map: see the hook of the same name.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use aya::maps::{Array, MapData};
 use memtrace_ebpf::layout::{DirectMap, PROBE_CALL, PROBE_MAGIC, PROBE_STEPS};
 
@@ -26,8 +26,13 @@ pub fn find(map: &Array<&mut MapData, [u64; WORDS]>, sample: &Sample) -> Result<
                 sample.address(),
             )
         };
-        let [_, levels, _] = map.get(&0, 0)?;
-        if levels != 0 {
+        let words = map.get(&0, 0)?;
+        let found: DirectMap = bytemuck::cast(words);
+        if found.levels != 0 {
+            ensure!(
+                found.vmemmap != 0,
+                "the kernel's array of struct page wasn't found: memtrace doesn't know this kernel's memory model (it needs CONFIG_SPARSEMEM_VMEMMAP)"
+            );
             return Ok(());
         }
     }

@@ -16,7 +16,7 @@ use aya_log::EbpfLogger;
 use log::LevelFilter;
 use memtrace_ebpf::layout::{Layout, Task};
 
-use super::{direct_map, log::ToStderr, read::Reader};
+use super::{adopt, direct_map, log::ToStderr, read::Reader};
 use crate::kernel::{clock::now, layout, zero_page::Sample};
 
 /// Where the running kernel shows its type information.
@@ -29,6 +29,8 @@ const RING_BYTES: u32 = 64 << 20;
 const SUMMARY_RING_BYTES: u32 = 8 << 20;
 /// The hook that is attached for a moment at start.
 const FIND_DIRECT_MAP: &str = "find_direct_map";
+/// The hook that is attached for a moment by `memtrace attach`.
+const ADOPT_PROCESS: &str = "adopt_process";
 
 /// What the hooks are asked to do.
 #[derive(Clone, Copy, Debug)]
@@ -109,6 +111,30 @@ impl Probe {
     pub fn detach(mut self) {
         self.show_log();
     }
+
+    /// Takes these running processes under trace, ids as memtrace's pid namespace has them, with all their threads, and
+    /// has the hooks send what their memory is made of. Returns those of
+    /// which a thread was there that was not traced yet.
+    ///
+    /// # Errors
+    /// The kernel refuses the hook for it.
+    pub fn adopt(&mut self, pids: &[u32]) -> Result<Vec<u32>> {
+        let program = tracepoint(&mut self.ebpf, ADOPT_PROCESS)?;
+        program
+            .load()
+            .context("the kernel refused the hook adopt_process")?;
+        let link = program
+            .attach("sys_enter")
+            .context("can't attach to raw_syscalls:sys_enter")?;
+        let map: Array<&mut MapData, [u64; adopt::WORDS]> = Array::try_from(
+            self.ebpf
+                .map_mut("ADOPTED")
+                .context("the object has no map ADOPTED")?,
+        )?;
+        let adopted = adopt::adopt(&map, pids);
+        tracepoint(&mut self.ebpf, ADOPT_PROCESS)?.detach(link)?;
+        adopted
+    }
 }
 
 fn task(options: Options, sample: &Sample) -> Result<Task> {
@@ -119,6 +145,7 @@ fn task(options: Options, sample: &Sample) -> Result<Task> {
             .context("the zero page's frame number is beyond 16 TiB")?,
         pad: 0,
         frames: sample.frames,
+        file_frames: sample.file_frames,
     })
 }
 
@@ -201,7 +228,7 @@ fn attach(ebpf: &mut Ebpf) -> Result<()> {
     thread::scope(|scope| {
         let hooks: Vec<_> = ebpf
             .programs_mut()
-            .filter(|(name, _)| *name != FIND_DIRECT_MAP)
+            .filter(|(name, _)| ![FIND_DIRECT_MAP, ADOPT_PROCESS].contains(name))
             .map(|(name, program)| {
                 scope.spawn(|| match program {
                     Program::PerfEvent(tick) => attach_tick(tick, &cpus),

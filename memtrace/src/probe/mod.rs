@@ -1,5 +1,6 @@
 //! The kernel side, from here: loading and attaching the hooks, and reading what they write.
 
+mod adopt;
 mod direct_map;
 mod load;
 mod log;

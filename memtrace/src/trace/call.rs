@@ -30,6 +30,8 @@ pub fn event(call: &Call, file: Option<Arc<str>>) -> Option<What> {
                 ret: returned(ret),
                 by: By::Call,
                 region: None,
+                resident: None,
+                private: None,
             })
         }
         syscall::MUNMAP => What::Munmap(Range { addr, len, ret }),

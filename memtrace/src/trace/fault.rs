@@ -81,6 +81,7 @@ pub fn event(fault: &Fault, vma: Option<&Mapped>, zero_pfn: u64, ts: u64) -> eve
         counted,
         signal: (fault.signal != 0).then_some(fault.signal),
         detail: (kind == FaultKind::Other).then(|| detail(&facts, flag(FAULT_MM_GONE))),
+        cause: None,
         late: ts.saturating_sub(fault.head.ts),
     }
 }

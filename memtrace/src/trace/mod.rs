@@ -5,10 +5,14 @@ mod call;
 pub mod event;
 mod fault;
 mod files;
+mod lives;
+mod matrix;
 pub mod model;
 mod names;
+mod objects;
 pub mod order;
 pub mod record;
 mod region;
+pub mod sharing;
 #[cfg(test)]
 mod tests;

@@ -2,36 +2,60 @@
 
 use std::sync::Arc;
 
+/// `CLONE_*` flags (`include/uapi/linux/sched.h`).
+#[allow(missing_docs, reason = "each is the kernel's flag of its name")]
+pub mod flag {
+    pub const NEWTIME: u64 = 0x80;
+    pub const VM: u64 = 0x100;
+    pub const FS: u64 = 0x200;
+    pub const FILES: u64 = 0x400;
+    pub const SIGHAND: u64 = 0x800;
+    pub const VFORK: u64 = 0x4000;
+    pub const THREAD: u64 = 0x1_0000;
+    pub const NEWNS: u64 = 0x2_0000;
+    pub const SYSVSEM: u64 = 0x4_0000;
+    pub const NEWCGROUP: u64 = 0x200_0000;
+    pub const NEWUTS: u64 = 0x400_0000;
+    pub const NEWIPC: u64 = 0x800_0000;
+    pub const NEWUSER: u64 = 0x1000_0000;
+    pub const NEWPID: u64 = 0x2000_0000;
+    pub const NEWNET: u64 = 0x4000_0000;
+    pub const IO: u64 = 0x8000_0000;
+    pub const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+    /// Those that make another nsproxy (`CLONE_NS_ALL` less the users').
+    pub const ANY_NS: u64 = NEWTIME | NEWNS | NEWCGROUP | NEWUTS | NEWIPC | NEWPID | NEWNET;
+}
+
 /// A flag's bits and its name.
 type Flag = (u64, &'static str);
 
 const CLONE: &[Flag] = &[
-    (0x80, "CLONE_NEWTIME"),
-    (0x100, "CLONE_VM"),
-    (0x200, "CLONE_FS"),
-    (0x400, "CLONE_FILES"),
-    (0x800, "CLONE_SIGHAND"),
+    (flag::NEWTIME, "CLONE_NEWTIME"),
+    (flag::VM, "CLONE_VM"),
+    (flag::FS, "CLONE_FS"),
+    (flag::FILES, "CLONE_FILES"),
+    (flag::SIGHAND, "CLONE_SIGHAND"),
     (0x1000, "CLONE_PIDFD"),
     (0x2000, "CLONE_PTRACE"),
-    (0x4000, "CLONE_VFORK"),
+    (flag::VFORK, "CLONE_VFORK"),
     (0x8000, "CLONE_PARENT"),
-    (0x1_0000, "CLONE_THREAD"),
-    (0x2_0000, "CLONE_NEWNS"),
-    (0x4_0000, "CLONE_SYSVSEM"),
+    (flag::THREAD, "CLONE_THREAD"),
+    (flag::NEWNS, "CLONE_NEWNS"),
+    (flag::SYSVSEM, "CLONE_SYSVSEM"),
     (0x8_0000, "CLONE_SETTLS"),
     (0x10_0000, "CLONE_PARENT_SETTID"),
     (0x20_0000, "CLONE_CHILD_CLEARTID"),
     (0x40_0000, "CLONE_DETACHED"),
     (0x80_0000, "CLONE_UNTRACED"),
     (0x100_0000, "CLONE_CHILD_SETTID"),
-    (0x200_0000, "CLONE_NEWCGROUP"),
-    (0x400_0000, "CLONE_NEWUTS"),
-    (0x800_0000, "CLONE_NEWIPC"),
-    (0x1000_0000, "CLONE_NEWUSER"),
-    (0x2000_0000, "CLONE_NEWPID"),
-    (0x4000_0000, "CLONE_NEWNET"),
-    (0x8000_0000, "CLONE_IO"),
-    (0x1_0000_0000, "CLONE_CLEAR_SIGHAND"),
+    (flag::NEWCGROUP, "CLONE_NEWCGROUP"),
+    (flag::NEWUTS, "CLONE_NEWUTS"),
+    (flag::NEWIPC, "CLONE_NEWIPC"),
+    (flag::NEWUSER, "CLONE_NEWUSER"),
+    (flag::NEWPID, "CLONE_NEWPID"),
+    (flag::NEWNET, "CLONE_NEWNET"),
+    (flag::IO, "CLONE_IO"),
+    (flag::CLEAR_SIGHAND, "CLONE_CLEAR_SIGHAND"),
     (0x2_0000_0000, "CLONE_INTO_CGROUP"),
 ];
 

@@ -2,7 +2,8 @@
 
 use bytemuck::{Pod, try_pod_read_unaligned};
 use memtrace_ebpf::record::{
-    Birth, Call, Exec, Exit, Fault, Gone, Header, Held, Kind, Path, Rename, Unobserved, Vma,
+    Birth, Call, Exec, Exit, Fault, Gone, Header, Held, Kind, Objects, Pages, Path, Rename,
+    Returned, Surveyed, Task, Unobserved, Vma,
 };
 
 /// A record of the hooks. The rare large ones are boxed, as most are faults.
@@ -30,6 +31,16 @@ pub enum Record {
     Rename(Rename),
     /// See [`Held`].
     Held(Held),
+    /// See [`Pages`].
+    Pages(Box<Pages>),
+    /// See [`Returned`].
+    Returned(Returned),
+    /// See [`Objects`].
+    Objects(Box<Objects>),
+    /// See [`Task`].
+    Task(Box<Task>),
+    /// See [`Surveyed`].
+    Surveyed(Box<Surveyed>),
 }
 
 impl Record {
@@ -55,6 +66,11 @@ impl Record {
             Kind::Unobserved => Self::Unobserved(head(bytes)?.0),
             Kind::Rename => Self::Rename(head(bytes)?.0),
             Kind::Held => Self::Held(head(bytes)?.0),
+            Kind::Pages => Self::Pages(Box::new(head(bytes)?.0)),
+            Kind::Returned => Self::Returned(head(bytes)?.0),
+            Kind::Objects => Self::Objects(Box::new(head(bytes)?.0)),
+            Kind::Task => Self::Task(Box::new(head(bytes)?.0)),
+            Kind::Surveyed => Self::Surveyed(Box::new(head(bytes)?.0)),
         })
     }
 
@@ -72,6 +88,11 @@ impl Record {
             Self::Unobserved(record) => &record.head,
             Self::Rename(record) => &record.head,
             Self::Held(record) => &record.head,
+            Self::Pages(record) => &record.head,
+            Self::Returned(record) => &record.head,
+            Self::Objects(record) => &record.head,
+            Self::Task(record) => &record.head,
+            Self::Surveyed(record) => &record.head,
         }
     }
 }

@@ -9,7 +9,7 @@ use memtrace_ebpf::{
 };
 
 use super::{
-    event::{Part, Region},
+    event::{Event, Part, Region},
     files::Files,
 };
 
@@ -28,6 +28,25 @@ pub struct Mm {
     pub stacks: Vec<(u32, u64)>,
     /// Threads that use it.
     pub users: Vec<u32>,
+    /// How many of them have not begun to exit.
+    pub running: u32,
+    /// Its number; 0 while it has none, as an exec is not complete.
+    pub number: u32,
+    /// Whether a fork before the trace may have left pages of it shared.
+    pub before: bool,
+    /// Copies that no known fork explains: a fork that was under way then may. Times and pages.
+    pub unexplained: Vec<(u64, u64)>,
+    /// Set while memtrace attaches to it, with what came meanwhile.
+    pub survey: Option<Box<Survey>>,
+}
+
+/// What an address space that memtrace attaches to is made of, as far as has been told.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    /// Faults that came before it was complete: their pages, and whether private ones came there.
+    pub early: Vec<(u64, bool)>,
+    /// The event that tells of its process.
+    pub leader: Option<Event>,
 }
 
 impl Mm {
@@ -52,6 +71,8 @@ pub struct Mapped {
     pub serial: u32,
     /// What backs it.
     pub backing: Backing,
+    /// Its address space.
+    pub mm: u64,
     start: u64,
     pgoff: u64,
     region: Region,
@@ -99,6 +120,7 @@ impl Mapped {
         Self {
             serial: vma.serial,
             backing,
+            mm: vma.mm,
             start: vma.start,
             pgoff: vma.pgoff,
             region,

@@ -2,7 +2,8 @@
 
 use bytemuck::{Pod, bytes_of};
 use memtrace_ebpf::record::{
-    Birth, Call, Exec, Exit, Fault, Gone, Header, Held, Kind, Path, Rename, Unobserved, Vma,
+    Birth, Call, Exec, Exit, Fault, Gone, Header, Held, Kind, Objects, Pages, Path, Rename,
+    Returned, Surveyed, Task, Unobserved, Vma,
 };
 
 use super::order::Random;
@@ -43,6 +44,11 @@ fn each() -> Vec<(Kind, Vec<u8>)> {
         bytes(Kind::Unobserved, Unobserved::default(), b""),
         bytes(Kind::Rename, Rename::default(), b""),
         bytes(Kind::Held, Held::default(), b""),
+        bytes(Kind::Pages, Pages::default(), b""),
+        bytes(Kind::Returned, Returned::default(), b""),
+        bytes(Kind::Objects, Objects::default(), b""),
+        bytes(Kind::Task, Task::default(), b""),
+        bytes(Kind::Surveyed, Surveyed::default(), b""),
     ]
 }
 
@@ -101,7 +107,7 @@ fn a_length_beyond_the_end_is_none() {
 #[test]
 fn an_unknown_kind_is_none() {
     let at = std::mem::offset_of!(Header, kind);
-    for number in (0..=u8::MAX).filter(|number| !(1..=11).contains(number)) {
+    for number in (0..=u8::MAX).filter(|number| !(1..=Kind::ALL.len() as u8).contains(number)) {
         let mut bytes = [0; 4096];
         bytes[at] = number;
         assert_eq!(Record::decode(&bytes), None, "{number}");

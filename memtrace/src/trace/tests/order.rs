@@ -226,10 +226,10 @@ fn model() -> Model {
             .all(|record| record.header().ts < 10_000)
     );
     assert_eq!(story.records[0].header().tid, MEMTRACE);
-    let mut model = Model::new(ZERO);
+    let mut model = Model::new(ZERO, false);
     for record in story.records {
         let ts = record.header().ts;
-        model.take(record, ts);
+        model.take(record, ts, &mut Vec::new());
     }
     model
 }
@@ -247,7 +247,7 @@ fn check(seed: u64) -> usize {
             let until = std::mem::replace(&mut until, ticked);
             order.push(&mut machine.buffer);
             let Ok(()) = order.release(until, |record, ts| {
-                events.extend(shuffled.take(record, ts));
+                shuffled.take(record, ts, &mut events);
                 Ok::<(), Infallible>(())
             });
         }
@@ -264,7 +264,7 @@ fn check(seed: u64) -> usize {
     order.push(&mut machine.buffer);
     order.let_go();
     let Ok(()) = order.release(u64::MAX, |record, ts| {
-        events.extend(shuffled.take(record, ts));
+        shuffled.take(record, ts, &mut events);
         Ok::<(), Infallible>(())
     });
 
@@ -272,11 +272,10 @@ fn check(seed: u64) -> usize {
         .truth
         .sort_by_key(|record| (record.header().ts, matches!(record, Record::Fault(_))));
     let mut plain = model();
-    let expected: Vec<Event> = machine
-        .truth
-        .iter()
-        .filter_map(|record| plain.take(record.clone(), record.header().ts))
-        .collect();
+    let mut expected: Vec<Event> = Vec::new();
+    for record in &machine.truth {
+        plain.take(record.clone(), record.header().ts, &mut expected);
+    }
     assert_eq!(order.late, 0, "seed {seed}");
     assert!(events.is_sorted_by_key(|event| event.ts), "seed {seed}");
     assert_eq!(events, expected, "seed {seed}");

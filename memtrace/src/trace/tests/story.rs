@@ -16,8 +16,8 @@ use memtrace_ebpf::{
 };
 
 use crate::trace::{
-    event::{self, Account, Event, What},
-    model::Model,
+    event::{self, Account, Event, ForkAccount, Life, What},
+    model::{Finished, Model},
     order::Order,
     record::Record,
 };
@@ -71,6 +71,8 @@ pub struct Outcome {
     pub events: Vec<Event>,
     pub rows: Vec<Account>,
     pub total: Account,
+    pub forks: Vec<ForkAccount>,
+    pub tasks: Vec<Life>,
 }
 
 impl Story {
@@ -306,18 +308,26 @@ impl Story {
 
     /// Tells it to an end at which `living` go on.
     pub fn play_with(mut self, living: &[Known]) -> Outcome {
-        let (mut order, mut model) = (Order::default(), Model::new(ZERO));
+        let (mut order, mut model) = (Order::default(), Model::new(ZERO, false));
         let mut events = Vec::new();
         order.push(&mut self.records);
         let Ok(()) = order.release(u64::MAX, |record, ts| {
-            events.extend(model.take(record, ts));
+            model.take(record, ts, &mut events);
             Ok::<(), Infallible>(())
         });
-        let (rows, total) = model.finish(living);
+        let Finished {
+            processes: rows,
+            total,
+            forks,
+            tasks,
+            ..
+        } = model.finish(living);
         Outcome {
             events,
             rows,
             total,
+            forks,
+            tasks,
         }
     }
 }

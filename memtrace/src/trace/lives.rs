@@ -1,0 +1,99 @@
+//! The tree of tasks: when each lived, and which objects it used from when to when.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap as HashMap;
+
+use super::{
+    event::{Global, Life, Use},
+    objects::Change,
+};
+
+/// Tasks that are kept; the rest is counted.
+const TASKS: usize = 5_000;
+/// Uses of objects that are kept of a task.
+const USES: usize = 256;
+
+/// The lives of all tasks of a trace.
+#[derive(Default)]
+pub struct Lives {
+    rows: Vec<Life>,
+    /// The rows of the tasks that live.
+    living: HashMap<u32, usize>,
+    left_out: u64,
+}
+
+impl Lives {
+    /// A task is traced from now on.
+    pub fn begin(&mut self, tid: u32, life: Life) {
+        if self.rows.len() >= TASKS {
+            self.left_out += 1;
+            return;
+        }
+        self.living.insert(tid, self.rows.len());
+        self.rows.push(life);
+    }
+
+    fn row(&mut self, tid: u32) -> Option<&mut Life> {
+        let at = *self.living.get(&tid)?;
+        self.rows.get_mut(at)
+    }
+
+    /// A task uses other objects than before.
+    pub fn changed(&mut self, tid: u32, changes: &[Change], ts: u64) {
+        let Some(life) = self.row(tid) else { return };
+        for change in changes {
+            if let Some((number, _)) = change.old {
+                let ended = life.uses.iter_mut().find(|used| {
+                    used.kind == change.kind && used.number == number && used.until.is_none()
+                });
+                if let Some(ended) = ended {
+                    ended.until = Some(ts);
+                }
+            }
+            if let Some(number) = change.new
+                && life.uses.len() < USES
+            {
+                life.uses.push(Use {
+                    kind: change.kind,
+                    number,
+                    from: ts,
+                    until: None,
+                });
+            }
+        }
+    }
+
+    /// A task has another name.
+    pub fn named(&mut self, tid: u32, comm: Arc<str>) {
+        if let Some(life) = self.row(tid) {
+            life.comm = comm;
+        }
+    }
+
+    /// A task's id is another one since an exec.
+    pub fn renumber(&mut self, old: u32, new: u32, shown: u32, global: Option<Global>) {
+        if let Some(at) = self.living.remove(&old) {
+            self.living.insert(new, at);
+            if let Some(life) = self.rows.get_mut(at) {
+                life.tid = shown;
+                life.global = global;
+            }
+        }
+    }
+
+    /// A task has ended.
+    pub fn end(&mut self, tid: u32, ts: u64) {
+        let Some(life) = self.row(tid) else { return };
+        life.until = Some(ts);
+        for used in &mut life.uses {
+            used.until.get_or_insert(ts);
+        }
+        self.living.remove(&tid);
+    }
+
+    /// All rows in the order of births, and how many there are no rows for.
+    pub fn finish(self) -> (Vec<Life>, u64) {
+        (self.rows, self.left_out)
+    }
+}

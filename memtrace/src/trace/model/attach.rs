@@ -1,0 +1,114 @@
+//! Tasks that ran already when memtrace attached to them.
+
+use std::sync::Arc;
+
+use memtrace_ebpf::record::{Surveyed, Task};
+
+use super::{Mm, Model, existing, global, until_nul};
+use crate::trace::{
+    event::{self, By, Event, Life, What},
+    objects::Means,
+    region::{Mapped, Survey},
+};
+
+use super::birth::shown;
+
+impl Model {
+    /// A thread is traced from now on.
+    pub(super) fn task(&mut self, task: &Task, ts: u64, events: &mut Vec<Event>) {
+        let (pid, tid) = (task.pid, task.head.tid);
+        let ids = shown(task.ids, pid, tid);
+        let comm: Arc<str> = until_nul(&task.comm).into();
+        let changes = self
+            .objects
+            .observe(tid, &task.parts, None, Means::Found, ts);
+        self.lives.begin(
+            tid,
+            Life {
+                pid: ids.pid,
+                tid: ids.tid,
+                global: global(ids, pid, tid),
+                parent: None,
+                comm: comm.clone(),
+                from: ts,
+                until: None,
+                uses: Vec::new(),
+            },
+        );
+        self.lives.changed(tid, &changes, ts);
+        let mm = self.mms.entry(task.parts.mm).or_insert_with(|| Mm {
+            before: true,
+            survey: Some(Box::default()),
+            ..Mm::default()
+        });
+        mm.users.push(tid);
+        mm.running += 1;
+        self.add_thread(pid, tid, ids, 0, comm, task.parts.mm);
+        self.number_mm(tid, task.parts.mm);
+        if let Some(process) = self.processes.get_mut(&pid) {
+            process.counts.base(task.min_flt, task.maj_flt);
+        }
+        let what = What::Task(event::Task {
+            ppid: task.parent_pid,
+            objects: self.objects.numbers(tid),
+            resident: None,
+            private: None,
+        });
+        let event = self.event(tid, ts, what);
+        if let Some(mm) = self.mms.get_mut(&task.parts.mm)
+            && let Some(survey) = &mut mm.survey
+            && pid == tid
+        {
+            // With what it is made of, which comes next.
+            survey.leader = event;
+        } else {
+            events.extend(event);
+        }
+        let joined = self.objects.shared(tid);
+        events.extend(self.share(tid, ts, "attach", joined));
+    }
+
+    /// All that a process's address space is made of has been told.
+    pub(super) fn surveyed(&mut self, surveyed: &Surveyed, ts: u64, events: &mut Vec<Event>) {
+        let tid = surveyed.head.tid;
+        let mut pending = self.pending.remove(&tid).unwrap_or_default();
+        let Some(mm) = self.mms.get_mut(&surveyed.mm) else {
+            return;
+        };
+        mm.exe = surveyed.exe;
+        mm.bounds = surveyed.bounds;
+        let Some(survey) = mm.survey.take() else {
+            return;
+        };
+        for vma in &mut pending.vmas {
+            let (start, end) = (vma.start >> super::PAGE_SHIFT, vma.end >> super::PAGE_SHIFT);
+            // What came while the pages were being counted, after their turn.
+            let missed = survey
+                .early
+                .iter()
+                .filter(|(page, private)| *private && (start..end).contains(page))
+                .filter(|(page, _)| pending.present.insert(*page))
+                .count() as u64;
+            vma.private += missed;
+            vma.resident += missed;
+        }
+        let Survey { leader, .. } = *survey;
+        let total = |of: fn(&memtrace_ebpf::record::Vma) -> u64| pending.vmas.iter().map(of).sum();
+        if let Some(mut leader) = leader {
+            if let What::Task(task) = &mut leader.what {
+                task.resident = Some(total(|vma| vma.resident));
+                task.private = Some(total(|vma| vma.private));
+            }
+            leader.ts = ts;
+            events.push(leader);
+        }
+        for vma in &pending.vmas {
+            let Some(mm) = self.mms.get(&surveyed.mm) else {
+                break;
+            };
+            let mapped = Mapped::new(vma, mm, &mut self.files);
+            let what = What::Mmap(existing(vma, &mapped, By::Attach));
+            events.extend(self.event(tid, ts, what));
+        }
+    }
+}

@@ -1,0 +1,568 @@
+//! The model of what is traced: tasks, address spaces, files; and the events that its changes are.
+
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
+
+use memtrace_ebpf::{
+    record::{EXEC_TRUNCATED, Exec, Exit, Ids, Known, Seen, Tally, Vma},
+    syscall,
+};
+
+use super::{
+    account::{BEFORE_EXEC, Book, Counts},
+    call,
+    event::{
+        self, Account, Address, By, ByObject, Event, ForkAccount, Global, Joined, Left, LetGo, Life, Mmap,
+        Returned, Share, Unshare, What,
+    },
+    files::Files,
+    lives::Lives,
+    names,
+    objects::{Means, Objects},
+    record::Record,
+    region::{Mapped, Mm},
+    sharing::{Leave, Sharing},
+};
+
+mod attach;
+mod birth;
+mod pages;
+
+use birth::Cloning;
+use pages::Pending;
+
+const PAGE_SHIFT: u32 = 12;
+
+/// A traced thread.
+struct Thread {
+    /// Its process, by its global id.
+    pid: u32,
+    /// What a reader sees.
+    ids: Ids,
+    /// The thread that made it.
+    parent: u32,
+    comm: Arc<str>,
+    mm: u64,
+    /// The VMA that its last fault, or its last mapping call, was about.
+    vma: Option<Mapped>,
+    /// The clone that it is in.
+    cloning: Option<Box<Cloning>>,
+    /// Whether its exit has been seen.
+    exited: bool,
+}
+
+impl Thread {
+    fn global(&self, tid: u32) -> Option<Global> {
+        global(self.ids, self.pid, tid)
+    }
+}
+
+/// The ids in the initial pid namespace, where they aren't those that a reader sees.
+fn global(shown: Ids, pid: u32, tid: u32) -> Option<Global> {
+    (shown.pid != pid || shown.tid != tid).then_some(Global { pid, tid })
+}
+
+/// A traced process.
+struct Process {
+    /// Which of all processes it is, in the order of births.
+    birth: u64,
+    /// Its id as a reader sees it.
+    shown: u32,
+    comm: Arc<str>,
+    counts: Counts,
+    /// The fork that made it; 0 for none.
+    fork: u32,
+    /// Threads that have not begun to exit.
+    running: u32,
+    /// Threads that are not gone.
+    threads: u32,
+}
+
+/// What is traced, as far as the records have told.
+pub struct Model {
+    zero_pfn: u64,
+    /// Faults are counted by the hooks; what comes of them is for the accounts of forks.
+    summary: bool,
+    threads: HashMap<u32, Thread>,
+    /// Leaders whose id went to another thread of theirs that exec'ed, until they are gone.
+    replaced: HashMap<u32, Thread>,
+    processes: HashMap<u32, Process>,
+    mms: HashMap<u64, Mm>,
+    /// Address spaces by their numbers.
+    by_number: HashMap<u32, u64>,
+    files: Files,
+    objects: Objects,
+    lives: Lives,
+    sharing: Sharing,
+    forks: u32,
+    /// Forks whose child isn't traced.
+    unfollowed: HashSet<u32>,
+    /// Surveys whose records are coming, by the thread that they are for.
+    pending: HashMap<u32, Pending>,
+    births: u64,
+    book: Book,
+}
+
+/// What there is to report at the end.
+#[derive(Debug, PartialEq)]
+pub struct Finished {
+    /// A row per process.
+    pub processes: Vec<Account>,
+    /// The sum of them.
+    pub total: Account,
+    /// The accounts of the forks.
+    pub forks: Vec<ForkAccount>,
+    /// The tasks.
+    pub tasks: Vec<Life>,
+    /// Tasks that were too many.
+    pub tasks_left_out: u64,
+}
+
+impl Model {
+    /// A model of nothing yet. `zero_pfn` is the frame of the zero page; with `summary` the hooks count the faults.
+    pub fn new(zero_pfn: u64, summary: bool) -> Self {
+        Self {
+            zero_pfn,
+            summary,
+            threads: HashMap::default(),
+            replaced: HashMap::default(),
+            processes: HashMap::default(),
+            mms: HashMap::default(),
+            by_number: HashMap::default(),
+            files: Files::default(),
+            objects: Objects::default(),
+            lives: Lives::default(),
+            sharing: Sharing::default(),
+            forks: 0,
+            unfollowed: HashSet::default(),
+            pending: HashMap::default(),
+            births: 0,
+            book: Book::default(),
+        }
+    }
+
+    /// Takes the next record, in the order of times; `ts` is its time in the output. The events that it is are added to
+    /// `events`.
+    pub fn take(&mut self, record: Record, ts: u64, events: &mut Vec<Event>) {
+        let tid = record.header().tid;
+        match record {
+            Record::Fault(fault) => self.fault(&fault, ts, events),
+            Record::Vma(vma) => self.vma(&vma, ts, events),
+            Record::Path(path, components) => self.files.announce(&path, &components),
+            Record::Birth(birth) => self.birth(&birth, ts, events),
+            Record::Returned(returned) => self.returned(returned, ts, events),
+            Record::Objects(objects) => self.objects_changed(&objects, ts, events),
+            Record::Exec(exec, strings) => self.exec(&exec, &strings, ts, events),
+            Record::Exit(exit) => self.exit(exit, ts, events),
+            Record::Gone(gone) => self.gone(tid, &gone.tally, ts),
+            Record::Call(call) => {
+                self.memory_call(tid, &call);
+                let Some(thread) = self.threads.get(&tid) else {
+                    return;
+                };
+                let file = thread.vma.as_ref().and_then(Mapped::file);
+                events.extend(call::event(&call, file).and_then(|what| self.event(tid, ts, what)));
+            }
+            Record::Unobserved(unobserved) => {
+                let by = names::call(unobserved.call);
+                let count = u64::from(unobserved.minor) + u64::from(unobserved.major);
+                if let Some(counts) = self.counts(tid) {
+                    counts.unobserved(by, count);
+                }
+            }
+            Record::Rename(rename) => self.rename(tid, until_nul(&rename.comm).into()),
+            Record::Pages(pages) => self.pending.entry(tid).or_default().pages(&pages),
+            Record::Task(task) => self.task(&task, ts, events),
+            Record::Surveyed(surveyed) => self.surveyed(&surveyed, ts, events),
+            Record::Held(_) => {}
+        }
+    }
+
+    /// Ends the model: the accounts of all processes and forks, and their sums. `living` is what the kernel side knows of
+    /// the threads that are still there.
+    pub fn finish(mut self, living: &[Known]) -> Finished {
+        for known in living {
+            if let Some(process) = self.processes.get_mut(&known.pid) {
+                process.counts.thread(&known.tally);
+            }
+        }
+        for (_, process) in self.processes.drain() {
+            let Process {
+                birth,
+                shown,
+                comm,
+                counts,
+                ..
+            } = process;
+            self.book.close(birth, shown, comm, &counts, true);
+        }
+        let (processes, total) = self.book.finish();
+        let mut forks = self.sharing.finish();
+        for fork in &mut forks {
+            if self.unfollowed.contains(&fork.number) {
+                // Nobody has seen what the child did.
+                fork.unknown += std::mem::take(&mut fork.still_shared);
+                for area in &mut fork.areas {
+                    area.unknown += std::mem::take(&mut area.still_shared);
+                }
+            }
+        }
+        let (tasks, tasks_left_out) = self.lives.finish();
+        Finished {
+            processes,
+            total,
+            forks,
+            tasks,
+            tasks_left_out,
+        }
+    }
+
+    fn event(&self, tid: u32, ts: u64, what: What) -> Option<Event> {
+        let thread = self.threads.get(&tid)?;
+        Some(Event {
+            ts,
+            pid: thread.ids.pid,
+            tid: thread.ids.tid,
+            global: thread.global(tid),
+            comm: thread.comm.clone(),
+            what,
+        })
+    }
+
+    fn counts(&mut self, tid: u32) -> Option<&mut Counts> {
+        let thread = self.threads.get(&tid)?;
+        Some(&mut self.processes.get_mut(&thread.pid)?.counts)
+    }
+
+    /// The thread's id as a reader sees it.
+    fn shown(&self, tid: u32) -> u32 {
+        self.threads.get(&tid).map_or(tid, |thread| thread.ids.tid)
+    }
+
+    fn show_joined(&self, mut objects: ByObject<Joined>) -> ByObject<Joined> {
+        for tid in objects.0.iter_mut().flat_map(|(_, joined)| &mut joined.with) {
+            *tid = self.shown(*tid);
+        }
+        objects
+    }
+
+    fn show_left(&self, mut objects: ByObject<Left>) -> ByObject<Left> {
+        for tid in objects.0.iter_mut().flat_map(|(_, left)| &mut left.with) {
+            *tid = self.shown(*tid);
+        }
+        objects
+    }
+
+    /// The event of objects that a task shares with others from now on, if there are any.
+    fn share(
+        &self,
+        tid: u32,
+        ts: u64,
+        by: &'static str,
+        objects: ByObject<Joined>,
+    ) -> Option<Event> {
+        if objects.0.is_empty() {
+            return None;
+        }
+        let objects = self.show_joined(objects);
+        self.event(tid, ts, What::Share(Share { by, objects }))
+    }
+
+    /// The event of objects that a task no longer shares with others, if there are any.
+    fn unshare(
+        &self,
+        tid: u32,
+        ts: u64,
+        by: &'static str,
+        objects: ByObject<Left>,
+    ) -> Option<Event> {
+        if objects.0.is_empty() {
+            return None;
+        }
+        let objects = self.show_left(objects);
+        self.event(tid, ts, What::Unshare(Unshare { by, objects }))
+    }
+
+    fn rename(&mut self, tid: u32, comm: Arc<str>) {
+        let Some(thread) = self.threads.get_mut(&tid) else {
+            return;
+        };
+        thread.comm = comm.clone();
+        if thread.pid == tid
+            && let Some(process) = self.processes.get_mut(&thread.pid)
+        {
+            process.comm = comm.clone();
+            self.sharing.named(process.fork, comm.clone());
+        }
+        self.lives.named(tid, comm);
+    }
+
+    fn vma(&mut self, vma: &Vma, ts: u64, events: &mut Vec<Event>) {
+        use memtrace_ebpf::fault::vm;
+        if vma.flags & vm::EXEC != 0 && vma.file != 0 {
+            self.files.is_executed(vma.file);
+        }
+        if vma.head.a == Seen::Attach as u8 {
+            self.pending.entry(vma.head.tid).or_default().vmas.push(*vma);
+            return;
+        }
+        let by_exec = vma.head.a == Seen::Exec as u8;
+        let tid = vma.head.tid;
+        // A fork's are in the child, which is not known yet, and are what they are in the parent.
+        let mm = if vma.head.a == Seen::Fork as u8 {
+            self.threads.get(&tid).map_or(0, |thread| thread.mm)
+        } else {
+            vma.mm
+        };
+        let mm = self.mms.get(&mm);
+        if (by_exec || mm.is_none()) && vma.file != 0 && vma.file != vma.exe {
+            // An exec maps two files: the program and its interpreter.
+            self.files.is_executed(vma.file);
+        }
+        let in_exec = Mm::in_exec(vma.exe);
+        let mapped = Mapped::new(vma, mm.unwrap_or(&in_exec), &mut self.files);
+        if vma.head.a == Seen::Fork as u8 {
+            self.pending.entry(tid).or_default().area(vma, &mapped);
+            return;
+        }
+        let what = by_exec.then(|| What::Mmap(existing(vma, &mapped, By::Exec)));
+        let Some(thread) = self.threads.get_mut(&tid) else {
+            return;
+        };
+        let left = (vma.mm != thread.mm).then_some(thread.mm);
+        thread.vma = Some(mapped);
+        if let Some(old) = left {
+            // An exec is under way, and has left the old address space behind.
+            self.left_by_exec(tid, old);
+        }
+        events.extend(what.and_then(|what| self.event(tid, ts, what)));
+    }
+
+    fn exec(&mut self, exec: &Exec, strings: &[u8], ts: u64, events: &mut Vec<Event>) {
+        let tid = exec.head.tid;
+        if exec.old_tid != tid
+            && let Some(thread) = self.threads.remove(&exec.old_tid)
+        {
+            // Its id is the process's now.
+            let ids = Ids {
+                tid: thread.ids.pid,
+                ..thread.ids
+            };
+            let thread = Thread { ids, ..thread };
+            if let Some(leader) = self.threads.insert(tid, thread) {
+                self.replaced.insert(tid, leader);
+                self.ended(tid, ts);
+            }
+            self.objects.renumber(exec.old_tid, tid);
+            if let Some(thread) = self.threads.get(&tid) {
+                let (shown, global) = (thread.ids.tid, thread.global(tid));
+                self.lives.renumber(exec.old_tid, tid, shown, global);
+            }
+        }
+        let Some(old_mm) = self.threads.get(&tid).map(|thread| thread.mm) else {
+            return;
+        };
+        self.left_by_exec(exec.old_tid, old_mm);
+        let let_go = self.let_go(tid, LetGo::Exec, ts);
+        if let Some(mm) = self.mms.get_mut(&old_mm) {
+            mm.running = mm.running.saturating_sub(1);
+        }
+        self.leave_mm(old_mm, exec.old_tid);
+        let Some(thread) = self.threads.get_mut(&tid) else {
+            return;
+        };
+        thread.mm = exec.mm;
+        thread.vma = None;
+        thread.cloning = None;
+        if let Some(process) = self.processes.get_mut(&thread.pid) {
+            process.comm = thread.comm.clone();
+            process.counts.unobserved(
+                BEFORE_EXEC,
+                u64::from(exec.hidden_minor) + u64::from(exec.hidden_major),
+            );
+        }
+        self.mms.insert(
+            exec.mm,
+            Mm {
+                exe: exec.exe,
+                bounds: exec.bounds,
+                users: vec![tid],
+                running: 1,
+                ..Mm::default()
+            },
+        );
+        let Some((name, args)) = strings.split_at_checked(exec.name_len as usize) else {
+            return;
+        };
+        let args = args.strip_suffix(b"\0").unwrap_or(args);
+        let what = What::Exec(event::Exec {
+            file: until_nul(name),
+            exe: self.files.path(exec.exe),
+            args: if exec.args_len == 0 {
+                Vec::new()
+            } else {
+                args.split(|byte| *byte == 0)
+                    .map(|arg| String::from_utf8_lossy(arg).into_owned())
+                    .collect()
+            },
+            truncated: exec.head.flags & EXEC_TRUNCATED != 0,
+            old_tid: (exec.old_tid != tid).then_some(exec.old_tid),
+        });
+        events.extend(self.event(tid, ts, what));
+        events.extend(let_go);
+    }
+
+    /// A call, or an exec, may have changed which objects a task uses.
+    fn objects_changed(
+        &mut self,
+        record: &memtrace_ebpf::record::Objects,
+        ts: u64,
+        events: &mut Vec<Event>,
+    ) {
+        let tid = record.head.tid;
+        if !self.threads.contains_key(&tid) {
+            return;
+        }
+        let (by, means) = match record.call {
+            syscall::EXECVE => ("exec", Means::Made),
+            syscall::SETNS => ("setns", Means::Found),
+            call => (names::call(call), Means::Made),
+        };
+        if record.call == syscall::EXECVE {
+            self.objects.new_leader(tid, record.parts.group);
+        }
+        let (changes, left, joined) = self.objects.change(tid, &record.parts, means, ts);
+        self.lives.changed(tid, &changes, ts);
+        self.number_mm(tid, record.parts.mm);
+        events.extend(self.unshare(tid, ts, by, left));
+        events.extend(self.share(tid, ts, by, joined));
+    }
+
+    fn exit(&mut self, exit: Exit, ts: u64, events: &mut Vec<Event>) {
+        let tid = exit.head.tid;
+        let Some(thread) = self.threads.get_mut(&tid) else {
+            return;
+        };
+        thread.exited = true;
+        let mm = thread.mm;
+        let Some(process) = self.processes.get_mut(&thread.pid) else {
+            return;
+        };
+        process.running = process.running.saturating_sub(1);
+        let signal = exit.status & 0x7f;
+        let what = What::Exit(event::Exit {
+            code: (signal == 0).then_some(exit.status >> 8 & 0xff),
+            signal: (signal != 0).then_some(signal),
+            thread: process.running > 0,
+        });
+        events.extend(self.event(tid, ts, what));
+        events.extend(self.let_go(tid, LetGo::Exit, ts));
+        events.extend(self.held_parent_dies(tid, ts));
+        if let Some(mm) = self.mms.get_mut(&mm) {
+            mm.running = mm.running.saturating_sub(1);
+            if mm.running == 0 && mm.number != 0 {
+                self.sharing.left(mm.number, Leave::Exit);
+            }
+        }
+        let left = self.ended(tid, ts);
+        events.extend(self.unshare(tid, ts, "exit", left));
+    }
+
+    /// A task uses nothing any more. What it shared with others to the end.
+    fn ended(&mut self, tid: u32, ts: u64) -> ByObject<Left> {
+        let left = self.objects.end(tid);
+        self.lives.end(tid, ts);
+        ByObject(left)
+    }
+
+    fn gone(&mut self, tid: u32, tally: &Tally, ts: u64) {
+        let (thread, replaced) = match self.replaced.remove(&tid) {
+            Some(thread) => (Some(thread), true),
+            None => (self.threads.remove(&tid), false),
+        };
+        let Some(thread) = thread else { return };
+        if !replaced {
+            self.ended(tid, ts);
+        }
+        if !thread.exited
+            && let Some(mm) = self.mms.get_mut(&thread.mm)
+        {
+            mm.running = mm.running.saturating_sub(1);
+        }
+        self.leave_mm(thread.mm, tid);
+        let Some(process) = self.processes.get_mut(&thread.pid) else {
+            return;
+        };
+        process.counts.thread(tally);
+        process.threads = process.threads.saturating_sub(1);
+        if !thread.exited {
+            process.running = process.running.saturating_sub(1);
+        }
+        if process.threads == 0
+            && let Some(process) = self.processes.remove(&thread.pid)
+        {
+            let Process {
+                birth,
+                shown,
+                comm,
+                counts,
+                ..
+            } = process;
+            self.book.close(birth, shown, comm, &counts, false);
+        }
+    }
+
+    /// A thread uses an address space no longer.
+    fn leave_mm(&mut self, mm: u64, tid: u32) {
+        if let Some(known) = self.mms.get_mut(&mm) {
+            known.users.retain(|user| *user != tid);
+            known.stacks.retain(|(owner, _)| *owner != tid);
+            if known.users.is_empty() {
+                let number = known.number;
+                self.mms.remove(&mm);
+                self.by_number.remove(&number);
+                self.sharing.left(number, Leave::Exit);
+            }
+        }
+    }
+
+    /// Gives a task's address space the number that its objects have.
+    fn number_mm(&mut self, tid: u32, address: u64) {
+        let number = self.objects.number(tid, event::ObjectKind::Mm);
+        if let (Some(number), Some(mm)) = (number, self.mms.get_mut(&address)) {
+            mm.number = number;
+            self.by_number.insert(number, address);
+        }
+    }
+}
+
+/// A mapping that was there before any call was seen to make it.
+fn existing(vma: &Vma, mapped: &Mapped, by: By) -> Mmap {
+    use memtrace_ebpf::fault::vm;
+    let surveyed = |pages| (by == By::Attach).then_some(pages);
+    Mmap {
+        addr: Address(vma.start),
+        len: vma.end.saturating_sub(vma.start),
+        // VM_READ, VM_WRITE and VM_EXEC are the PROT_* bits.
+        prot: names::prot(vma.flags & (vm::READ | vm::WRITE | vm::EXEC)),
+        flags: names::map(
+            (if vma.flags & vm::SHARED != 0 { 1 } else { 2 })
+                | (if vma.file == 0 { 0x20 } else { 0 })
+                | (vma.flags & vm::GROWSDOWN),
+        ),
+        file: mapped.file(),
+        offset: (vma.file != 0).then_some(vma.pgoff.wrapping_shl(PAGE_SHIFT)),
+        ret: Returned::Address(Address(vma.start)),
+        by,
+        region: Some(mapped.region()),
+        resident: surveyed(vma.resident),
+        private: surveyed(vma.private),
+    }
+}
+
+/// The text before the first zero byte.
+fn until_nul(bytes: &[u8]) -> String {
+    let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(text).into_owned()
+}

@@ -1,0 +1,337 @@
+//! Pages that forks leave shared: what a fork copied, who breaks the sharing, and who gives pages up.
+
+use std::ops::Range;
+
+use memtrace_ebpf::{
+    fault::{Backing, Kind as FaultKind},
+    pte::PAGE_SIZE,
+    record::{Birth, Call, FAULT_VMA_UNKNOWN, Fault, Frame, Ids, Pages, Vma},
+    syscall,
+};
+use roaring::RoaringTreemap;
+
+use super::{Model, PAGE_SHIFT};
+use crate::trace::{
+    call,
+    event::{self, Because, Cause, Copied, Event, ForkRef, ObjectKind, What},
+    fault,
+    region::Mapped,
+    sharing::{Blame, Fork, ForkArea, Leave},
+};
+
+/// Sharers that are named.
+const NAMED: usize = 16;
+/// Copies that are kept until a fork that was under way may explain them.
+const UNEXPLAINED: usize = 4096;
+
+const MAP_FIXED: u64 = 0x10;
+const MADV_DONTNEED: u64 = 4;
+const MADV_DONTNEED_LOCKED: u64 = 24;
+const MADV_GUARD_INSTALL: u64 = 102;
+const MREMAP_DONTUNMAP: u64 = 4;
+const ENOMEM: i64 = 12;
+
+/// A survey whose records are coming.
+#[derive(Default)]
+pub(super) struct Pending {
+    /// Private pages that are present.
+    pub(super) present: RoaringTreemap,
+    /// And those among them that may be written as they are.
+    writable: RoaringTreemap,
+    areas: Vec<ForkArea>,
+    /// At an attach: the VMAs.
+    pub(super) vmas: Vec<Vma>,
+}
+
+impl Pending {
+    /// Takes the pages of a table.
+    pub(super) fn pages(&mut self, record: &Pages) {
+        add(&mut self.present, record.first, &record.present);
+        add(&mut self.writable, record.first, &record.writable);
+    }
+
+    /// Takes a VMA that pages lie in.
+    pub(super) fn area(&mut self, vma: &Vma, mapped: &Mapped) {
+        self.areas.push(ForkArea {
+            pages: vma.start >> PAGE_SHIFT..vma.end >> PAGE_SHIFT,
+            region: mapped.region(),
+            file: mapped.file(),
+        });
+    }
+}
+
+/// Adds the pages whose bits are set, the lowest standing for `first`.
+fn add(pages: &mut RoaringTreemap, first: u64, bits: &[u64; 8]) {
+    for (word, mut bits) in (0..).zip(bits.iter().copied()) {
+        let mut at = first + 64 * word;
+        // A run of set bits at a time.
+        while bits != 0 {
+            let gap = bits.trailing_zeros();
+            bits >>= gap;
+            let run = bits.trailing_ones();
+            at += u64::from(gap);
+            pages.insert_range(at..at + u64::from(run));
+            at += u64::from(run);
+            bits = bits.checked_shr(run).unwrap_or(0);
+        }
+    }
+}
+
+impl Model {
+    /// If a clone copied the address space: the fork's number, and what it copied.
+    pub(super) fn forked(&mut self, birth: &Birth, ids: Ids, ts: u64) -> Option<(u32, Copied)> {
+        let pending = self.pending.remove(&birth.head.tid).unwrap_or_default();
+        if birth.child.mm == 0 || birth.child.mm == birth.parent.mm {
+            return None;
+        }
+        self.forks += 1;
+        let number = self.forks;
+        if birth.followed == 0 {
+            self.unfollowed.insert(number);
+        }
+        let parent = self.mm_number(birth.head.tid);
+        let child = self.mm_number(birth.child_tid);
+        let thread = self.threads.get(&birth.head.tid)?;
+        let fork = Fork {
+            number,
+            ts,
+            parent,
+            child,
+            parent_pid: thread.ids.pid,
+            child_pid: ids.pid,
+            parent_comm: thread.comm.clone(),
+            table_bytes: birth.table_bytes,
+            swapped: birth.swapped,
+        };
+        let at_once = &pending.present & &pending.writable;
+        let shared = &pending.present - &at_once;
+        self.sharing.fork(fork, pending.areas, &shared, &at_once);
+        // A sibling may have copied a page after the fork had shared it, and before the child was complete.
+        if let Some(mm) = self.mms.get_mut(&birth.parent.mm) {
+            for (when, page) in std::mem::take(&mut mm.unexplained) {
+                if when >= birth.began && shared.contains(page) {
+                    self.sharing.copied(parent, page);
+                }
+            }
+        }
+        let copied = Copied {
+            pages: pending.present.len(),
+            at_once: at_once.len(),
+            swapped: birth.swapped,
+            table_bytes: birth.table_bytes,
+        };
+        Some((number, copied))
+    }
+
+    pub(super) fn fault(&mut self, record: &Fault, ts: u64, events: &mut Vec<Event>) {
+        let tid = record.head.tid;
+        let Some(thread) = self.threads.get(&tid) else {
+            return;
+        };
+        let mut fault = fault::event(record, thread.vma.as_ref(), self.zero_pfn, ts);
+        // Before an exec is complete, faults are in an address space that has no number yet.
+        let of_vma = thread
+            .vma
+            .as_ref()
+            .filter(|vma| vma.serial == record.vma && record.head.flags & FAULT_VMA_UNKNOWN == 0);
+        let mm = of_vma.map_or(thread.mm, |vma| vma.mm);
+        let private = of_vma.is_none_or(|vma| {
+            matches!(vma.backing, Backing::Anonymous | Backing::PrivateFile)
+        });
+        let pid = thread.pid;
+        let early = self.page_changed(mm, record, &mut fault, private, ts);
+        let Some(process) = self.processes.get_mut(&pid) else {
+            return;
+        };
+        if early {
+            // It is in the survey.
+            process.counts.before(fault.counted);
+            return;
+        }
+        if !self.summary {
+            process.counts.fault(fault.kind, fault.counted);
+            events.extend(self.event(tid, ts, What::Fault(fault)));
+        }
+    }
+
+    /// What a fault means to the sharing of its page; a copy's cause. `true` when the address space is being surveyed.
+    fn page_changed(
+        &mut self,
+        address: u64,
+        record: &Fault,
+        fault: &mut event::Fault,
+        private: bool,
+        ts: u64,
+    ) -> bool {
+        let Some(mm) = self.mms.get_mut(&address) else {
+            return false;
+        };
+        let number = mm.number;
+        let page = fault.addr.0 >> PAGE_SHIFT;
+        if let Some(survey) = &mut mm.survey {
+            let filled = fault.pfn_before.is_none() && fault.pfn_after.is_some();
+            survey.early.push((page, filled && private));
+            return true;
+        }
+        if number == 0 || !private {
+            return false;
+        }
+        let size = fault.page_size / PAGE_SIZE;
+        let others = (page & !(size - 1)..(page | (size - 1)) + 1).filter(|other| *other != page);
+        match fault.kind {
+            FaultKind::CowCopy => {
+                let cause = self.copied(address, number, page, record, ts);
+                fault.cause = Some(Box::new(cause));
+                for other in others {
+                    self.sharing.copied(number, other);
+                }
+            }
+            FaultKind::CowReuse => {
+                self.sharing.taken_over(number, page);
+                for other in others {
+                    self.sharing.taken_over(number, other);
+                }
+            }
+            FaultKind::ZeroRead
+            | FaultKind::ZeroFill
+            | FaultKind::CowZero
+            | FaultKind::FileMap
+            | FaultKind::FileRead
+            | FaultKind::FileCow
+            | FaultKind::SwapIn => self.sharing.lost(number, page),
+            _ => {}
+        }
+        false
+    }
+
+    /// A write has copied a page: why it had to.
+    fn copied(&mut self, address: u64, mm: u32, page: u64, record: &Fault, ts: u64) -> Cause {
+        let frame = Frame::from_number(record.frame);
+        let map_count = (frame != Frame::Unknown).then_some(record.map_count);
+        let sharers = self.sharing.sharers(mm, page);
+        let blame = if frame == Frame::Ksm {
+            self.sharing.lost(mm, page);
+            None
+        } else {
+            self.sharing.copied(mm, page)
+        };
+        let alone = map_count.is_some_and(|count| count <= 1);
+        let before = self.mms.get(&address).is_some_and(|mm| mm.before);
+        let because = match (frame, blame) {
+            (Frame::Ksm, _) => Because::Ksm,
+            (_, Some(Blame { reference, .. })) if reference && alone => Because::Reference,
+            (_, Some(_)) => Because::Fork,
+            (Frame::PageCache, None) => Because::PageCache,
+            (Frame::Anonymous, None) if alone => Because::Reference,
+            (Frame::Anonymous, None) if before => Because::ForkBefore,
+            (_, None) => Because::Unknown,
+        };
+        if because == Because::Unknown
+            && let Some(mm) = self.mms.get_mut(&address)
+            && mm.unexplained.len() < UNEXPLAINED
+        {
+            mm.unexplained.push((record.head.ts, page));
+        }
+        let mut pids: Vec<u32> = sharers
+            .iter()
+            .filter_map(|mm| self.mms.get(self.by_number.get(mm)?))
+            .flat_map(|mm| &mm.users)
+            .filter_map(|tid| Some(self.threads.get(tid)?.ids.pid))
+            .collect();
+        pids.sort_unstable();
+        pids.dedup();
+        let sharer_count = pids.len() as u32;
+        pids.truncate(NAMED);
+        Cause {
+            cause: because,
+            fork: blame.map(|blame| ForkRef {
+                number: blame.fork.number,
+                parent: blame.fork.parent_pid,
+                child: blame.fork.child_pid,
+                ago: ts.saturating_sub(blame.fork.ts),
+            }),
+            sharers: pids,
+            sharer_count,
+            map_count,
+        }
+    }
+
+    /// A call that changes mappings has returned.
+    pub(super) fn memory_call(&mut self, tid: u32, record: &Call) {
+        let Some(thread) = self.threads.get(&tid) else {
+            return;
+        };
+        let Some(mm) = self.mms.get_mut(&thread.mm) else {
+            return;
+        };
+        let number = mm.number;
+        let [address, len, third, fourth, fifth, _] = record.args;
+        let ret = record.ret;
+        match record.number {
+            syscall::BRK => {
+                mm.bounds.brk = ret as u64;
+                self.gave_up(number, ret as u64..len);
+            }
+            syscall::MUNMAP if ret == 0 => self.gave_up(number, range(address, len)),
+            syscall::MMAP if fourth & MAP_FIXED != 0 && !call::is_error(ret) => {
+                self.gave_up(number, range(address, len));
+            }
+            syscall::MADVISE
+                // Holes are passed over, and then ENOMEM.
+                if (ret == 0 || ret == -ENOMEM)
+                    && [MADV_DONTNEED, MADV_DONTNEED_LOCKED, MADV_GUARD_INSTALL]
+                        .contains(&(third & 0xffff_ffff)) =>
+            {
+                self.gave_up(number, range(address, len));
+            }
+            syscall::MREMAP if !call::is_error(ret) => {
+                let new = ret as u64;
+                let kept = len.min(third);
+                if new != address {
+                    let moved = if fourth & MREMAP_DONTUNMAP != 0 { len } else { kept };
+                    let from = pages(&range(address, moved));
+                    self.sharing.moved(number, &from, new >> PAGE_SHIFT);
+                }
+                let _ = fifth;
+                if third < len {
+                    // What is cut off.
+                    self.gave_up(number, address + kept..address + len);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn gave_up(&mut self, mm: u32, bytes: Range<u64>) {
+        if mm != 0 && bytes.start < bytes.end {
+            self.sharing.gave_up(mm, &pages(&bytes));
+        }
+    }
+
+    /// A task has left its address space by an exec.
+    pub(super) fn left_by_exec(&mut self, tid: u32, address: u64) {
+        let Some(mm) = self.mms.get(&address) else {
+            return;
+        };
+        // After a vfork it is the parent's, too.
+        if mm.number != 0 && mm.running <= 1 && mm.users.contains(&tid) {
+            self.sharing.execed(mm.number);
+            self.sharing.left(mm.number, Leave::Exec);
+        }
+    }
+
+    /// The number of a task's address space; 0 for none.
+    fn mm_number(&self, tid: u32) -> u32 {
+        self.objects.number(tid, ObjectKind::Mm).unwrap_or(0)
+    }
+}
+
+/// Bytes from an address on.
+fn range(address: u64, len: u64) -> Range<u64> {
+    address..address.saturating_add(len)
+}
+
+/// The pages that these bytes touch: all that a call on them is about.
+fn pages(bytes: &Range<u64>) -> Range<u64> {
+    bytes.start >> PAGE_SHIFT..bytes.end.div_ceil(PAGE_SIZE)
+}
