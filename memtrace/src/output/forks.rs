@@ -16,6 +16,8 @@ use crate::trace::event::{Area, End, ForkAccount, Region};
 const ROWS: usize = 20;
 /// Regions at most.
 const REGIONS: usize = 10;
+/// Pages of 4 KiB in a MiB.
+const PAGES_IN_MIB: u64 = 256;
 
 /// Writes the section.
 pub(super) fn write(out: &mut impl Write, end: &End, palette: Palette) -> io::Result<()> {
@@ -100,33 +102,36 @@ const COLUMNS: [Column; 12] = {
 #[derive(Clone, Copy)]
 enum Unit {
     Kib,
-    Mib,
+    /// With so many digits behind the point.
+    Mib(usize),
 }
 
 impl Unit {
     /// Small programs in exact numbers, large ones in handy ones.
-    const fn of(total: &ForkAccount) -> Self {
-        const LARGE: u64 = (16 << 20) / 4096;
-        if total.pages < LARGE {
-            Self::Kib
-        } else {
-            Self::Mib
+    fn of(forks: &[ForkAccount]) -> Self {
+        let largest = forks.iter().map(|fork| fork.pages).max();
+        match largest.unwrap_or(0) / PAGES_IN_MIB {
+            0..16 => Self::Kib,
+            16..100 => Self::Mib(2),
+            100.. => Self::Mib(1),
         }
     }
 
     const fn name(self) -> &'static str {
         match self {
             Self::Kib => "KiB",
-            Self::Mib => "MiB",
+            Self::Mib(_) => "MiB",
         }
     }
 
     fn show(self, pages: u64) -> String {
-        match (self, pages) {
-            (_, 0) => "-".to_owned(),
-            (Self::Kib, _) => (4 * pages).to_string(),
-            (Self::Mib, 1..13) => "<0.1".to_owned(),
-            (Self::Mib, _) => format!("{:.1}", pages as f64 / 256.0),
+        let mib = pages as f64 / PAGES_IN_MIB as f64;
+        match self {
+            _ if pages == 0 => "-".to_owned(),
+            Self::Kib => (4 * pages).to_string(),
+            Self::Mib(1) if mib < 0.05 => "<0.1".to_owned(),
+            Self::Mib(2) if mib < 0.005 => "<0.01".to_owned(),
+            Self::Mib(digits) => format!("{mib:.digits$}"),
         }
     }
 }
@@ -137,7 +142,7 @@ fn rows(
     total: &ForkAccount,
     palette: Palette,
 ) -> io::Result<()> {
-    let unit = Unit::of(total);
+    let unit = Unit::of(forks);
     let columns: Vec<&Column> = COLUMNS
         .iter()
         .filter(|column| column.always || (column.pages)(total) != 0)
@@ -391,13 +396,17 @@ mod tests {
     }
 
     #[test]
-    fn a_large_process_and_a_small_one() {
+    fn large_processes_and_small_ones() {
         let unwritten = ForkAccount {
             dur: None,
             ..fork(2, 0)
         };
-        expect_file!["snapshots/forks.txt"]
-            .assert_eq(&(section(vec![snapshot(), unwritten]) + &section(vec![fork(3, 40)])));
+        let sections = [
+            vec![snapshot(), unwritten],
+            vec![fork(3, 2_000), fork(4, 4)],
+            vec![fork(5, 40)],
+        ];
+        expect_file!["snapshots/forks.txt"].assert_eq(&sections.map(section).concat());
     }
 
     #[test]
@@ -432,7 +441,7 @@ mod tests {
             "{lines:?}"
         );
         // All of them are in the sum: 2 x (1 + ... + 49) x 10 pages of 4 KiB.
-        assert!(lines[21].contains(" 95.7 "), "{lines:?}");
+        assert!(lines[21].contains(" 98000 "), "{lines:?}");
         forks.push(rest);
         let lines = shown(&forks);
         assert_eq!(lines.len(), ROWS + 2, "{lines:?}");
