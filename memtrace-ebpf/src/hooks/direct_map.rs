@@ -99,5 +99,8 @@ fn find_namespace(map: &mut DirectMap, task: Object) {
     let pid: u64 = task.load(offset!(task_thread_pid));
     let level = u64::from(read_member::<u32>(pid, offset!(pid_level)));
     map.pid_level = level;
-    map.pid_ns = read_member(pid + u64::from(offset!(pid_numbers)) + level * UPID + UPID_NS, 0);
+    map.pid_ns = read_member(
+        pid + u64::from(offset!(pid_numbers)) + level * UPID + UPID_NS,
+        0,
+    );
 }

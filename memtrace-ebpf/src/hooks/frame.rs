@@ -31,7 +31,8 @@ pub(crate) fn look_at(pfn: u64, memory: &mut [u64; WORDS]) -> (u32, u32) {
     };
     // Without a branch: no mapping at all is unknown, and the two low bits tell the others.
     let used = (mapping | mapping.wrapping_neg()) >> 63;
-    let frame = used * (Frame::PageCache as u64 + (mapping & ANONYMOUS) + (mapping >> 1 & mapping & 1));
+    let frame =
+        used * (Frame::PageCache as u64 + (mapping & ANONYMOUS) + (mapping >> 1 & mapping & 1));
     (map_count.wrapping_add(1), frame as u32)
 }
 

@@ -80,7 +80,14 @@ pub(crate) fn handled(task: u64) -> u32 {
         handled: 0,
     };
     // SAFETY: `next_handler` is a callback as the helper wants it, for a context of this type.
-    unsafe { bpf_loop(SIGNALS, next_handler as *mut c_void, (&raw mut handlers).cast(), 0) };
+    unsafe {
+        bpf_loop(
+            SIGNALS,
+            next_handler as *mut c_void,
+            (&raw mut handlers).cast(),
+            0,
+        )
+    };
     handlers.handled as u32
 }
 

@@ -156,9 +156,8 @@ fn next_vma(done: &mut Survey) -> i64 {
     next.unsent = 1;
     next.resident = 0;
     next.private = 0;
-    next.can_be_private = u32::from(
-        found.flags & (vm::SHARED | vm::PFNMAP) == 0 && found.anon != 0,
-    );
+    next.can_be_private =
+        u32::from(found.flags & (vm::SHARED | vm::PFNMAP) == 0 && found.anon != 0);
     next.must_ask = u32::from(found.ops != 0);
     let skip = next.can_be_private == 0 && next.seen != Seen::Attach as u32;
     next.at = if skip || found.start >= KERNEL_HALF {
@@ -231,7 +230,8 @@ fn read_huge(survey: &mut Survey, entry: Entry, at: u64) {
     let count = survey.last - survey.first + 1;
     survey.resident += count;
     let pfn = entry.pfn(at).unwrap_or(0);
-    if survey.can_be_private == 0 || !frame::is_anonymous(pfn) && survey.vma.flags & vm::HUGETLB == 0
+    if survey.can_be_private == 0
+        || !frame::is_anonymous(pfn) && survey.vma.flags & vm::HUGETLB == 0
     {
         return;
     }
@@ -263,7 +263,7 @@ fn above(number: u64, base: u64) -> u64 {
 #[inline(always)]
 fn below(count: u64) -> u64 {
     let all = 0_u64.wrapping_sub(63_u64.wrapping_sub(count) >> 63);
-    (1 << (count & 63)) - 1 | all
+    ((1 << (count & 63)) - 1) | all
 }
 
 #[inline(always)]
@@ -284,7 +284,14 @@ fn read_table(survey: &mut Survey, direct_map: u64) {
     };
     if failed == 0 {
         // SAFETY: `scan` is a callback as the helper wants it, and uses nothing of its context.
-        unsafe { bpf_loop(words * GROUPS, scan as *mut c_void, core::ptr::null_mut(), 0) };
+        unsafe {
+            bpf_loop(
+                words * GROUPS,
+                scan as *mut c_void,
+                core::ptr::null_mut(),
+                0,
+            )
+        };
     }
 }
 
@@ -310,7 +317,7 @@ extern "C" fn scan(index: u32, _context: *mut c_void) -> i64 {
         bit += 1;
     }
     let page = u64::from(survey.first_word) * 64 + first;
-    let word = page / 64 & 7;
+    let word = (page / 64) & 7;
     let shift = page & 63;
     let mask = mask(survey.first, survey.last, word) >> shift;
     present &= mask;
@@ -331,7 +338,9 @@ extern "C" fn scan(index: u32, _context: *mut c_void) -> i64 {
         // SAFETY: `ask` is a callback as the helper wants it, for a context of this type.
         unsafe { bpf_loop(GROUP as u32, ask as *mut c_void, (&raw mut first).cast(), 0) };
     }
-    let Some(survey) = self::survey() else { return 1 };
+    let Some(survey) = self::survey() else {
+        return 1;
+    };
     let private = survey.sure;
     survey.private += u64::from(private.count_ones());
     survey.record.present[word as usize & 7] |= private << shift;

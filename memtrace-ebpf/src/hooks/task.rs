@@ -9,7 +9,8 @@ use aya_ebpf::{
 use aya_log_ebpf::{debug, warn};
 use memtrace_ebpf::{
     record::{
-        Birth, Bounds, EXEC_BYTES, EXEC_TRUNCATED, Exec, Exit, Gone, Header, Kind, Objects, Rename, Seen,
+        Birth, Bounds, EXEC_BYTES, EXEC_TRUNCATED, Exec, Exit, Gone, Header, Kind, Objects, Rename,
+        Seen,
     },
     syscall,
 };

@@ -15,7 +15,14 @@ pub const WORDS: usize = size_of::<Adopted>() / 8;
 pub fn adopt(map: &Array<&mut MapData, [u64; WORDS]>, pids: &[u32]) -> Result<Vec<u32>> {
     let ask = |pid: u32, what: u64| -> Result<Adopted> {
         // SAFETY: getpid(2) has no arguments and no effect; the hook reads the registers.
-        unsafe { libc::syscall(PROBE_CALL as libc::c_long, ADOPT_MAGIC, u64::from(pid), what) };
+        unsafe {
+            libc::syscall(
+                PROBE_CALL as libc::c_long,
+                ADOPT_MAGIC,
+                u64::from(pid),
+                what,
+            )
+        };
         Ok(bytemuck::cast(map.get(&0, 0)?))
     };
     let mut there = Vec::new();

@@ -12,7 +12,9 @@ mod fault;
 mod memory;
 mod task;
 
-pub use end::{Account, Area, End, ForkAccount, GivenUp, Life, Use};
+#[cfg(test)]
+pub use end::GivenUp;
+pub use end::{Account, Area, End, ForkAccount, Life, Use};
 pub use fault::{Access, Because, Cause, Counted, Fault, ForkRef, Mode, Part, Region};
 pub use memory::{Brk, By, Madvise, Mmap, Mprotect, Mremap, Range, Returned};
 pub use task::{

@@ -4,29 +4,27 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
-use memtrace_ebpf::{
-    record::{EXEC_TRUNCATED, Exec, Exit, Ids, Known, Seen, Tally, Vma},
-    syscall,
-};
+use memtrace_ebpf::record::{Ids, Known, Seen, Vma};
 
 use super::{
-    account::{BEFORE_EXEC, Book, Counts},
+    account::{Book, Counts},
     call,
     event::{
-        self, Account, Address, By, ByObject, Event, ForkAccount, Global, Joined, Left, LetGo, Life, Mmap,
+        self, Account, Address, By, ByObject, Event, ForkAccount, Global, Joined, Left, Life, Mmap,
         Returned, Share, Unshare, What,
     },
     files::Files,
     lives::Lives,
     names,
-    objects::{Means, Objects},
+    objects::Objects,
     record::Record,
     region::{Mapped, Mm},
-    sharing::{Leave, Sharing},
+    sharing::Sharing,
 };
 
 mod attach;
 mod birth;
+mod life;
 mod pages;
 
 use birth::Cloning;
@@ -241,7 +239,11 @@ impl Model {
     }
 
     fn show_joined(&self, mut objects: ByObject<Joined>) -> ByObject<Joined> {
-        for tid in objects.0.iter_mut().flat_map(|(_, joined)| &mut joined.with) {
+        for tid in objects
+            .0
+            .iter_mut()
+            .flat_map(|(_, joined)| &mut joined.with)
+        {
             *tid = self.shown(*tid);
         }
         objects
@@ -304,7 +306,11 @@ impl Model {
             self.files.is_executed(vma.file);
         }
         if vma.head.a == Seen::Attach as u8 {
-            self.pending.entry(vma.head.tid).or_default().vmas.push(*vma);
+            self.pending
+                .entry(vma.head.tid)
+                .or_default()
+                .vmas
+                .push(*vma);
             return;
         }
         let by_exec = vma.head.a == Seen::Exec as u8;
@@ -337,194 +343,6 @@ impl Model {
             self.left_by_exec(tid, old);
         }
         events.extend(what.and_then(|what| self.event(tid, ts, what)));
-    }
-
-    fn exec(&mut self, exec: &Exec, strings: &[u8], ts: u64, events: &mut Vec<Event>) {
-        let tid = exec.head.tid;
-        if exec.old_tid != tid
-            && let Some(thread) = self.threads.remove(&exec.old_tid)
-        {
-            // Its id is the process's now.
-            let ids = Ids {
-                tid: thread.ids.pid,
-                ..thread.ids
-            };
-            let thread = Thread { ids, ..thread };
-            if let Some(leader) = self.threads.insert(tid, thread) {
-                self.replaced.insert(tid, leader);
-                self.ended(tid, ts);
-            }
-            self.objects.renumber(exec.old_tid, tid);
-            if let Some(thread) = self.threads.get(&tid) {
-                let (shown, global) = (thread.ids.tid, thread.global(tid));
-                self.lives.renumber(exec.old_tid, tid, shown, global);
-            }
-        }
-        let Some(old_mm) = self.threads.get(&tid).map(|thread| thread.mm) else {
-            return;
-        };
-        self.left_by_exec(exec.old_tid, old_mm);
-        let let_go = self.let_go(tid, LetGo::Exec, ts);
-        if let Some(mm) = self.mms.get_mut(&old_mm) {
-            mm.running = mm.running.saturating_sub(1);
-        }
-        self.leave_mm(old_mm, exec.old_tid);
-        let Some(thread) = self.threads.get_mut(&tid) else {
-            return;
-        };
-        thread.mm = exec.mm;
-        thread.vma = None;
-        thread.cloning = None;
-        if let Some(process) = self.processes.get_mut(&thread.pid) {
-            process.comm = thread.comm.clone();
-            process.counts.unobserved(
-                BEFORE_EXEC,
-                u64::from(exec.hidden_minor) + u64::from(exec.hidden_major),
-            );
-        }
-        self.mms.insert(
-            exec.mm,
-            Mm {
-                exe: exec.exe,
-                bounds: exec.bounds,
-                users: vec![tid],
-                running: 1,
-                ..Mm::default()
-            },
-        );
-        let Some((name, args)) = strings.split_at_checked(exec.name_len as usize) else {
-            return;
-        };
-        let args = args.strip_suffix(b"\0").unwrap_or(args);
-        let what = What::Exec(event::Exec {
-            file: until_nul(name),
-            exe: self.files.path(exec.exe),
-            args: if exec.args_len == 0 {
-                Vec::new()
-            } else {
-                args.split(|byte| *byte == 0)
-                    .map(|arg| String::from_utf8_lossy(arg).into_owned())
-                    .collect()
-            },
-            truncated: exec.head.flags & EXEC_TRUNCATED != 0,
-            old_tid: (exec.old_tid != tid).then_some(exec.old_tid),
-        });
-        events.extend(self.event(tid, ts, what));
-        events.extend(let_go);
-    }
-
-    /// A call, or an exec, may have changed which objects a task uses.
-    fn objects_changed(
-        &mut self,
-        record: &memtrace_ebpf::record::Objects,
-        ts: u64,
-        events: &mut Vec<Event>,
-    ) {
-        let tid = record.head.tid;
-        if !self.threads.contains_key(&tid) {
-            return;
-        }
-        let (by, means) = match record.call {
-            syscall::EXECVE => ("exec", Means::Made),
-            syscall::SETNS => ("setns", Means::Found),
-            call => (names::call(call), Means::Made),
-        };
-        if record.call == syscall::EXECVE {
-            self.objects.new_leader(tid, record.parts.group);
-        }
-        let (changes, left, joined) = self.objects.change(tid, &record.parts, means, ts);
-        self.lives.changed(tid, &changes, ts);
-        self.number_mm(tid, record.parts.mm);
-        events.extend(self.unshare(tid, ts, by, left));
-        events.extend(self.share(tid, ts, by, joined));
-    }
-
-    fn exit(&mut self, exit: Exit, ts: u64, events: &mut Vec<Event>) {
-        let tid = exit.head.tid;
-        let Some(thread) = self.threads.get_mut(&tid) else {
-            return;
-        };
-        thread.exited = true;
-        let mm = thread.mm;
-        let Some(process) = self.processes.get_mut(&thread.pid) else {
-            return;
-        };
-        process.running = process.running.saturating_sub(1);
-        let signal = exit.status & 0x7f;
-        let what = What::Exit(event::Exit {
-            code: (signal == 0).then_some(exit.status >> 8 & 0xff),
-            signal: (signal != 0).then_some(signal),
-            thread: process.running > 0,
-        });
-        events.extend(self.event(tid, ts, what));
-        events.extend(self.let_go(tid, LetGo::Exit, ts));
-        events.extend(self.held_parent_dies(tid, ts));
-        if let Some(mm) = self.mms.get_mut(&mm) {
-            mm.running = mm.running.saturating_sub(1);
-            if mm.running == 0 && mm.number != 0 {
-                self.sharing.left(mm.number, Leave::Exit);
-            }
-        }
-        let left = self.ended(tid, ts);
-        events.extend(self.unshare(tid, ts, "exit", left));
-    }
-
-    /// A task uses nothing any more. What it shared with others to the end.
-    fn ended(&mut self, tid: u32, ts: u64) -> ByObject<Left> {
-        let left = self.objects.end(tid);
-        self.lives.end(tid, ts);
-        ByObject(left)
-    }
-
-    fn gone(&mut self, tid: u32, tally: &Tally, ts: u64) {
-        let (thread, replaced) = match self.replaced.remove(&tid) {
-            Some(thread) => (Some(thread), true),
-            None => (self.threads.remove(&tid), false),
-        };
-        let Some(thread) = thread else { return };
-        if !replaced {
-            self.ended(tid, ts);
-        }
-        if !thread.exited
-            && let Some(mm) = self.mms.get_mut(&thread.mm)
-        {
-            mm.running = mm.running.saturating_sub(1);
-        }
-        self.leave_mm(thread.mm, tid);
-        let Some(process) = self.processes.get_mut(&thread.pid) else {
-            return;
-        };
-        process.counts.thread(tally);
-        process.threads = process.threads.saturating_sub(1);
-        if !thread.exited {
-            process.running = process.running.saturating_sub(1);
-        }
-        if process.threads == 0
-            && let Some(process) = self.processes.remove(&thread.pid)
-        {
-            let Process {
-                birth,
-                shown,
-                comm,
-                counts,
-                ..
-            } = process;
-            self.book.close(birth, shown, comm, &counts, false);
-        }
-    }
-
-    /// A thread uses an address space no longer.
-    fn leave_mm(&mut self, mm: u64, tid: u32) {
-        if let Some(known) = self.mms.get_mut(&mm) {
-            known.users.retain(|user| *user != tid);
-            known.stacks.retain(|(owner, _)| *owner != tid);
-            if known.users.is_empty() {
-                let number = known.number;
-                self.mms.remove(&mm);
-                self.by_number.remove(&number);
-                self.sharing.left(number, Leave::Exit);
-            }
-        }
     }
 
     /// Gives a task's address space the number that its objects have.

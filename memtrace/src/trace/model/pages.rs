@@ -135,9 +135,8 @@ impl Model {
             .as_ref()
             .filter(|vma| vma.serial == record.vma && record.head.flags & FAULT_VMA_UNKNOWN == 0);
         let mm = of_vma.map_or(thread.mm, |vma| vma.mm);
-        let private = of_vma.is_none_or(|vma| {
-            matches!(vma.backing, Backing::Anonymous | Backing::PrivateFile)
-        });
+        let private = of_vma
+            .is_none_or(|vma| matches!(vma.backing, Backing::Anonymous | Backing::PrivateFile));
         let pid = thread.pid;
         let early = self.page_changed(mm, record, &mut fault, private, ts);
         let Some(process) = self.processes.get_mut(&pid) else {
@@ -177,7 +176,7 @@ impl Model {
             return false;
         }
         let size = fault.page_size / PAGE_SIZE;
-        let others = (page & !(size - 1)..(page | (size - 1)) + 1).filter(|other| *other != page);
+        let others = (page & !(size - 1)..=page | (size - 1)).filter(|other| *other != page);
         match fault.kind {
             FaultKind::CowCopy => {
                 let cause = self.copied(address, number, page, record, ts);
@@ -265,7 +264,7 @@ impl Model {
             return;
         };
         let number = mm.number;
-        let [address, len, third, fourth, fifth, _] = record.args;
+        let [address, len, third, fourth, ..] = record.args;
         let ret = record.ret;
         match record.number {
             syscall::BRK => {
@@ -292,7 +291,6 @@ impl Model {
                     let from = pages(&range(address, moved));
                     self.sharing.moved(number, &from, new >> PAGE_SHIFT);
                 }
-                let _ = fifth;
                 if third < len {
                     // What is cut off.
                     self.gave_up(number, address + kept..address + len);

@@ -1,0 +1,120 @@
+//! The records that the hooks write into the ring buffer.
+//!
+//! Each begins with a [`Header`]. Times are nanoseconds of `CLOCK_MONOTONIC`. Task ids are those of the initial pid
+//! namespace. A kernel pointer is only ever an identity: user space turns it into a small number.
+
+use bytemuck::{Pod, Zeroable};
+
+mod memory;
+mod task;
+
+pub use memory::*;
+pub use task::*;
+
+/// What a record is. The hooks count the lost ones by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// A [`Fault`].
+    Fault = 1,
+    /// A [`Vma`].
+    Vma = 2,
+    /// A [`Path`].
+    Path = 3,
+    /// A [`Birth`].
+    Birth = 4,
+    /// An [`Exec`].
+    Exec = 5,
+    /// An [`Exit`].
+    Exit = 6,
+    /// A [`Gone`].
+    Gone = 7,
+    /// A [`Call`].
+    Call = 8,
+    /// An [`Unobserved`].
+    Unobserved = 9,
+    /// A [`Rename`].
+    Rename = 10,
+    /// A [`Held`].
+    Held = 11,
+    /// A [`Pages`].
+    Pages = 12,
+    /// A [`Returned`].
+    Returned = 13,
+    /// An [`Objects`].
+    Objects = 14,
+    /// A [`Task`].
+    Task = 15,
+    /// A [`Surveyed`].
+    Surveyed = 16,
+}
+
+impl Kind {
+    /// Every kind, in the order of their numbers, which begin at 1.
+    pub const ALL: [Self; 16] = [
+        Self::Fault,
+        Self::Vma,
+        Self::Path,
+        Self::Birth,
+        Self::Exec,
+        Self::Exit,
+        Self::Gone,
+        Self::Call,
+        Self::Unobserved,
+        Self::Rename,
+        Self::Held,
+        Self::Pages,
+        Self::Returned,
+        Self::Objects,
+        Self::Task,
+        Self::Surveyed,
+    ];
+
+    /// Slots in the table of lost records: a slot for a task that could not be followed, then one per kind.
+    pub const SLOTS: u32 = 17;
+
+    /// The kind with this number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number).checked_sub(1)?).copied()
+    }
+
+    /// Its name in the output.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fault => "fault",
+            Self::Vma => "vma",
+            Self::Path => "path",
+            Self::Birth => "clone",
+            Self::Exec => "exec",
+            Self::Exit => "exit",
+            Self::Gone => "gone",
+            Self::Call => "call",
+            Self::Unobserved => "unobserved",
+            Self::Rename => "rename",
+            Self::Held => "held",
+            Self::Pages => "pages",
+            Self::Returned => "cloned",
+            Self::Objects => "objects",
+            Self::Task => "task",
+            Self::Surveyed => "survey",
+        }
+    }
+}
+
+/// What every record begins with.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Header {
+    /// Time of what is recorded.
+    pub ts: u64,
+    /// The thread that it happened to.
+    pub tid: u32,
+    /// A [`Kind`].
+    pub kind: u8,
+    /// Reserved to the record's own flags.
+    pub flags: u8,
+    /// Reserved to the record.
+    pub a: u8,
+    /// Reserved to the record.
+    pub b: u8,
+}
