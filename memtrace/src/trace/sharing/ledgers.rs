@@ -48,12 +48,12 @@ impl Ledgers {
         self.made.insert(child, number);
     }
 
-    /// A fork's ledger; `None` when it was summed up with others.
-    pub fn get(&self, fork: u32) -> Option<&Ledger> {
-        self.forks.get(&fork).map(|entry| &entry.ledger)
+    /// Whether a fork has a ledger, and was not summed up with others.
+    pub fn knows(&self, fork: u32) -> bool {
+        self.forks.contains_key(&fork)
     }
 
-    /// The same, to be written.
+    /// A fork's ledger; `None` when it was summed up with others.
     pub fn get_mut(&mut self, fork: u32) -> Option<&mut Ledger> {
         self.forks.get_mut(&fork).map(|entry| &mut entry.ledger)
     }

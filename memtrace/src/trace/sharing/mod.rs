@@ -145,7 +145,7 @@ impl Sharing {
     ) {
         let (number, parent, child) = (fork.number, fork.parent, fork.child);
         let known = self.edges.knows(child) || self.ledgers.of_child(child).is_some();
-        if known || parent == child || self.ledgers.get(number).is_some() {
+        if known || parent == child || self.ledgers.knows(number) {
             return;
         }
         self.ledgers.open(fork, areas, pages, at_once);
@@ -265,11 +265,6 @@ impl Sharing {
     /// The process that a fork made is called so now.
     pub fn named(&mut self, fork: u32, comm: Arc<str>) {
         self.ledgers.named(fork, comm);
-    }
-
-    /// A fork, as a cause; `None` when it was summed up with others, as nothing is due to it any more.
-    pub fn fork_ref(&self, fork: u32) -> Option<Origin> {
-        self.ledgers.get(fork).map(ledger::Ledger::origin)
     }
 
     /// The end of the trace: the accounts in the order of the forks' numbers. At the end, with number 0, the sum of

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use roaring::RoaringTreemap;
 
-use super::{Blame, Fork, ForkArea, Sharing};
+use super::{Blame, Fork, ForkArea, Origin, Sharing};
 use crate::trace::event::{ForkAccount, Region};
 
 mod bounds;
@@ -48,17 +48,23 @@ fn set(pages: impl IntoIterator<Item = u64>) -> RoaringTreemap {
 #[derive(Default)]
 struct Story {
     sharing: Sharing,
-    forks: u32,
+    forks: Vec<Origin>,
 }
 
 impl Story {
     /// A fork that leaves these pages shared: its number.
     fn fork(&mut self, parent: u32, child: u32, pages: Range<u64>) -> u32 {
-        self.forks += 1;
-        let fork = fork(self.forks, parent, child);
+        let number = self.forks.len() as u32 + 1;
+        let fork = fork(number, parent, child);
+        self.forks.push(Origin {
+            number,
+            ts: fork.ts,
+            parent_pid: fork.parent_pid,
+            child_pid: fork.child_pid,
+        });
         self.sharing
             .fork(fork, one_area(), &set(pages), &RoaringTreemap::new());
-        self.forks
+        number
     }
 
     /// Writes are copied, as others share the pages, and this fork is to blame.
@@ -72,7 +78,7 @@ impl Story {
     }
 
     fn blames(&mut self, mm: u32, pages: Range<u64>, fork: u32, reference: bool) {
-        let fork = self.sharing.fork_ref(fork).expect("a fork");
+        let fork = self.forks[fork as usize - 1];
         for page in pages {
             assert_eq!(
                 self.sharing.copied(mm, page),

@@ -120,10 +120,10 @@ fn half_of_much_is_unmapped() {
     story.sharing.gave_up(2, &(10_000..20_000));
     story.sharing.gave_up(2, &(25_000..25_010));
     assert_eq!(story.sharing.sharers(1, 9_999), [2]);
-    assert_eq!(story.sharing.sharers(1, 10_000), []);
-    assert_eq!(story.sharing.sharers(1, 19_999), []);
+    assert!(story.sharing.sharers(1, 10_000).is_empty());
+    assert!(story.sharing.sharers(1, 19_999).is_empty());
     assert_eq!(story.sharing.sharers(1, 20_000), [2]);
-    assert_eq!(story.sharing.sharers(1, 25_009), []);
+    assert!(story.sharing.sharers(1, 25_009).is_empty());
     assert_eq!(story.sharing.sharers(1, 25_010), [2]);
     story.takes_over(1, 19_999..20_000, fork);
     let [account] = story.finish();

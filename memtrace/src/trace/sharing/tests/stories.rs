@@ -1,7 +1,7 @@
 //! Forks, writes, execs and exits, as programs make them.
 
 use super::{Story, numbers};
-use crate::trace::sharing::{Leave, Origin};
+use crate::trace::sharing::{Blame, Leave, Origin};
 
 /// 1 forks 2, that forks 3, that forks 4; each has 100 pages and writes some of them.
 #[test]
@@ -156,10 +156,6 @@ fn one_snapshot_after_the_other() {
     story.copies(1, 100..400, second);
     story.sharing.left(3, Leave::Exit);
     story.takes_over(1, 400..450, second);
-    assert_eq!(
-        story.sharing.fork_ref(second).map(|fork| fork.ts),
-        Some(2000)
-    );
 
     let [one, two] = story.finish();
     assert_eq!(numbers(&one), [1000, 0, 200, 0, 100, 0, 700, 0, 0, 0, 0]);
@@ -232,21 +228,17 @@ fn what_was_not_seen_is_unknown() {
 }
 
 #[test]
-fn a_fork_is_named_while_anything_is_due_to_it() {
+fn a_blame_names_the_fork_also_with_its_last_page() {
     let mut story = Story::default();
-    let fork = story.fork(1, 2, 0..1);
-    let origin = Origin {
-        number: fork,
+    story.fork(1, 2, 0..1);
+    let fork = Origin {
+        number: 1,
         ts: 1000,
         parent_pid: 1001,
         child_pid: 1002,
     };
-    assert_eq!(story.sharing.fork_ref(fork), Some(origin));
-    assert_eq!(story.sharing.fork_ref(fork + 1), None);
-    assert_eq!(
-        story.sharing.copied(2, 0).map(|blame| blame.fork),
-        Some(origin)
-    );
+    let reference = false;
+    assert_eq!(story.sharing.copied(2, 0), Some(Blame { fork, reference }));
     let [account] = story.finish();
     assert_eq!(numbers(&account), [1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 }
