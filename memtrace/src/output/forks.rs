@@ -341,7 +341,6 @@ mod tests {
 
     use super::*;
     use crate::output::samples::{end, fork};
-    use crate::trace::event::GivenUp;
 
     fn section(forks: Vec<ForkAccount>) -> String {
         let end = End {
@@ -369,7 +368,7 @@ mod tests {
         }
         areas[10].region = Region::Anon;
         areas[10].file = None;
-        ForkAccount {
+        let mut snapshot = ForkAccount {
             pages: 262_144,
             by_child: 307,
             by_parent: 47_690,
@@ -377,11 +376,6 @@ mod tests {
             before_exec: 2,
             at_once: 16,
             taken_over: 1_000,
-            given_up: GivenUp {
-                exec: 100,
-                exit: 200_000,
-                munmap: 12,
-            },
             still_shared: 13_000,
             unknown: 16,
             copied_again: 5,
@@ -392,7 +386,11 @@ mod tests {
             child_comm: "dump\x1b[2J".into(),
             areas,
             ..fork(1, 48_000)
-        }
+        };
+        snapshot.given_up.exec = 100;
+        snapshot.given_up.exit = 200_000;
+        snapshot.given_up.munmap = 12;
+        snapshot
     }
 
     #[test]

@@ -42,9 +42,11 @@ fn sections() -> Sections {
                 .split_once("(#")
                 .and_then(|(_, link)| link.split_once(')'));
             let link = link.map(|(link, _)| link);
-            let of = link.map(|link| match kind.trim().starts_with("object of") {
-                true => Nested::Values(link),
-                false => Nested::Object(link),
+            let values = kind.trim().starts_with("object of");
+            let of = link.map(if values {
+                Nested::Values
+            } else {
+                Nested::Object
             });
             let field = Field {
                 kind: kind.trim(),

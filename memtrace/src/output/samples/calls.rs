@@ -117,7 +117,17 @@ fn mmaps() -> Vec<What> {
         private: Some(5),
         ..by_exec.clone()
     };
-    [by_exec, stack, by_call, shared, failed, at_attach]
-        .map(What::Mmap)
-        .into()
+    let clean = Mmap {
+        private: Some(0),
+        ..at_attach.clone()
+    };
+    let untouched = Mmap {
+        resident: Some(0),
+        ..clean.clone()
+    };
+    [
+        by_exec, stack, by_call, shared, failed, at_attach, clean, untouched,
+    ]
+    .map(What::Mmap)
+    .into()
 }

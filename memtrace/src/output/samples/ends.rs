@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::BEGAN;
-use crate::trace::event::{
-    Account, Area, End, ForkAccount, GivenUp, Global, Life, ObjectKind, Region, Use,
-};
+use crate::trace::event::{Account, Area, End, ForkAccount, Global, Life, ObjectKind, Region, Use};
 
 /// A process with 24 faults that its exec took, and this many copies.
 pub(in crate::output) fn account(pid: u32, copies: u64) -> Account {
@@ -97,7 +95,7 @@ pub(in crate::output) fn fork(number: u32, copies: u64) -> ForkAccount {
         area(Region::Heap, 9 * copies, copies - by_child),
         area(Region::Data, copies, by_child),
     );
-    ForkAccount {
+    let mut fork = ForkAccount {
         number,
         ts: BEGAN + u64::from(number) * 1_000_000,
         parent: 1234,
@@ -109,10 +107,6 @@ pub(in crate::output) fn fork(number: u32, copies: u64) -> ForkAccount {
         pages: 10 * copies,
         by_child,
         by_parent: copies - by_child,
-        given_up: GivenUp {
-            exit: 9 * copies,
-            ..GivenUp::default()
-        },
         areas: vec![
             heap,
             Area {
@@ -121,7 +115,9 @@ pub(in crate::output) fn fork(number: u32, copies: u64) -> ForkAccount {
             },
         ],
         ..ForkAccount::default()
-    }
+    };
+    fork.given_up.exit = 9 * copies;
+    fork
 }
 
 /// A process that lives from so many microseconds after the start for 100 ms, and uses these objects all the time.

@@ -33,29 +33,45 @@ pub fn fault() -> Fault {
 
 /// A fault of every kind, and every field in use at least once.
 pub(in crate::output) fn faults() -> Vec<Fault> {
+    let mut faults = copies_by_cause();
+    faults.extend(others());
+    faults
+}
+
+/// Copies, one for each cause, and one of which none is known.
+fn copies_by_cause() -> Vec<Fault> {
+    let copy = |cause: Option<Cause>| Fault {
+        kind: FaultKind::CowCopy,
+        pfn_before: Some(0x1234),
+        cause: cause.map(Box::new),
+        ..fault()
+    };
+    let mut copies: Vec<Fault> = causes().into_iter().map(Some).map(copy).collect();
+    for fault in &mut copies {
+        if fault
+            .cause
+            .as_ref()
+            .is_some_and(|cause| cause.cause == Because::PageCache)
+        {
+            (fault.region, fault.offset) = (Region::File, Some(4096));
+            fault.file = Some("/tmp/data".into());
+        }
+    }
+    copies[0].late = 1_500_000;
+    copies.push(copy(None));
+    copies
+}
+
+/// A fault of each other kind.
+fn others() -> Vec<Fault> {
     let library: Option<Arc<str>> = Some("/usr/lib/x86_64-linux-gnu/libc.so.6".into());
     let data: Option<Arc<str>> = Some("/tmp/\x1b]0;data (deleted)".into());
     let shm: Option<Arc<str>> = Some("/dev/zero (deleted)".into());
     let of = |kind| Fault { kind, ..fault() };
-    let copy = |cause: Cause| Fault {
-        pfn_before: Some(0x1234),
-        cause: Some(cause.into()),
-        ..of(FaultKind::CowCopy)
-    };
     let read = |kind| Fault {
         access: Access::Read,
         ..of(kind)
     };
-    let [
-        ours,
-        outsiders,
-        before,
-        reference,
-        alone,
-        file,
-        ksm,
-        unknown,
-    ] = causes();
     vec![
         Fault {
             region: Region::Anon,
@@ -63,26 +79,6 @@ pub(in crate::output) fn faults() -> Vec<Fault> {
             ..read(FaultKind::ZeroRead)
         },
         of(FaultKind::ZeroFill),
-        Fault {
-            late: 1_500_000,
-            ..copy(ours)
-        },
-        copy(outsiders),
-        copy(before),
-        copy(reference),
-        copy(alone),
-        Fault {
-            region: Region::File,
-            file: data.clone(),
-            offset: Some(4096),
-            ..copy(file)
-        },
-        copy(ksm),
-        copy(unknown),
-        Fault {
-            pfn_before: Some(0x1234),
-            ..of(FaultKind::CowCopy)
-        },
         Fault {
             pfn_before: Some(0x5678),
             ..of(FaultKind::CowReuse)

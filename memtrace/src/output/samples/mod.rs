@@ -9,6 +9,7 @@ use super::{Format, Options, Sink, sink};
 use crate::trace::event::{End, Event, Global, Lost, Start, What};
 
 mod calls;
+mod clones;
 mod ends;
 mod faults;
 mod objects;
@@ -126,7 +127,7 @@ pub fn story() -> Vec<Event> {
                 event.global = Some(Global {
                     pid: 71_234,
                     tid: 71_234,
-                })
+                });
             }
             What::Exit(exit) if exit.thread => {
                 event.tid = 1236;

@@ -51,12 +51,11 @@ fn shares() -> [Share; 3] {
         joined(ObjectKind::Mm, 4, &[1236, 1240]),
         joined(ObjectKind::Files, 3, &[1236]),
         joined(ObjectKind::Fs, 3, &[1236, 1240]),
-        joined(ObjectKind::Group, 2, &[1236]),
+        joined(ObjectKind::Sighand, 3, &[1240]),
+        joined(ObjectKind::Signal, 2, &[1236]),
         joined(ObjectKind::Nsproxy, 1, &[1236]),
-        joined(ObjectKind::MntNs, 1, &[1236]),
     ]);
-    at_attach.0[4].1.with_count = 120;
-    at_attach.0[5].1.with_count = 120;
+    at_attach.0[3].1.with_count = 120;
     let attach = Share {
         by: "attach",
         objects: at_attach,

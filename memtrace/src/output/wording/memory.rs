@@ -155,10 +155,14 @@ pub(super) struct Present(pub(super) u64, pub(super) Option<u64>);
 
 impl Display for Present {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{} resident", size_of(self.0))?;
-        match self.1 {
-            Some(private) => write!(f, ", {} private", size_of(private)),
-            None => Ok(()),
+        match *self {
+            Self(0, _) => f.write_str("nothing resident"),
+            Self(resident, Some(0)) => write!(f, "{} resident, none private", size_of(resident)),
+            Self(resident, None) => write!(f, "{} resident", size_of(resident)),
+            Self(resident, Some(private)) => {
+                let (resident, private) = (size_of(resident), size_of(private));
+                write!(f, "{resident} resident, {private} private")
+            }
         }
     }
 }

@@ -86,6 +86,7 @@ impl Display for TaskName<'_> {
 }
 
 /// The first ids of some, and how many more there are.
+#[derive(Clone, Copy, PartialEq)]
 struct Ids<'a> {
     first: &'a [u32],
     count: u32,

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::{Ids, List, Span};
 use crate::output::colour::Palette;
-use crate::trace::event::{Left, ObjectKind, Share, Unshare};
+use crate::trace::event::{Joined, Left, ObjectKind, Share, Unshare};
 
 /// An object by its number: `mm#3`.
 #[derive(Clone, Copy)]
@@ -46,29 +46,13 @@ pub(super) const fn in_nsproxy(kind: ObjectKind) -> bool {
     kind.is_namespace() && !matches!(kind, ObjectKind::Nsproxy | ObjectKind::UserNs)
 }
 
-/// The clone's line has told it.
+/// Whether it tells what the line before it doesn't.
 pub(super) fn share_tells(share: &Share) -> bool {
-    share.by != "clone"
+    !told(share.by, joined(share)).is_empty()
 }
 
 pub(super) fn share(out: &mut impl Write, share: &Share, palette: Palette) -> io::Result<()> {
-    let all_namespaces = share.objects.get(ObjectKind::Nsproxy).is_some();
-    let told = |kind| {
-        // Who shares the limits is in the same thread group.
-        kind != ObjectKind::Group && !(all_namespaces && in_nsproxy(kind))
-    };
-    let items: Vec<_> = share
-        .objects
-        .0
-        .iter()
-        .filter(|(kind, _)| told(*kind))
-        .map(|(kind, joined)| Item {
-            object: Object(*kind, joined.number),
-            now: None,
-            with: &joined.with,
-            count: joined.with_count,
-        })
-        .collect();
+    let items = told(share.by, joined(share));
     let faint = palette.faint();
     write!(out, "shares {}  {faint}[", Groups(&items))?;
     match share.by {
@@ -79,25 +63,7 @@ pub(super) fn share(out: &mut impl Write, share: &Share, palette: Palette) -> io
 
 /// Whether any of it is worth a line.
 pub(super) fn unshare_tells(unshare: &Unshare) -> bool {
-    told(unshare).next().is_some()
-}
-
-/// What is to be told of: an end is the end of much that needs no mention.
-fn told(unshare: &Unshare) -> impl Iterator<Item = &(ObjectKind, Left)> {
-    let objects = &unshare.objects;
-    let ends = matches!(unshare.by, "exec" | "exit");
-    let own_threads = objects
-        .get(ObjectKind::Signal)
-        .map_or(0, |signal| signal.with_count);
-    objects.0.iter().filter(move |(kind, left)| {
-        if ends {
-            let process_wide = own_threads != 0 && left.with_count == own_threads;
-            !kind.is_namespace() && *kind != ObjectKind::Cred && !process_wide
-        } else {
-            let named = objects.0.iter().any(|(other, _)| in_nsproxy(*other));
-            !(*kind == ObjectKind::Nsproxy && named)
-        }
-    })
+    !told(unshare.by, left(unshare)).is_empty()
 }
 
 pub(super) fn unshare(
@@ -106,25 +72,18 @@ pub(super) fn unshare(
     ts: u64,
     palette: Palette,
 ) -> io::Result<()> {
-    let items: Vec<_> = told(unshare)
-        .map(|(kind, left)| Item {
-            object: Object(*kind, left.number),
-            now: left.now,
-            with: &left.with,
-            count: left.with_count,
-        })
-        .collect();
-    let since = || told(unshare).map(|(_, left)| left.since);
+    let items = told(unshare.by, left(unshare));
+    let since = || items.iter().map(|item| item.since);
     let used = |since: Option<u64>| Span(ts.saturating_sub(since.unwrap_or(ts)));
     let (least, most) = (since().max(), since().min());
     let faint = palette.faint();
     write!(
         out,
-        "no longer shares {}  {faint}[by {}",
+        "no longer shares {}  {faint}[by {}, used for {}",
         Groups(&items),
-        unshare.by
+        unshare.by,
+        used(least)
     )?;
-    write!(out, ", used for {}", used(least))?;
     if most != least {
         write!(out, " to {}", used(most))?;
     }
@@ -136,17 +95,55 @@ struct Item<'a> {
     object: Object,
     /// What is used in its place.
     now: Option<u32>,
-    with: &'a [u32],
-    count: u32,
+    /// Since when it had been used; 0 where it is from now on.
+    since: u64,
+    with: Ids<'a>,
 }
 
-impl Item<'_> {
-    fn with(&self) -> Ids<'_> {
-        Ids {
-            first: self.with,
-            count: self.count,
+fn joined<'a>(share: &'a Share) -> Vec<Item<'a>> {
+    let objects = share.objects.0.iter();
+    let item = |(kind, joined): &'a (ObjectKind, Joined)| Item {
+        object: Object(*kind, joined.number),
+        now: None,
+        since: 0,
+        with: Ids {
+            first: &joined.with,
+            count: joined.with_count,
+        },
+    };
+    objects.map(item).collect()
+}
+
+fn left<'a>(unshare: &'a Unshare) -> Vec<Item<'a>> {
+    let objects = unshare.objects.0.iter();
+    let item = |(kind, left): &'a (ObjectKind, Left)| Item {
+        object: Object(*kind, left.number),
+        now: left.now,
+        since: left.since,
+        with: Ids {
+            first: &left.with,
+            count: left.with_count,
+        },
+    };
+    objects.map(item).collect()
+}
+
+/// Those that are to be told of. Most is as with any task: its line has told it.
+fn told<'a>(by: &str, mut items: Vec<Item<'a>>) -> Vec<Item<'a>> {
+    let limits = |item: &&Item| item.object.0 == ObjectKind::Signal;
+    let own_threads = items.iter().find(limits).map(|item| item.with.count);
+    let in_set = items.iter().any(|item| in_nsproxy(item.object.0));
+    items.retain(|item| match (by, item.object.0) {
+        ("clone", _) | ("attach" | "exec" | "exit", ObjectKind::Cred) => false,
+        // All threads of a process share it, and nobody else.
+        ("attach" | "exec" | "exit", kind) => {
+            !kind.is_namespace() && Some(item.with.count) != own_threads
         }
-    }
+        // The set is another one as one of them is.
+        (_, ObjectKind::Nsproxy) => !in_set,
+        _ => true,
+    });
+    items
 }
 
 impl Display for Item<'_> {
@@ -161,14 +158,14 @@ struct Groups<'a>(&'a [Item<'a>]);
 
 impl Display for Groups<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let same = |a: &Item, b: &Item| (a.with, a.count) == (b.with, b.count);
+        let same = |a: &Item, b: &Item| a.with == b.with;
         let mut between = "";
         for (at, first) in self.0.iter().enumerate() {
             if self.0[..at].iter().any(|item| same(item, first)) {
                 continue;
             }
             let group = self.0[at..].iter().filter(|item| same(item, first));
-            write!(f, "{between}{} with {}", List(group), first.with())?;
+            write!(f, "{between}{} with {}", List(group), first.with)?;
             between = "; ";
         }
         Ok(())
@@ -178,19 +175,20 @@ impl Display for Groups<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::samples::left;
+    use crate::output::samples;
     use crate::trace::event::ByObject;
 
     fn told_of(by: &'static str, objects: Vec<(ObjectKind, Left)>) -> Vec<ObjectKind> {
         let objects = ByObject(objects);
-        told(&Unshare { by, objects })
-            .map(|(kind, _)| *kind)
+        told(by, left(&Unshare { by, objects }))
+            .iter()
+            .map(|item| item.object.0)
             .collect()
     }
 
     #[test]
     fn ordinary_ends_are_quiet() {
-        let of = |kind, with: &[u32]| left(kind, 1, None, with);
+        let of = |kind, with: &[u32]| samples::left(kind, 1, None, with);
         let threads: &[u32] = &[100, 101];
         let thread = |mm: &[u32], files: &[u32]| {
             vec![
@@ -202,7 +200,9 @@ mod tests {
                 of(ObjectKind::Cred, threads),
             ]
         };
-        assert_eq!(told_of("exit", thread(threads, threads)), []);
+        for by in ["attach", "exec", "exit", "clone"] {
+            assert_eq!(told_of(by, thread(threads, threads)), [], "{by}");
+        }
         let with_process = [100, 101, 102];
         assert_eq!(
             told_of("exit", thread(&with_process, threads)),
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_call_is_told_of_with_all_that_it_ends() {
-        let of = |kind| left(kind, 1, Some(2), &[100]);
+        let of = |kind| samples::left(kind, 1, Some(2), &[100]);
         let objects = vec![
             of(ObjectKind::Files),
             of(ObjectKind::Nsproxy),

@@ -12,8 +12,6 @@ mod fault;
 mod memory;
 mod task;
 
-#[cfg(test)]
-pub use end::GivenUp;
 pub use end::{Account, Area, End, ForkAccount, Life, Use};
 pub use fault::{Access, Because, Cause, Counted, Fault, ForkRef, Mode, Part, Region};
 pub use memory::{Brk, By, Madvise, Mmap, Mprotect, Mremap, Range, Returned};

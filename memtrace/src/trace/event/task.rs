@@ -38,6 +38,7 @@ pub struct Clone {
     pub followed: bool,
 }
 
+#[expect(clippy::ref_option, reason = "serde's signature")]
 fn child_global<S: Serializer>(ids: &Option<Global>, serializer: S) -> Result<S::Ok, S::Error> {
     let Some(Global { pid, tid }) = ids else {
         return serializer.serialize_none();
@@ -207,16 +208,6 @@ pub struct ByObject<T>(pub Vec<(ObjectKind, T)>);
 impl<T> Default for ByObject<T> {
     fn default() -> Self {
         Self(Vec::new())
-    }
-}
-
-impl<T> ByObject<T> {
-    /// What it has for a kind.
-    pub fn get(&self, kind: ObjectKind) -> Option<&T> {
-        self.0
-            .iter()
-            .find(|(of, _)| *of == kind)
-            .map(|(_, what)| what)
     }
 }
 
