@@ -125,7 +125,9 @@ extern "C" fn step(_index: u32, _context: *mut c_void) -> i64 {
 #[inline(always)]
 fn next_vma(done: &mut Survey) -> i64 {
     let attach = done.seen == Seen::Attach as u32;
-    if done.unsent != 0 && (attach || done.private != 0) {
+    // With `--summary` nothing else tells which files are code.
+    let code = config().summary != 0 && done.vma.flags & vm::EXEC != 0;
+    if done.unsent != 0 && (attach || code || done.private != 0) {
         done.unsent = 0;
         let seen = if attach { Seen::Attach } else { Seen::Fork };
         let head = Header {

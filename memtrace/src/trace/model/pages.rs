@@ -52,6 +52,9 @@ impl Pending {
 
     /// Takes a VMA that pages lie in.
     pub(super) fn area(&mut self, vma: &Vma, mapped: &Mapped) {
+        if vma.private == 0 {
+            return;
+        }
         self.areas.push(ForkArea {
             pages: vma.start >> PAGE_SHIFT..vma.end >> PAGE_SHIFT,
             region: mapped.region(),
