@@ -7,12 +7,13 @@ use std::os::unix::ffi::OsStringExt;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::errno::Errno;
-use nix::unistd::{ForkResult, Pid, execv, fork, getpid, gettid};
+use nix::unistd::{ForkResult, Pid, execv, fork, getpid};
 use serde_json::json;
+use tests::subject::act::{self, act, tell};
 use tests::subject::memory::{PAGE, Pages};
-use tests::subject::pagemap::{Frame, Pagemap};
+use tests::subject::pagemap::Pagemap;
 use tests::subject::process::{self, Gate};
-use tests::subject::report::{Act, Deed, Fact, report};
+use tests::subject::report::{Deed, Fact, report};
 use tests::subject::witness::now;
 use tests::subject::{files, pin};
 
@@ -268,19 +269,7 @@ impl Process {
     }
 
     fn write(&self, area: Area, which: Range<usize>) -> Result<()> {
-        // SAFETY: its own pages, whose contents don't matter.
-        let pages = |addr| unsafe { Pages::at(addr, 1) };
-        let addrs = self.addrs(area, which);
-        let pages = addrs
-            .iter()
-            .map(|&addr| pages(addr))
-            .collect::<Result<Vec<_>>>()?;
-        self.act(Deed::Write, &addrs, || {
-            for page in &pages {
-                page.write(0, 2);
-            }
-            Ok(())
-        })
+        act::write(&self.pagemap, &self.addrs(area, which))
     }
 
     fn relocate(&mut self, area: Area, which: Range<usize>) -> Result<()> {
@@ -299,14 +288,8 @@ impl Process {
         tell(Deed::Move(to), from, until, &addrs, &before, &after)
     }
 
-    /// Does something to pages and reports it.
     fn act(&self, deed: Deed, addrs: &[u64], work: impl FnOnce() -> Result<()>) -> Result<()> {
-        let before = self.pagemap.frames(addrs)?;
-        let from = now()?;
-        work()?;
-        let until = now()?;
-        let after = self.pagemap.frames(addrs)?;
-        tell(deed, from, until, addrs, &before, &after)
+        act(&self.pagemap, deed, addrs, work)
     }
 
     fn addr(&self, area: Area, i: usize) -> u64 {
@@ -340,27 +323,6 @@ impl Process {
             which.len() * PAGE,
         )
     }
-}
-
-fn tell(
-    deed: Deed,
-    from: u64,
-    until: u64,
-    addrs: &[u64],
-    before: &[Option<Frame>],
-    after: &[Option<Frame>],
-) -> Result<()> {
-    let pages = addrs.iter().zip(before).zip(after);
-    report(&Fact::Act(Act {
-        deed,
-        pid: getpid().as_raw(),
-        tid: gettid().as_raw(),
-        from,
-        until,
-        pages: pages
-            .map(|((&addr, &before), &after)| (addr, before, after))
-            .collect(),
-    }))
 }
 
 fn succeeded(returned: c_int) -> Result<()> {

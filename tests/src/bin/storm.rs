@@ -2,11 +2,12 @@
 //! its own.
 
 use anyhow::{Result, ensure};
-use nix::unistd::{getpid, gettid};
+use nix::unistd::getpid;
+use tests::subject::act::tell;
 use tests::subject::memory::Pages;
 use tests::subject::pagemap::Pagemap;
 use tests::subject::process;
-use tests::subject::report::{Act, Deed, Fact, report};
+use tests::subject::report::Deed;
 use tests::subject::witness::now;
 
 const COUNT: usize = 256;
@@ -45,18 +46,6 @@ fn member(generation: usize, pages: &Pages, addrs: &[u64], pagemap: &Pagemap) ->
     }
     let until = now()?;
     let after = pagemap.frames(addrs)?;
-    report(&Fact::Act(Act {
-        deed: Deed::Write,
-        pid: getpid().as_raw(),
-        tid: gettid().as_raw(),
-        from,
-        until,
-        pages: addrs
-            .iter()
-            .zip(before)
-            .zip(after)
-            .map(|((&addr, before), after)| (addr, before, after))
-            .collect(),
-    }))?;
+    tell(Deed::Write, from, until, addrs, &before, &after)?;
     children.into_iter().try_for_each(process::wait_success)
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::run::{Run, forget_sudo};
@@ -50,7 +51,7 @@ impl Memtrace {
         })
     }
 
-    /// With these options of `memtrace run`.
+    /// With these options.
     #[must_use]
     pub fn options<S: AsRef<OsStr>>(mut self, options: impl IntoIterator<Item = S>) -> Self {
         self.options
@@ -78,16 +79,24 @@ impl Memtrace {
 
     /// The command: `memtrace run OPTIONS -- PROGRAM...`.
     pub fn command<S: AsRef<OsStr>>(&self, program: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(&self.binary);
-        command
-            .arg("run")
-            .args(&self.options)
-            .arg("--")
-            .args(program)
-            .stdin(Stdio::null());
-        forget_sudo(&mut command);
+        let mut command = self.words("run");
+        command.arg("--").args(program);
         command.env(REPORT, self.folder.path().join("report"));
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// The command: `memtrace attach OPTIONS PID...`.
+    pub fn attach(&self, pids: impl IntoIterator<Item = impl ToString>) -> Command {
+        let mut command = self.words("attach");
+        command.args(pids.into_iter().map(|pid| pid.to_string()));
+        command
+    }
+
+    fn words(&self, what: &str) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.arg(what).args(&self.options).stdin(Stdio::null());
+        forget_sudo(&mut command);
         command
     }
 
@@ -129,20 +138,30 @@ impl Memtrace {
 
     /// What the subject has reported so far.
     pub fn facts(&self) -> Result<Vec<Fact>> {
-        let report = fs::read_to_string(self.folder.path().join("report"))?;
-        report
-            .lines()
-            .map(|line| serde_json::from_str(line).with_context(|| format!("report: {line}")))
-            .collect()
+        facts(&self.folder.path().join("report"))
     }
 
     /// What the subject has reported as a note of that name, if it has.
-    pub fn note(&self, name: &str) -> Result<Option<serde_json::Value>> {
-        Ok(self.facts()?.into_iter().find_map(|fact| match fact {
-            Fact::Note(this, value) if this == name => Some(value),
-            _ => None,
-        }))
+    pub fn note(&self, name: &str) -> Result<Option<Value>> {
+        note(&self.folder.path().join("report"), name)
     }
+}
+
+/// What is in a report so far.
+pub(super) fn facts(report: &Path) -> Result<Vec<Fact>> {
+    let report = fs::read_to_string(report)?;
+    report
+        .lines()
+        .map(|line| serde_json::from_str(line).with_context(|| format!("report: {line}")))
+        .collect()
+}
+
+/// The note of that name in a report, if it is there.
+pub(super) fn note(report: &Path, name: &str) -> Result<Option<Value>> {
+    Ok(facts(report)?.into_iter().find_map(|fact| match fact {
+        Fact::Note(this, value) if this == name => Some(value),
+        _ => None,
+    }))
 }
 
 /// Where the subject `name` is.

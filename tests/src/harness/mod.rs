@@ -1,14 +1,17 @@
 //! Runs memtrace on a program and reads what it says.
 
+mod attach;
 mod check;
 mod event;
 mod expect;
 mod memtrace;
+pub mod proc;
 mod redis;
 mod run;
 mod trace;
 pub mod truth;
 
+pub use attach::{Attached, Attended};
 pub use event::*;
 pub use expect::Seen;
 pub use memtrace::{Memtrace, subject};

@@ -1,5 +1,6 @@
 //! What the subjects share: memory to touch, children to make, and a report to the test.
 
+pub mod act;
 pub mod clone;
 pub mod compare;
 pub mod files;

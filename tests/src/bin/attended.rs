@@ -1,0 +1,286 @@
+//! Programs to attach to: `attended idle|prefork|stream|forks|crowd FIFO`. Each reports "ready", goes on at each byte
+//! in FIFO, and reports "done" before it waits for the last.
+
+use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::exit;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use nix::sys::mman::ProtFlags;
+use nix::unistd::gettid;
+use serde_json::{Value, json};
+use tests::subject::act::write;
+use tests::subject::files;
+use tests::subject::memory::Pages;
+use tests::subject::pagemap::Pagemap;
+use tests::subject::process::{self, Gate};
+use tests::subject::report::{Fact, report};
+
+fn main() -> Result<()> {
+    process::begin();
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    let [mode, fifo] = &args[..] else { usage() };
+    match mode.as_str() {
+        "idle" => idle(&mut Fifo::open(fifo)?),
+        "prefork" => prefork(&mut Fifo::open(fifo)?),
+        "stream" => stream(&mut Fifo::open(fifo)?),
+        "forks" => forks(&mut Fifo::open(fifo)?),
+        "crowd" => crowd(&mut Fifo::open(fifo)?),
+        _ => usage(),
+    }
+}
+
+fn usage() -> ! {
+    eprintln!("usage: attended idle|prefork|stream|forks|crowd FIFO");
+    exit(2)
+}
+
+fn note(name: &str, value: impl Into<Value>) -> Result<()> {
+    report(&Fact::Note(name.to_owned(), value.into()))
+}
+
+fn addrs(pages: &Pages, which: std::ops::Range<usize>) -> Vec<u64> {
+    which.map(|i| pages.addr(i)).collect()
+}
+
+/// Memory of every sort, and threads; then touches of every sort, and a fork.
+fn idle(fifo: &mut Fifo) -> Result<()> {
+    process::stay_on_one_cpu()?;
+    let file = files::temporary(50)?;
+    let (anon, shared) = (Pages::private(300)?, Pages::shared(40)?);
+    let of_file = Pages::private_file(&file, 0, 50)?;
+    for i in 0..200 {
+        anon.write(i, 1);
+    }
+    for i in 200..220 {
+        anon.read(i);
+    }
+    for i in 0..10 {
+        of_file.write(i, 1);
+    }
+    for i in 10..30 {
+        of_file.read(i);
+    }
+    for i in 0..25 {
+        shared.write(i, 1);
+    }
+    let pagemap = Pagemap::new()?;
+    note(
+        "areas",
+        json!({"anon": anon.addr(0), "file": of_file.addr(0), "shared": shared.addr(0)}),
+    )?;
+
+    let all_wait = Barrier::new(3);
+    let at_end = [Gate::new()?, Gate::new()?];
+    std::thread::scope(|scope| {
+        for gate in &at_end {
+            scope.spawn(|| {
+                all_wait.wait();
+                gate.wait()
+            });
+        }
+        all_wait.wait();
+        note("ready", std::process::id())?;
+        fifo.wait()?;
+
+        write(&pagemap, &addrs(&anon, 0..10))?;
+        write(&pagemap, &addrs(&anon, 200..240))?;
+        write(&pagemap, &addrs(&of_file, 5..15))?;
+        write(&pagemap, &addrs(&shared, 20..30))?;
+        let child = process::child(|| {
+            write(&pagemap, &addrs(&anon, 50..80))?;
+            Ok(0)
+        })?;
+        process::wait_success(child)?;
+        write(&pagemap, &addrs(&anon, 50..60))?;
+        note("done", true)?;
+        fifo.wait()?;
+        at_end.iter().try_for_each(Gate::open)
+    })
+}
+
+/// A child from before, and another from after.
+fn prefork(fifo: &mut Fifo) -> Result<()> {
+    process::stay_on_one_cpu()?;
+    let pages = Pages::private(200)?;
+    pages.write_all(1);
+    let pagemap = Pagemap::new()?;
+    let write = |which| write(&pagemap, &addrs(&pages, which));
+    note("area", pages.addr(0))?;
+
+    let (to_old, to_new, back) = (Gate::new()?, Gate::new()?, Gate::new()?);
+    let old = process::child(|| {
+        to_old.wait()?;
+        write(0..40)?;
+        back.open()?;
+        to_old.wait()?;
+        write(100..110)?;
+        back.open()?;
+        to_old.wait()?;
+        Ok(0)
+    })?;
+    note("old", old.as_raw())?;
+    note("ready", std::process::id())?;
+    fifo.wait()?;
+
+    to_old.open()?;
+    back.wait()?;
+    write(40..70)?;
+    write(0..20)?;
+    let new = process::child(|| {
+        write(100..120)?;
+        write(0..5)?;
+        back.open()?;
+        to_new.wait()?;
+        Ok(0)
+    })?;
+    note("new", new.as_raw())?;
+    back.wait()?;
+    to_old.open()?;
+    back.wait()?;
+    write(100..115)?;
+    note("done", true)?;
+
+    fifo.wait()?;
+    to_old.open()?;
+    to_new.open()?;
+    process::wait_success(old)?;
+    process::wait_success(new)
+}
+
+/// Two threads that write one fresh page after the other.
+fn stream(fifo: &mut Fifo) -> Result<()> {
+    const MOST: usize = 1 << 18;
+    const PACE: Duration = Duration::from_micros(50);
+    // Each is a mapping of its own: what is around it may not be touched.
+    let all = Pages::private(2 * MOST + 3)?;
+    for i in [0, MOST + 1, 2 * MOST + 2] {
+        // SAFETY: mapped above.
+        unsafe { Pages::at(all.addr(i), 1) }?.protect(ProtFlags::PROT_NONE)?;
+    }
+    let areas = [1, MOST + 2].map(|i| all.addr(i));
+    let enough = AtomicBool::new(false);
+    let write = |area: u64| -> Result<usize> {
+        // SAFETY: mapped above, and this thread's alone.
+        let pages = unsafe { Pages::at(area, MOST) }?;
+        let mut written = 0;
+        while written < MOST && !enough.load(Ordering::Relaxed) {
+            let start = Instant::now();
+            pages.write(written, 1);
+            written += 1;
+            while start.elapsed() < PACE {
+                std::hint::spin_loop();
+            }
+        }
+        Ok(written)
+    };
+    std::thread::scope(|scope| {
+        let threads = areas.map(|area| scope.spawn(move || write(area)));
+        note("areas", json!(areas))?;
+        note("ready", std::process::id())?;
+        fifo.wait()?;
+        enough.store(true, Ordering::Relaxed);
+        let mut written = Vec::new();
+        for thread in threads {
+            written.push(thread.join().map_err(|_| anyhow!("a thread panicked"))??);
+        }
+        note("written", json!(written))
+    })?;
+    note("done", true)?;
+    fifo.wait()
+}
+
+/// Forks one child after the other, each of which writes five pages.
+fn forks(fifo: &mut Fifo) -> Result<()> {
+    let pages = Pages::private(20)?;
+    pages.write_all(1);
+    note("area", pages.addr(0))?;
+    let mut children = Vec::new();
+    note("ready", std::process::id())?;
+    while !fifo.poll()? {
+        let child = process::child(|| {
+            (0..5).for_each(|i| pages.write(i, 2));
+            Ok(0)
+        })?;
+        children.push(child.as_raw());
+        process::wait_success(child)?;
+    }
+    note("children", json!(children))?;
+    note("done", true)?;
+    fifo.wait()
+}
+
+/// A thousand threads, each of which writes a page of its own.
+fn crowd(fifo: &mut Fifo) -> Result<()> {
+    const COUNT: usize = 1000;
+    let pages = Pages::private(COUNT)?;
+    let area = pages.addr(0);
+    let (all_wait, all_go) = (Barrier::new(COUNT + 1), Barrier::new(COUNT + 1));
+    std::thread::scope(|scope| {
+        let mut threads = Vec::new();
+        for i in 0..COUNT {
+            let (all_wait, all_go) = (&all_wait, &all_go);
+            let thread = std::thread::Builder::new()
+                .stack_size(1 << 16)
+                .spawn_scoped(scope, move || {
+                    all_wait.wait();
+                    all_go.wait();
+                    // SAFETY: mapped above, and this page is this thread's alone.
+                    let page = unsafe { Pages::at(area, COUNT) };
+                    page.map(|pages| pages.write(i, 1))
+                        .map(|()| gettid().as_raw())
+                })?;
+            threads.push(thread);
+        }
+        all_wait.wait();
+        note("area", area)?;
+        note("ready", std::process::id())?;
+        fifo.wait()?;
+        all_go.wait();
+        let mut tids = Vec::new();
+        for thread in threads {
+            tids.push(thread.join().map_err(|_| anyhow!("a thread panicked"))??);
+        }
+        note("tids", json!(tids))
+    })?;
+    note("done", true)?;
+    fifo.wait()
+}
+
+/// Where the test says how to go on.
+struct Fifo(File);
+
+impl Fifo {
+    fn open(path: &str) -> Result<Self> {
+        // For writing, too: so it neither waits for the test here nor sees an end.
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).custom_flags(libc::O_CLOEXEC);
+        Ok(Self(options.open(path).context("cannot open FIFO")?))
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        Ok(self.0.read_exact(&mut [0])?)
+    }
+
+    /// Whether there is a byte, which it takes.
+    fn poll(&mut self) -> Result<bool> {
+        let mut waiting = 0;
+        // SAFETY: the kernel fills in a number.
+        let asked = unsafe {
+            libc::ioctl(
+                std::os::fd::AsRawFd::as_raw_fd(&self.0),
+                libc::FIONREAD,
+                &raw mut waiting,
+            )
+        };
+        nix::errno::Errno::result(asked)?;
+        if waiting > 0 {
+            self.wait()?;
+        }
+        Ok(waiting > 0)
+    }
+}

@@ -1,0 +1,141 @@
+//! Programs that run on their own, and memtrace that is attached to them.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::Write;
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, mkfifo};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::memtrace::{Memtrace, facts, note, subject};
+use super::run::{Run, Running, command};
+use super::trace::Trace;
+use crate::subject::report::{Fact, REPORT};
+
+/// A run of the subject `attended`, which nobody traces from the start.
+#[derive(Debug)]
+pub struct Attended {
+    running: Running,
+    fifo: File,
+    folder: TempDir,
+}
+
+impl Attended {
+    /// Starts it in that mode, and waits until it is ready.
+    pub fn start(mode: &str) -> Result<Self> {
+        let folder = TempDir::new()?;
+        let fifo = folder.path().join("fifo");
+        mkfifo(&fifo, Mode::S_IRUSR | Mode::S_IWUSR)?;
+        let mut command = command([&subject("attended"), OsStr::new(mode), fifo.as_os_str()])?;
+        command.env(REPORT, folder.path().join("report"));
+        let running = Running::start(&mut command)?;
+        // For reading, too: so it doesn't wait for the subject here.
+        let fifo = File::options().read(true).write(true).open(&fifo)?;
+        let mut this = Self {
+            running,
+            fifo,
+            folder,
+        };
+        this.until("ready")?;
+        Ok(this)
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> i32 {
+        self.running.pid().as_raw()
+    }
+
+    /// Waits for the note `name`.
+    pub fn until(&mut self, name: &str) -> Result<Value> {
+        let report = self.folder.path().join("report");
+        self.running.until(name, || {
+            if report.exists() {
+                note(&report, name)
+            } else {
+                Ok(None)
+            }
+        })
+    }
+
+    /// Lets it go on.
+    pub fn go_on(&mut self) -> Result<()> {
+        Ok(self.fifo.write_all(&[1])?)
+    }
+
+    /// Lets it go on, and waits until it has done what it does.
+    pub fn work(&mut self) -> Result<()> {
+        self.go_on()?;
+        self.until("done")?;
+        Ok(())
+    }
+
+    /// What it has reported so far.
+    pub fn facts(&self) -> Result<Vec<Fact>> {
+        facts(&self.folder.path().join("report"))
+    }
+
+    /// Lets it go on to its end, which must be a good one.
+    pub fn finish(mut self) -> Result<()> {
+        self.go_on()?;
+        let run = self.running.finish()?;
+        ensure!(run.code() == Some(0), "{run:?}");
+        Ok(())
+    }
+}
+
+/// memtrace, attached to processes.
+#[derive(Debug)]
+pub struct Attached {
+    memtrace: Memtrace,
+    running: Running,
+}
+
+impl Attached {
+    /// Attaches memtrace, which writes JSON, and waits until it has told of each of the processes.
+    pub fn to(memtrace: Memtrace, pids: &[i32]) -> Result<Self> {
+        let memtrace = memtrace.with_json();
+        let mut running = Running::start(&mut memtrace.attach(pids))?;
+        let file = memtrace.json_file();
+        running.until("the snapshot", || {
+            let text = fs::read_to_string(&file).unwrap_or_default();
+            let is_task = |line: &Value| line["type"] == "task";
+            let seen: Vec<_> = text
+                .lines()
+                .filter_map(|line| serde_json::from_str(line).ok())
+                .filter(is_task)
+                .filter_map(|line| line["tid"].as_i64())
+                .collect();
+            let are_all = pids.iter().all(|&pid| seen.contains(&pid.into()));
+            Ok(are_all.then_some(()))
+        })?;
+        Ok(Self { memtrace, running })
+    }
+
+    /// memtrace's own process.
+    pub fn pid(&self) -> Pid {
+        self.running.pid()
+    }
+
+    /// Ends it as Ctrl-C does.
+    pub fn interrupt(self) -> Result<Trace> {
+        kill(self.pid(), Signal::SIGINT)?;
+        self.finish()
+    }
+
+    /// Waits until it ends by itself.
+    pub fn finish(self) -> Result<Trace> {
+        let run = self.running.finish()?;
+        ensure!(run.code() == Some(0), "{run:?}");
+        self.memtrace.read(run)
+    }
+
+    /// Kills it.
+    pub fn kill(self) -> Result<Run> {
+        kill(self.pid(), Signal::SIGKILL)?;
+        self.running.finish().context("memtrace doesn't die")
+    }
+}

@@ -1,0 +1,394 @@
+//! Attaching to programs of known acts: what was there, and what happened since.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result, ensure};
+use nix::unistd::Pid;
+use tests::harness::{Attached, Attended, Memtrace, Mmap, Trace, What, proc};
+use tests::subject::kcmp;
+use tests::subject::memory::PAGE;
+use tests::subject::report::{Act, Fact};
+
+#[test]
+fn the_snapshot_is_what_proc_says() -> Result<()> {
+    let program = Attended::start("idle")?;
+    let memtrace = Attached::to(Memtrace::new()?, &[program.pid()])?;
+    let mappings = proc::mappings(program.pid())?;
+    let trace = memtrace.interrupt()?;
+    assert_eq!(trace.start.attached, [program.pid()]);
+
+    let told: BTreeMap<_, _> = there(&trace, program.pid())
+        .map(|mmap| (mmap.range.addr, mmap))
+        .collect();
+    assert_eq!(
+        told.keys().copied().collect::<Vec<_>>(),
+        mappings
+            .iter()
+            .map(|mapping| mapping.addr)
+            .collect::<Vec<_>>()
+    );
+    for mapping in &mappings {
+        let mmap = told.get(&mapping.addr).context("not told")?;
+        let context = || format!("{mmap:?} is not {mapping:?}");
+        ensure!(mmap.range.len == mapping.len, context());
+        ensure!(mmap.resident == Some(mapping.resident), context());
+        ensure!(mmap.private == Some(mapping.anonymous), context());
+        if mapping.name.starts_with('/') {
+            ensure!(mmap.file.as_ref() == Some(&mapping.name), context());
+        }
+    }
+    let (_, task) = trace
+        .snapshot()
+        .find(|(event, _)| event.tid == program.pid())
+        .context("no first thread")?;
+    let sum = |of: fn(&proc::Mapping) -> u64| Some(mappings.iter().map(of).sum::<u64>());
+    assert_eq!(task.resident, sum(|mapping| mapping.resident));
+    assert_eq!(task.private, sum(|mapping| mapping.anonymous));
+    program_ends(program)
+}
+
+#[test]
+fn the_tasks_share_what_kcmp_says() -> Result<()> {
+    let mut program = Attended::start("prefork")?;
+    let old = program.until("old")?.as_i64().context("a pid")? as i32;
+    let threads = Attended::start("idle")?;
+    let pids = [program.pid(), old, threads.pid()];
+    let memtrace = Attached::to(Memtrace::new()?, &pids)?;
+    let mut tids = Vec::new();
+    for pid in pids {
+        for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+            tids.push(task?.file_name().to_string_lossy().parse::<i32>()?);
+        }
+    }
+    tids.sort_unstable();
+    let mut answers = BTreeMap::new();
+    for (i, &one) in tids.iter().enumerate() {
+        for &other in &tids[i + 1..] {
+            let compared = kcmp::compare_tasks(Pid::from_raw(one), Pid::from_raw(other));
+            answers.insert((one, other), kcmp::by_name(compared)?);
+        }
+    }
+    let trace = memtrace.interrupt()?;
+
+    let tasks: BTreeMap<_, _> = trace
+        .snapshot()
+        .map(|(event, task)| (event.tid, task))
+        .collect();
+    assert_eq!(tasks.keys().copied().collect::<Vec<_>>(), tids);
+    assert_eq!(trace.snapshot().count(), tids.len());
+    for ((one, other), same) in answers {
+        for (kind, is_same) in same {
+            let objects = [one, other].map(|tid| tasks[&tid].objects.get(&kind));
+            ensure!(
+                (objects[0] == objects[1]) == is_same,
+                "{kind} of {one}, {other}: {objects:?}"
+            );
+            let [Some(number), _] = objects else { continue };
+            let is_told = trace.shares().any(|(event, share)| {
+                share.by == "attach"
+                    && event.tid == one
+                    && share.objects.get(&kind).is_some_and(|object| {
+                        object.number == *number && object.with.contains(&other)
+                    })
+            });
+            ensure!(
+                is_told == is_same,
+                "{kind} of {one} and {other}: is it told? {is_told}"
+            );
+        }
+    }
+    let of_child = &tasks[&old];
+    ensure!(of_child.ppid == program.pid(), "{of_child:?}");
+    program_ends(threads)?;
+    program_ends(program)
+}
+
+#[test]
+fn what_happens_after_is_told_as_ever() -> Result<()> {
+    let mut program = Attended::start("idle")?;
+    let memtrace = Attached::to(Memtrace::new()?, &[program.pid()])?;
+    program.work()?;
+    let mut trace = memtrace.interrupt()?;
+    trace.facts = program.facts()?;
+    let mut kinds: BTreeMap<_, u64> = BTreeMap::new();
+    for act in acts(&trace) {
+        for &(addr, before, after) in &act.pages {
+            let found = faults(&trace, act, addr);
+            for kind in &found {
+                *kinds.entry((*kind).to_owned()).or_default() += 1;
+            }
+            let numbers = [before, after].map(|frame| frame.map(|frame| frame.number));
+            ensure!(found.len() <= 1, "{addr:#x}: {found:?}");
+            ensure!(
+                numbers[0] == numbers[1] || found.len() == 1,
+                "{addr:#x} is now in another frame, and nothing told of it"
+            );
+        }
+    }
+    let wanted = [
+        // 200 to 220 had the zero page; after that nothing.
+        ("cow-zero", 20),
+        ("zero-fill", 20),
+        // 30 by the child; and those of the file that had been read before.
+        ("cow-copy", 30 + 5),
+        ("cow-reuse", 10),
+        // Of the shared ones five were there, and five not.
+        ("shm-fill", 5),
+    ];
+    let wanted: BTreeMap<_, u64> = wanted
+        .into_iter()
+        .map(|(kind, count)| (kind.to_owned(), count))
+        .collect();
+    assert_eq!(kinds, wanted);
+    let account = trace.fork(1)?;
+    assert_eq!(
+        (account.parent, account.still_shared, account.unknown),
+        (program.pid(), 0, 0)
+    );
+    program_ends(program)
+}
+
+#[test]
+fn a_fork_before_the_trace_is_blamed_as_such() -> Result<()> {
+    for by_tree in [false, true] {
+        let mut program = Attended::start("prefork")?;
+        let old = program.until("old")?.as_i64().context("a pid")? as i32;
+        let memtrace = if by_tree {
+            Attached::to(Memtrace::new()?.options(["--tree"]), &[program.pid()])?
+        } else {
+            Attached::to(Memtrace::new()?, &[program.pid(), old])?
+        };
+        program.work()?;
+        let mut trace = memtrace.interrupt()?;
+        trace.facts = program.facts()?;
+        blamed(&trace, program.pid(), old)?;
+        program_ends(program)?;
+    }
+    Ok(())
+}
+
+/// Who has which page is plain from the subject: the old child until it writes, the new one from its fork on.
+fn blamed(trace: &Trace, parent: i32, old: i32) -> Result<()> {
+    let new = trace.note("new")?.as_i64().context("a pid")? as i32;
+    let start = trace.note("area")?.as_u64().context("an address")?;
+    let mut seen = BTreeSet::new();
+    for (i, act) in acts(trace).enumerate() {
+        for &(addr, before, after) in &act.pages {
+            let is_copy = before.map(|frame| frame.number) != after.map(|frame| frame.number);
+            let page = (addr - start) / PAGE as u64;
+            // The acts, in the order of the subject: which cause, and how many have the page.
+            let wanted = match (i, page) {
+                (3, 100..120) => Some(("fork", 3)),
+                (4, 0..5) => Some(("fork", 2)),
+                (0 | 1 | 5, _) | (6, 110..115) => Some(("fork-before", 2)),
+                _ => None,
+            };
+            ensure!(
+                is_copy == wanted.is_some(),
+                "act {i}, page {page}: copied? {is_copy}"
+            );
+            let Some((cause, count)) = wanted else {
+                continue;
+            };
+            let (event, fault) = trace
+                .faults()
+                .find(|(event, fault)| {
+                    event.pid == act.pid
+                        && (act.from..act.until).contains(&event.ts)
+                        && fault.addr / PAGE as u64 == addr / PAGE as u64
+                        && fault.kind == "cow-copy"
+                })
+                .with_context(|| format!("act {i}, page {page}: not told"))?;
+            let told = fault.cause.as_ref().context("no cause")?;
+            ensure!(
+                told.cause == cause && told.map_count == Some(count),
+                "{}",
+                event.line
+            );
+            if let Some(fork) = &told.fork {
+                ensure!(
+                    (fork.number, fork.parent, fork.child) == (1, parent, new),
+                    "{}",
+                    event.line
+                );
+                ensure!(told.sharers.contains(&parent), "{}", event.line);
+            }
+            seen.insert(told.cause.clone());
+        }
+    }
+    assert_eq!(seen.len(), 2, "{seen:?}");
+
+    let account = trace.fork(1)?;
+    let is_anon = |area: &&tests::harness::Area| area.region == "anon" && area.file.is_none();
+    let area = account
+        .areas
+        .iter()
+        .find(is_anon)
+        .context("no anonymous memory")?;
+    // 25 were copied, the rest was not written: the parent and the new child have it still.
+    ensure!(
+        area.pages >= 200 && area.copied >= 25 && area.still_shared >= 175,
+        "{account:?}"
+    );
+    ensure!(
+        (account.unknown, account.execed) == (0, false),
+        "{account:?}"
+    );
+    ensure!(
+        trace.lives(old).all(|life| life.until.is_none()),
+        "it still runs"
+    );
+    Ok(())
+}
+
+#[test]
+fn no_gap_and_no_overlap() -> Result<()> {
+    let mut program = Attended::start("stream")?;
+    let memtrace = Attached::to(Memtrace::new()?, &[program.pid()])?;
+    program.work()?;
+    let mut trace = memtrace.interrupt()?;
+    trace.facts = program.facts()?;
+    let numbers = |name: &str| -> Result<Vec<u64>> {
+        let note = trace.note(name)?.as_array().context("a list")?;
+        Ok(note.iter().filter_map(serde_json::Value::as_u64).collect())
+    };
+    for (start, written) in numbers("areas")?.into_iter().zip(numbers("written")?) {
+        let mmap = there(&trace, program.pid())
+            .find(|mmap| mmap.range.addr == start)
+            .context("not in the snapshot")?;
+        let filled: Vec<_> = trace
+            .faults()
+            .filter(|(_, fault)| (start..start + (1 << 30)).contains(&fault.addr))
+            .map(|(_, fault)| (fault.addr - start) / PAGE as u64)
+            .collect();
+        let first = *filled.first().context("no page was written after")?;
+        assert_eq!(filled, (first..written).collect::<Vec<_>>());
+        ensure!(first > 0, "no page was written before");
+        assert_eq!(
+            (mmap.resident, mmap.private),
+            (Some(first), Some(first)),
+            "{mmap:?}"
+        );
+    }
+    program_ends(program)
+}
+
+#[test]
+fn a_program_that_forks_all_the_time() -> Result<()> {
+    for options in [&[][..], &["--tree"]] {
+        let mut program = Attended::start("forks")?;
+        let memtrace = Attached::to(Memtrace::new()?.options(options), &[program.pid()])?;
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        program.work()?;
+        let mut trace = memtrace.interrupt()?;
+        trace.facts = program.facts()?;
+        let children = trace.note("children")?.as_array().context("a list")?;
+        let children: Vec<_> = children
+            .iter()
+            .filter_map(serde_json::Value::as_i64)
+            .map(|pid| pid as i32)
+            .collect();
+        let start = trace.note("area")?.as_u64().context("an address")?;
+
+        // What was seen from the beginning is the end of the list, without a gap.
+        let born: Vec<_> = trace.clones().map(|(_, clone)| clone.child_pid).collect();
+        let known: BTreeSet<_> = trace
+            .snapshot()
+            .map(|(event, _)| event.tid)
+            .chain(born.iter().copied())
+            .collect();
+        ensure!(born.len() > 10, "{} children", born.len());
+        ensure!(children.ends_with(&born), "{born:?}");
+        for event in &trace.events {
+            ensure!(known.contains(&event.tid), "of nobody: {}", event.line);
+        }
+        for (event, clone) in trace.clones() {
+            let copies = trace
+                .faults()
+                .filter(|(_, fault)| {
+                    let fork = fault.cause.as_ref().and_then(|cause| cause.fork.as_ref());
+                    (start..start + 5 * PAGE as u64).contains(&fault.addr)
+                        && fork.is_some_and(|fork| Some(fork.number) == clone.fork)
+                })
+                .count();
+            ensure!(copies == 5, "{copies} copies: {}", event.line);
+        }
+        program_ends(program)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_thousand_threads() -> Result<()> {
+    let mut program = Attended::start("crowd")?;
+    let memtrace = Attached::to(Memtrace::new()?, &[program.pid()])?;
+    program.work()?;
+    program.go_on()?;
+    // It ends by itself, as the program does.
+    let mut trace = memtrace.finish()?;
+    trace.facts = program.facts()?;
+    let start = trace.note("area")?.as_u64().context("an address")?;
+    let tids = trace.note("tids")?.as_array().context("a list")?;
+    let tids: BTreeSet<_> = tids
+        .iter()
+        .filter_map(serde_json::Value::as_i64)
+        .map(|tid| tid as i32)
+        .collect();
+    assert_eq!(tids.len(), 1000);
+    let told: BTreeSet<_> = trace.snapshot().map(|(event, _)| event.tid).collect();
+    assert_eq!(told, tids.iter().copied().chain([program.pid()]).collect());
+    let fills: BTreeSet<_> = trace
+        .faults()
+        .filter(|(_, fault)| {
+            fault.kind == "zero-fill" && (start..start + 1000 * PAGE as u64).contains(&fault.addr)
+        })
+        .map(|(event, _)| event.tid)
+        .collect();
+    assert_eq!(fills, tids);
+    let ends: BTreeSet<_> = trace.exits().map(|(event, _)| event.tid).collect();
+    assert_eq!(ends, told);
+    Ok(())
+}
+
+/// The mappings of a process that were there at attach.
+fn there(trace: &Trace, pid: i32) -> impl Iterator<Item = &Mmap> {
+    trace
+        .events
+        .iter()
+        .filter_map(move |event| match &event.what {
+            What::Mmap(mmap) if mmap.by == "attach" && event.pid == pid => Some(mmap),
+            _ => None,
+        })
+}
+
+fn acts(trace: &Trace) -> impl Iterator<Item = &Act> {
+    trace.facts.iter().filter_map(|fact| match fact {
+        Fact::Act(act) => Some(act),
+        _ => None,
+    })
+}
+
+/// The kinds of the faults on a page while it was touched.
+fn faults<'a>(trace: &'a Trace, act: &Act, addr: u64) -> Vec<&'a str> {
+    trace
+        .faults()
+        .filter(|(event, fault)| {
+            event.tid == act.tid
+                && (act.from..act.until).contains(&event.ts)
+                && fault.addr / PAGE as u64 == addr / PAGE as u64
+        })
+        .map(|(_, fault)| fault.kind.as_str())
+        .collect()
+}
+
+/// A program that was attached to goes on to a good end.
+fn program_ends(mut program: Attended) -> Result<()> {
+    if !program
+        .facts()?
+        .iter()
+        .any(|fact| matches!(fact, Fact::Note(name, _) if name == "done"))
+    {
+        program.work()?;
+    }
+    program.finish()
+}
