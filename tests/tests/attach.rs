@@ -83,14 +83,20 @@ fn the_tasks_share_what_kcmp_says() -> Result<()> {
                 (objects[0] == objects[1]) == is_same,
                 "{kind} of {one}, {other}: {objects:?}"
             );
-            let [Some(number), _] = objects else { continue };
-            let is_told = trace.shares().any(|(event, share)| {
-                share.by == "attach"
-                    && event.tid == one
-                    && share.objects.get(&kind).is_some_and(|object| {
-                        object.number == *number && object.with.contains(&other)
-                    })
-            });
+            let [Some(number), _] = objects else {
+                continue;
+            };
+            // It is told of the one that was looked at later.
+            let tells = |this: i32, that: i32| {
+                trace.shares().any(|(event, share)| {
+                    share.by == "attach"
+                        && event.tid == this
+                        && share.objects.get(&kind).is_some_and(|object| {
+                            object.number == *number && object.with.contains(&that)
+                        })
+                })
+            };
+            let is_told = tells(one, other) || tells(other, one);
             ensure!(
                 is_told == is_same,
                 "{kind} of {one} and {other}: is it told? {is_told}"

@@ -93,20 +93,23 @@ fn changed(trace: &Trace, before: &Compared, after: &Compared, by: &[&str]) -> R
         let Some(&is_same) = after.same.get(kind) else {
             continue;
         };
+        // A thread that ends leaves all; what another does in its place is told for itself.
+        let ended = unshares.iter().any(|(_, what)| what.by == "exit");
         let left = unshares.iter().find_map(|(_, what)| what.objects.get(kind));
         let joined = shares.iter().find_map(|(_, what)| what.objects.get(kind));
         let was = trace.object_at(one, kind, before.at)?;
         let is = trace.object_at(one, kind, after.at)?;
         if was_same && !is_same {
             let left = left.with_context(|| format!("{kind}: its end is not told"))?;
+            let now = if ended { None } else { is };
             ensure!(
-                Some(left.number) == was && left.now == is,
+                Some(left.number) == was && left.now == now,
                 "{kind}: {left:?}"
             );
             ensure!(left.with.contains(&other), "{kind}: {left:?}");
         }
         if is_same && was_same {
-            ensure!(left.is_none(), "{kind}: {left:?}");
+            ensure!(left.is_none() || ended, "{kind}: {left:?}");
             ensure!(was == is, "{kind}: {was:?}, then {is:?}");
         }
         if is_same && !was_same {

@@ -58,13 +58,15 @@ fn cause(pid: i32, fault: &Fault) -> Result<()> {
         return Ok(());
     };
     ensure!(fault.kind == "cow-copy", "a cause, and nothing was copied");
-    let is_forks = match cause.cause.as_str() {
-        "fork" | "reference" => true,
-        "fork-before" | "page-cache" | "ksm" | "unknown" => false,
+    let can_be_forks = match cause.cause.as_str() {
+        "fork" => [true, true],
+        // Since a fork, or for another reason.
+        "reference" => [false, true],
+        "fork-before" | "page-cache" | "ksm" | "unknown" => [false, false],
         _ => anyhow::bail!("an unknown cause"),
     };
     ensure!(
-        is_forks == cause.fork.is_some(),
+        can_be_forks.contains(&cause.fork.is_some()),
         "a fork goes with a copy that it caused"
     );
     ensure!(
@@ -287,9 +289,14 @@ fn changes(trace: &Trace) -> Result<()> {
         }
     }
     for (event, clone) in trace.clones().filter(|(_, clone)| clone.followed) {
-        let mut lives = trace.lives(clone.child_tid);
-        let is_known = lives.any(|life| life.from == event.ts && life.parent == Some(event.tid));
-        ensure!(is_known, "no life: {}", event.line);
+        let is_its = |life: &&Life| life.from == event.ts && life.parent == Some(event.tid);
+        let is_known = trace.lives(clone.child_tid).any(|life| is_its(&life));
+        // The exec of a second thread gives it the id of the first.
+        let mut execs = trace.execs();
+        let became = execs.find(|(_, exec)| exec.old_tid == Some(clone.child_tid));
+        let is_renamed =
+            became.is_some_and(|(exec, _)| trace.lives(exec.tid).any(|life| is_its(&life)));
+        ensure!(is_known || is_renamed, "no life: {}", event.line);
     }
     Ok(())
 }

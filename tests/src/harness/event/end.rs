@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::Global;
-
 /// The last line.
 #[derive(Debug, Deserialize)]
 #[expect(missing_docs, reason = "the schema describes them")]
@@ -91,7 +89,8 @@ pub struct Area {
 pub struct Life {
     pub pid: i32,
     pub tid: i32,
-    pub global: Option<Global>,
+    pub global_pid: Option<i32>,
+    pub global_tid: Option<i32>,
     #[serde(deserialize_with = "Option::deserialize")]
     pub parent: Option<i32>,
     pub comm: String,

@@ -15,21 +15,15 @@ pub struct Clone {
     #[serde(deserialize_with = "Option::deserialize")]
     pub exit_signal: Option<i32>,
     pub shared: Shared,
-    pub child_global: Option<Global>,
+    /// The child's ids in the initial pid namespace, where they are others there.
+    pub child_global_pid: Option<i32>,
+    pub child_global_tid: Option<i32>,
     pub objects: BTreeMap<String, Row>,
     /// Of a clone that copied the address space: its number.
     pub fork: Option<u32>,
     /// And what it copied.
     pub copied: Option<Copied>,
     pub followed: bool,
-}
-
-/// A task's ids in the initial pid namespace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[expect(missing_docs, reason = "the schema describes them")]
-pub struct Global {
-    pub pid: i32,
-    pub tid: i32,
 }
 
 /// What a clone did about one kind of object; the objects by number.
@@ -122,6 +116,8 @@ pub struct Exec {
     #[serde(deserialize_with = "Option::deserialize")]
     pub exe: Option<String>,
     pub args: Vec<String>,
+    /// The thread's id before, where the exec changed it.
+    pub old_tid: Option<i32>,
 }
 
 #[derive(Debug, Deserialize)]
