@@ -12,7 +12,7 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use memtrace_ebpf::{
-    layout::{ADOPT_MAGIC, ADOPT_SURVEY, ADOPT_THREADS, Adopted, PROBE_CALL},
+    layout::{ADOPT_MAGIC, ADOPT_SURVEY, Adopted, PROBE_CALL},
     record::{Header, Kind, Seen, Surveyed, Task},
 };
 
@@ -42,6 +42,12 @@ struct Search {
     end: u64,
     /// Found.
     leader: u64,
+    /// What is to be done.
+    what: u64,
+    /// A thread of it, and its address space.
+    mm: u64,
+    tid: u32,
+    pad: u32,
     added: u64,
     refused: u64,
 }
@@ -69,22 +75,22 @@ pub(crate) fn adopt(ctx: &RawTracePointContext) {
     let Some(new) = search() else { return };
     new.wanted = regs.load(offset!(regs_si));
     new.leader = 0;
+    new.mm = 0;
+    new.what = regs.load(offset!(regs_dx));
     new.added = 0;
     new.refused = 0;
     new.end = task.load(offset!(task_group_leader));
     new.task = new.end;
     // SAFETY: the callbacks are as the helper wants them, and use nothing of their context.
     unsafe { bpf_loop(LIMIT, next_process as *mut c_void, core::ptr::null_mut(), 0) };
-    let what: u64 = regs.load(offset!(regs_dx));
     let Some(found) = search() else { return };
-    if found.leader != 0 && what == ADOPT_THREADS {
+    if found.leader != 0 {
         let signal: u64 = read_member(found.leader, offset!(task_signal));
         found.end = signal + u64::from(offset!(signal_thread_head));
         found.task = read_member(found.end, 0);
         // SAFETY: as above.
         unsafe { bpf_loop(LIMIT, next_thread as *mut c_void, core::ptr::null_mut(), 0) };
-    } else if found.leader != 0 && what == ADOPT_SURVEY {
-        survey_process(found.leader);
+        survey_process();
     }
     if let (Some(done), Some(answer)) = (search(), ADOPTED.get_ptr_mut(0)) {
         // SAFETY: a valid pointer; memtrace makes one call at a time.
@@ -121,7 +127,7 @@ extern "C" fn next_process(_index: u32, _context: *mut c_void) -> i64 {
     0
 }
 
-/// Takes the next thread of the process under trace. 1 ends it.
+/// Takes the next thread of the process under trace, if that is asked for, and notes its address space. 1 ends it.
 #[inline(never)]
 extern "C" fn next_thread(_index: u32, _context: *mut c_void) -> i64 {
     let Some(search) = search() else { return 1 };
@@ -131,13 +137,22 @@ extern "C" fn next_thread(_index: u32, _context: *mut c_void) -> i64 {
     }
     let task = link.wrapping_sub(u64::from(offset!(task_thread_node)));
     search.task = read_member(link, 0);
-    if thread::find_address(task).is_some() {
+    let mm: u64 = read_member(task, offset!(task_mm));
+    // One that has ended, and is only there as others of its process aren't yet, has none.
+    if mm == 0 {
+        return 0;
+    }
+    search.mm = mm;
+    search.tid = read_member(task, offset!(task_pid));
+    if search.what == ADOPT_SURVEY || thread::find_address(task).is_some() {
         return 0;
     }
     let pid: u32 = read_member(task, offset!(task_tgid));
     let tid: u32 = read_member(task, offset!(task_pid));
     let min_flt: u64 = read_member(task, offset!(task_min_flt));
     let maj_flt: u64 = read_member(task, offset!(task_maj_flt));
+    // Before it is traced: none of its records is older.
+    let ts = now();
     if !thread::insert(task, pid, tid, NO_CALL, 0, [min_flt, maj_flt]) {
         search.refused += 1;
         ring::lose(ring::UNFOLLOWED);
@@ -146,7 +161,7 @@ extern "C" fn next_thread(_index: u32, _context: *mut c_void) -> i64 {
     search.added += 1;
     ring::send_filled(Kind::Task, |record: &mut Task| {
         record.head = Header {
-            ts: now(),
+            ts,
             tid,
             kind: Kind::Task as u8,
             ..Header::default()
@@ -162,12 +177,12 @@ extern "C" fn next_thread(_index: u32, _context: *mut c_void) -> i64 {
     0
 }
 
-/// Sends what the process's address space is made of.
+/// Sends what the process's address space is made of, if that is asked for.
 #[inline(always)]
-fn survey_process(leader: u64) {
-    let mm: u64 = read_member(leader, offset!(task_mm));
-    let tid: u32 = read_member(leader, offset!(task_pid));
-    if mm == 0 {
+fn survey_process() {
+    let Some(search) = search() else { return };
+    let (mm, tid) = (search.mm, search.tid);
+    if search.what != ADOPT_SURVEY || mm == 0 {
         return;
     }
     survey::survey_mm(mm, now(), tid, Seen::Attach);

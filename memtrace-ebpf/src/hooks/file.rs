@@ -108,8 +108,11 @@ pub(crate) fn announce(file: u64, identity: &Identity, ts: u64, tid: u32) {
     scratch.root_dentry = read_member(fs, offset!(fs_root_dentry));
     scratch.root_mount =
         read_member::<u64>(fs, offset!(fs_root_mnt)).wrapping_sub(u64::from(offset!(mount_mnt)));
+    // A file in memory that never had a name in a directory is shown like one that has lost it (simple_dname in
+    // fs/d_path.c).
     let unlinked = read_member::<u64>(scratch.dentry, offset!(dentry_hash)) == 0
-        && read_member::<u64>(scratch.dentry, offset!(dentry_parent)) != scratch.dentry;
+        && (identity.in_memory
+            || read_member::<u64>(scratch.dentry, offset!(dentry_parent)) != scratch.dentry);
     scratch.record = Path {
         head: Header {
             ts,
@@ -164,7 +167,7 @@ extern "C" fn step(_index: u32, _context: *mut c_void) -> i64 {
         mount + u64::from(offset!(mount_mnt)),
         offset!(vfsmount_root),
     );
-    if dentry == root || parent == dentry {
+    if dentry == root {
         let up: u64 = read_member(mount, offset!(mount_parent));
         if up == mount || up == 0 {
             scratch.complete = 1;
@@ -196,5 +199,10 @@ extern "C" fn step(_index: u32, _context: *mut c_void) -> i64 {
     }
     scratch.record.len = (len + written as usize) as u32;
     scratch.dentry = parent;
+    // What is in no directory is its own parent.
+    if parent == dentry {
+        scratch.complete = 1;
+        return 1;
+    }
     0
 }

@@ -175,7 +175,7 @@ pub struct Pages {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Surveyed {
-    /// Time at its end, and the process's first thread.
+    /// Time at its end, and a thread of the process.
     pub head: Header,
     /// The address space.
     pub mm: u64,

@@ -28,6 +28,7 @@ impl Lives {
     pub fn begin(&mut self, tid: u32, life: Life) {
         if self.rows.len() >= TASKS {
             self.left_out += 1;
+            self.living.remove(&tid);
             return;
         }
         self.living.insert(tid, self.rows.len());

@@ -45,7 +45,7 @@ pub struct Mm {
 pub struct Survey {
     /// Faults that came before it was complete: their pages, and whether private ones came there.
     pub early: Vec<(u64, bool)>,
-    /// The event that tells of its process.
+    /// The event of the first of its threads, which is to tell what it is made of.
     pub leader: Option<Event>,
 }
 

@@ -57,21 +57,26 @@ impl Model {
         let event = self.event(tid, ts, what);
         if let Some(mm) = self.mms.get_mut(&task.parts.mm)
             && let Some(survey) = &mut mm.survey
-            && pid == tid
+            && survey.leader.is_none()
         {
             // With what it is made of, which comes next.
             survey.leader = event;
         } else {
             events.extend(event);
         }
-        let joined = self.objects.shared(tid);
-        events.extend(self.share(tid, ts, "attach", joined));
+    }
+
+    /// An address space is gone before all was told that it is made of: the event of its first thread, with what there
+    /// is.
+    pub(super) fn survey_ends(&mut self, address: u64) -> Option<Event> {
+        let mm = self.mms.get_mut(&address).filter(|mm| mm.running == 0)?;
+        mm.survey.take()?.leader
     }
 
     /// All that a process's address space is made of has been told.
     pub(super) fn surveyed(&mut self, surveyed: &Surveyed, ts: u64, events: &mut Vec<Event>) {
         let tid = surveyed.head.tid;
-        let mut pending = self.pending.remove(&tid).unwrap_or_default();
+        let mut pending = self.pending.remove(&surveyed.mm).unwrap_or_default();
         let Some(mm) = self.mms.get_mut(&surveyed.mm) else {
             return;
         };
@@ -101,6 +106,12 @@ impl Model {
             }
             leader.ts = ts;
             events.push(leader);
+        }
+        // All processes are taken under trace before the first is surveyed: so who shares what is known.
+        let users = self.mms.get(&surveyed.mm).map(|mm| mm.users.clone());
+        for user in users.unwrap_or_default() {
+            let joined = self.objects.shared(user);
+            events.extend(self.share(user, ts, "attach", joined));
         }
         for vma in &pending.vmas {
             let Some(mm) = self.mms.get(&surveyed.mm) else {

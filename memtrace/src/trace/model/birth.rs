@@ -279,14 +279,16 @@ impl Model {
         self.finish_cloning(parent, ts)
     }
 
-    /// A parent is killed while vfork holds it: the call never returns.
-    pub(super) fn held_parent_dies(&mut self, tid: u32, ts: u64) -> Option<Event> {
+    /// A parent ends while it is not known what let it go: vfork's wait ends when it is killed.
+    pub(super) fn held_parent_dies(&mut self, tid: u32, killed: bool, ts: u64) -> Option<Event> {
         let cloning = self.threads.get_mut(&tid)?.cloning.as_deref_mut()?;
         if !cloning.vfork {
             return None;
         }
+        if killed {
+            cloning.let_go.get_or_insert(LetGo::Signal);
+        }
         if cloning.returned.is_none() {
-            cloning.let_go = Some(LetGo::Signal);
             let held = ts.saturating_sub(cloning.born);
             cloning.returned = Some((held, held));
         }

@@ -44,6 +44,9 @@ impl Model {
         if let Some(mm) = self.mms.get_mut(&old_mm) {
             mm.running = mm.running.saturating_sub(1);
         }
+        if let Some(event) = self.survey_ends(old_mm) {
+            events.push(Event { ts, ..event });
+        }
         self.leave_mm(old_mm, exec.old_tid);
         let Some(thread) = self.threads.get_mut(&tid) else {
             return;
@@ -121,7 +124,7 @@ impl Model {
             return;
         };
         thread.exited = true;
-        let mm = thread.mm;
+        let mm_address = thread.mm;
         let Some(process) = self.processes.get_mut(&thread.pid) else {
             return;
         };
@@ -134,12 +137,15 @@ impl Model {
         });
         events.extend(self.event(tid, ts, what));
         events.extend(self.let_go(tid, LetGo::Exit, ts));
-        events.extend(self.held_parent_dies(tid, ts));
-        if let Some(mm) = self.mms.get_mut(&mm) {
+        events.extend(self.held_parent_dies(tid, signal != 0, ts));
+        if let Some(mm) = self.mms.get_mut(&mm_address) {
             mm.running = mm.running.saturating_sub(1);
             if mm.running == 0 && mm.number != 0 {
                 self.sharing.left(mm.number, Leave::Exit);
             }
+        }
+        if let Some(event) = self.survey_ends(mm_address) {
+            events.push(Event { ts, ..event });
         }
         let left = self.ended(tid, ts);
         events.extend(self.unshare(tid, ts, "exit", left));

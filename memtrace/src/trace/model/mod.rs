@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
+use rustc_hash::FxHashMap as HashMap;
 
 use memtrace_ebpf::record::{Ids, Known, Seen, Vma};
 
@@ -28,7 +28,7 @@ mod life;
 mod pages;
 
 use birth::Cloning;
-use pages::Pending;
+use pages::{Pending, Unfollowed};
 
 const PAGE_SHIFT: u32 = 12;
 
@@ -95,9 +95,9 @@ pub struct Model {
     sharing: Sharing,
     forks: u32,
     /// Forks whose child isn't traced.
-    unfollowed: HashSet<u32>,
-    /// Surveys whose records are coming, by the thread that they are for.
-    pending: HashMap<u32, Pending>,
+    unfollowed: Unfollowed,
+    /// Surveys whose records are coming, by the address space.
+    pending: HashMap<u64, Pending>,
     births: u64,
     book: Book,
 }
@@ -133,7 +133,7 @@ impl Model {
             lives: Lives::default(),
             sharing: Sharing::default(),
             forks: 0,
-            unfollowed: HashSet::default(),
+            unfollowed: Unfollowed::default(),
             pending: HashMap::default(),
             births: 0,
             book: Book::default(),
@@ -170,7 +170,7 @@ impl Model {
                 }
             }
             Record::Rename(rename) => self.rename(tid, until_nul(&rename.comm).into()),
-            Record::Pages(pages) => self.pending.entry(tid).or_default().pages(&pages),
+            Record::Pages(pages) => self.pending.entry(pages.mm).or_default().pages(&pages),
             Record::Task(task) => self.task(&task, ts, events),
             Record::Surveyed(surveyed) => self.surveyed(&surveyed, ts, events),
             Record::Held(_) => {}
@@ -198,12 +198,8 @@ impl Model {
         let (processes, total) = self.book.finish();
         let mut forks = self.sharing.finish();
         for fork in &mut forks {
-            if self.unfollowed.contains(&fork.number) {
-                // Nobody has seen what the child did.
-                fork.unknown += std::mem::take(&mut fork.still_shared);
-                for area in &mut fork.areas {
-                    area.unknown += std::mem::take(&mut area.still_shared);
-                }
+            if self.unfollowed.contains(fork.number) {
+                pages::child_unseen(fork);
             }
         }
         let (tasks, tasks_left_out) = self.lives.finish();
@@ -306,11 +302,7 @@ impl Model {
             self.files.is_executed(vma.file);
         }
         if vma.head.a == Seen::Attach as u8 {
-            self.pending
-                .entry(vma.head.tid)
-                .or_default()
-                .vmas
-                .push(*vma);
+            self.pending.entry(vma.mm).or_default().vmas.push(*vma);
             return;
         }
         let by_exec = vma.head.a == Seen::Exec as u8;
@@ -329,7 +321,7 @@ impl Model {
         let in_exec = Mm::in_exec(vma.exe);
         let mapped = Mapped::new(vma, mm.unwrap_or(&in_exec), &mut self.files);
         if vma.head.a == Seen::Fork as u8 {
-            self.pending.entry(tid).or_default().area(vma, &mapped);
+            self.pending.entry(vma.mm).or_default().area(vma, &mapped);
             return;
         }
         let what = by_exec.then(|| What::Mmap(existing(vma, &mapped, By::Exec)));

@@ -1,6 +1,6 @@
 //! Pages that forks leave shared: what a fork copied, who breaks the sharing, and who gives pages up.
 
-use std::ops::Range;
+use std::{collections::VecDeque, ops::Range};
 
 use memtrace_ebpf::{
     fault::{Backing, Kind as FaultKind},
@@ -9,11 +9,12 @@ use memtrace_ebpf::{
     syscall,
 };
 use roaring::RoaringTreemap;
+use rustc_hash::FxHashSet as HashSet;
 
 use super::{Model, PAGE_SHIFT};
 use crate::trace::{
     call,
-    event::{self, Because, Cause, Copied, Event, ForkRef, ObjectKind, What},
+    event::{self, Because, Cause, Copied, Event, ForkAccount, ForkRef, ObjectKind, What},
     fault,
     region::Mapped,
     sharing::{Blame, Fork, ForkArea, Leave},
@@ -23,6 +24,11 @@ use crate::trace::{
 const NAMED: usize = 16;
 /// Copies that are kept until a fork that was under way may explain them.
 const UNEXPLAINED: usize = 4096;
+
+/// Forks with an untraced child that are remembered: as many as have an account of their own.
+const KEPT: usize = 10_000;
+/// Untraced children that are taken to be there still.
+const CHILDREN: usize = 64;
 
 const MAP_FIXED: u64 = 0x10;
 const MADV_DONTNEED: u64 = 4;
@@ -63,6 +69,37 @@ impl Pending {
     }
 }
 
+/// Forks whose child isn't traced: nobody sees when it leaves a page.
+#[derive(Default)]
+pub(super) struct Unfollowed {
+    forks: HashSet<u32>,
+    /// The address spaces of the latest children.
+    children: VecDeque<u32>,
+}
+
+impl Unfollowed {
+    /// Adds a fork and its child's address space. Returns one that is to be taken for gone, as it may long be.
+    fn add(&mut self, fork: u32, child: u32) -> Option<u32> {
+        if self.forks.len() < KEPT {
+            self.forks.insert(fork);
+        }
+        self.children.push_back(child);
+        (self.children.len() > CHILDREN).then(|| self.children.pop_front())?
+    }
+
+    pub(super) fn contains(&self, fork: u32) -> bool {
+        self.forks.contains(&fork)
+    }
+}
+
+/// The account of a fork whose child nobody has seen.
+pub(super) fn child_unseen(fork: &mut ForkAccount) {
+    fork.unknown += std::mem::take(&mut fork.still_shared);
+    for area in &mut fork.areas {
+        area.unknown += std::mem::take(&mut area.still_shared);
+    }
+}
+
 /// Adds the pages whose bits are set, the lowest standing for `first`.
 fn add(pages: &mut RoaringTreemap, first: u64, bits: &[u64; 8]) {
     for (word, mut bits) in (0..).zip(bits.iter().copied()) {
@@ -83,15 +120,13 @@ fn add(pages: &mut RoaringTreemap, first: u64, bits: &[u64; 8]) {
 impl Model {
     /// If a clone copied the address space: the fork's number, and what it copied.
     pub(super) fn forked(&mut self, birth: &Birth, ids: Ids, ts: u64) -> Option<(u32, Copied)> {
-        let pending = self.pending.remove(&birth.head.tid).unwrap_or_default();
-        if birth.child.mm == 0 || birth.child.mm == birth.parent.mm {
+        let pending = self.pending.remove(&birth.child.mm).unwrap_or_default();
+        let unknown = birth.child.mm == 0 || birth.parent.mm == 0;
+        if unknown || birth.child.mm == birth.parent.mm {
             return None;
         }
         self.forks += 1;
         let number = self.forks;
-        if birth.followed == 0 {
-            self.unfollowed.insert(number);
-        }
         let parent = self.mm_number(birth.head.tid);
         let child = self.mm_number(birth.child_tid);
         let thread = self.threads.get(&birth.head.tid)?;
@@ -109,6 +144,11 @@ impl Model {
         let at_once = &pending.present & &pending.writable;
         let shared = &pending.present - &at_once;
         self.sharing.fork(fork, pending.areas, &shared, &at_once);
+        if birth.followed == 0
+            && let Some(oldest) = self.unfollowed.add(number, child)
+        {
+            self.sharing.left(oldest, Leave::Unseen);
+        }
         // A sibling may have copied a page after the fork had shared it, and before the child was complete.
         if let Some(mm) = self.mms.get_mut(&birth.parent.mm) {
             for (when, page) in std::mem::take(&mut mm.unexplained) {
@@ -142,6 +182,10 @@ impl Model {
             .is_none_or(|vma| matches!(vma.backing, Backing::Anonymous | Backing::PrivateFile));
         let pid = thread.pid;
         let early = self.page_changed(mm, record, &mut fault, private, ts);
+        if fault.kind == FaultKind::CowCopy && fault.cause.is_none() {
+            // In an address space whose exec is not complete.
+            fault.cause = Some(Box::new(without_fork(record)));
+        }
         let Some(process) = self.processes.get_mut(&pid) else {
             return;
         };
@@ -211,27 +255,32 @@ impl Model {
         let frame = Frame::from_number(record.frame);
         let map_count = (frame != Frame::Unknown).then_some(record.map_count);
         let sharers = self.sharing.sharers(mm, page);
-        let blame = if frame == Frame::Ksm {
+        let alone = map_count.is_some_and(|count| count <= 1);
+        let before = self.mms.get(&address).is_some_and(|mm| mm.before);
+        // Whoever else maps the page is nobody who shares it since a fork that was seen.
+        let of_others = before && !alone && sharers.is_empty();
+        let no_fork = matches!(frame, Frame::Ksm | Frame::PageCache) || of_others;
+        let blame = if no_fork {
             self.sharing.lost(mm, page);
             None
         } else {
             self.sharing.copied(mm, page)
         };
-        let alone = map_count.is_some_and(|count| count <= 1);
-        let before = self.mms.get(&address).is_some_and(|mm| mm.before);
         let because = match (frame, blame) {
             (Frame::Ksm, _) => Because::Ksm,
+            (Frame::PageCache, _) => Because::PageCache,
             (_, Some(Blame { reference, .. })) if reference && alone => Because::Reference,
             (_, Some(_)) => Because::Fork,
-            (Frame::PageCache, None) => Because::PageCache,
             (Frame::Anonymous, None) if alone => Because::Reference,
             (Frame::Anonymous, None) if before => Because::ForkBefore,
             (_, None) => Because::Unknown,
         };
-        if because == Because::Unknown
+        if matches!(because, Because::Unknown | Because::ForkBefore)
             && let Some(mm) = self.mms.get_mut(&address)
-            && mm.unexplained.len() < UNEXPLAINED
         {
+            if mm.unexplained.len() >= UNEXPLAINED {
+                mm.unexplained.drain(..UNEXPLAINED / 2);
+            }
             mm.unexplained.push((record.head.ts, page));
         }
         let mut pids: Vec<u32> = sharers
@@ -324,6 +373,22 @@ impl Model {
     /// The number of a task's address space; 0 for none.
     fn mm_number(&self, tid: u32) -> u32 {
         self.objects.number(tid, ObjectKind::Mm).unwrap_or(0)
+    }
+}
+
+/// The cause of a copy that no fork is known to have to do with.
+fn without_fork(record: &Fault) -> Cause {
+    let frame = Frame::from_number(record.frame);
+    Cause {
+        cause: match frame {
+            Frame::Ksm => Because::Ksm,
+            Frame::PageCache => Because::PageCache,
+            Frame::Anonymous | Frame::Unknown => Because::Unknown,
+        },
+        fork: None,
+        sharers: Vec::new(),
+        sharer_count: 0,
+        map_count: (frame != Frame::Unknown).then_some(record.map_count),
     }
 }
 

@@ -91,6 +91,8 @@ pub enum Leave {
     Exec,
     /// Its last task ended.
     Exit,
+    /// Nobody has seen how, or when.
+    Unseen,
 }
 
 /// What ends the sharing of a page.
@@ -241,11 +243,12 @@ impl Sharing {
 
     /// An address space is gone.
     pub fn left(&mut self, mm: u32, how: Leave) {
-        let reason = match how {
-            Leave::Exec => Reason::Exec,
-            Leave::Exit => Reason::Exit,
+        let ending = match how {
+            Leave::Exec => Ending::GivenUp(Reason::Exec),
+            Leave::Exit => Ending::GivenUp(Reason::Exit),
+            Leave::Unseen => Ending::Unknown,
         };
-        self.leave(mm, None, Ending::GivenUp(reason));
+        self.leave(mm, None, ending);
         self.solos.forget_all(mm, &mut self.ledgers);
         self.ledgers.gone(mm);
     }
