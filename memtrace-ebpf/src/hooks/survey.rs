@@ -230,11 +230,12 @@ fn send(private_before: u64) {
 #[inline(always)]
 fn read_huge(survey: &mut Survey, entry: Entry, at: u64) {
     let count = survey.last - survey.first + 1;
-    survey.resident += count;
-    let pfn = entry.pfn(at).unwrap_or(0);
-    if survey.can_be_private == 0
-        || !frame::is_anonymous(pfn) && survey.vma.flags & vm::HUGETLB == 0
-    {
+    // hugetlbfs has operations, the huge zero page is no anonymous one.
+    let anonymous = frame::is_anonymous(entry.pfn(at).unwrap_or(0));
+    if anonymous || survey.vma.ops != 0 {
+        survey.resident += count;
+    }
+    if survey.can_be_private == 0 || !anonymous {
         return;
     }
     survey.private += count;
@@ -323,7 +324,10 @@ extern "C" fn scan(index: u32, _context: *mut c_void) -> i64 {
     let shift = page & 63;
     let mask = mask(survey.first, survey.last, word) >> shift;
     present &= mask;
-    survey.resident += u64::from(present.count_ones());
+    // As smaps has it: neither the zero page nor what has no struct page (vm_normal_page in mm/memory.c).
+    if survey.vma.flags & vm::PFNMAP == 0 {
+        survey.resident += u64::from((present & !zeros).count_ones());
+    }
     if survey.can_be_private == 0 {
         return 0;
     }

@@ -1,13 +1,12 @@
 //! What /proc says of a process.
 
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::fs;
 
 use anyhow::{Context, Result};
 
 use crate::subject::memory::PAGE;
 
-/// A mapping, as /proc/PID/maps, smaps and pagemap have it.
+/// A mapping, as /proc/PID/smaps has it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Mapping {
     /// The first address.
@@ -18,7 +17,7 @@ pub struct Mapping {
     pub permissions: String,
     /// What is mapped, or a name in brackets, or nothing.
     pub name: String,
-    /// Pages that are present.
+    /// Pages that are present, but for the zero page (`Rss`).
     pub resident: u64,
     /// Anonymous pages among them.
     pub anonymous: u64,
@@ -27,7 +26,6 @@ pub struct Mapping {
 /// The mappings of a process that is at rest; without the one above the user's addresses.
 pub fn mappings(pid: i32) -> Result<Vec<Mapping>> {
     let smaps = fs::read_to_string(format!("/proc/{pid}/smaps"))?;
-    let pagemap = File::open(format!("/proc/{pid}/pagemap"))?;
     let mut mappings: Vec<Mapping> = Vec::new();
     for line in smaps.lines() {
         let words: Vec<_> = line.split_ascii_whitespace().collect();
@@ -42,18 +40,18 @@ pub fn mappings(pid: i32) -> Result<Vec<Mapping>> {
                     .unwrap_or_default()
                     .trim()
                     .to_owned(),
-                resident: if start >> 63 == 0 {
-                    present(&pagemap, start, end)?
-                } else {
-                    0
-                },
+                resident: 0,
                 anonymous: 0,
             });
-        } else if words[0] == "Anonymous:" {
+        } else if let "Rss:" | "Anonymous:" = words[0] {
             let last = mappings
                 .last_mut()
                 .context("a line before the first mapping")?;
-            last.anonymous = words[1].parse::<u64>()? * 1024 / PAGE as u64;
+            let pages = words[1].parse::<u64>()? * 1024 / PAGE as u64;
+            match words[0] {
+                "Rss:" => last.resident = pages,
+                _ => last.anonymous = pages,
+            }
         }
     }
     mappings.retain(|mapping| mapping.addr >> 63 == 0);
@@ -64,16 +62,4 @@ fn range(word: &str) -> Option<(u64, u64)> {
     let (start, end) = word.split_once('-')?;
     let number = |text| u64::from_str_radix(text, 16).ok();
     Some((number(start)?, number(end)?))
-}
-
-fn present(pagemap: &File, start: u64, end: u64) -> Result<u64> {
-    const PRESENT: u64 = 1 << 63;
-    let mut bytes = vec![0; ((end - start) / PAGE as u64 * 8) as usize];
-    pagemap.read_exact_at(&mut bytes, start / PAGE as u64 * 8)?;
-    let entries = bytes
-        .as_chunks::<8>()
-        .0
-        .iter()
-        .map(|&entry| u64::from_ne_bytes(entry));
-    Ok(entries.filter(|entry| entry & PRESENT != 0).count() as u64)
 }
