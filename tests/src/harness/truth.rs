@@ -16,11 +16,16 @@ use crate::subject::report::{Act, Deed};
 /// A process.
 type Pid = i32;
 
+/// Addresses of files.
+type Places = Vec<(Range<u64>, Option<String>)>;
+
 /// What all acts so far must have led to.
 #[derive(Debug)]
 pub struct Truth {
     /// Which addresses are of which file; no file for anonymous memory.
-    places: Vec<(Range<u64>, Option<String>)>,
+    places: Places,
+    /// Where the processes have moved pages to.
+    moved: HashMap<Pid, Places>,
     /// The frame of each private page of each process.
     frames: HashMap<Pid, BTreeMap<u64, u64>>,
     /// Of each frame that is shared.
@@ -133,9 +138,10 @@ enum Left {
 
 impl Truth {
     /// With these areas of memory.
-    pub fn new(places: Vec<(Range<u64>, Option<String>)>) -> Self {
+    pub fn new(places: Places) -> Self {
         Self {
             places,
+            moved: HashMap::new(),
             frames: HashMap::new(),
             edges: HashMap::new(),
             alone: HashMap::new(),
@@ -146,7 +152,9 @@ impl Truth {
 
     /// Whether that address is in one of the areas.
     pub fn has(&self, addr: u64) -> bool {
-        self.places.iter().any(|(place, _)| place.contains(&addr))
+        let moved = self.moved.values().flatten();
+        let mut places = self.places.iter().chain(moved);
+        places.any(|(place, _)| place.contains(&addr))
     }
 
     /// Takes in what was done.
@@ -184,7 +192,8 @@ impl Truth {
             Deed::Move(to) => {
                 let start = act.pages.first().context("no pages")?.0;
                 let end = to + (act.pages.len() * PAGE) as u64;
-                self.places.push((to..end, self.file(start)));
+                let file = self.file(act.pid, start);
+                self.moved.entry(act.pid).or_default().push((to..end, file));
                 let of_process = self.frames.get_mut(&act.pid).context("no such process")?;
                 for &(addr, before, after) in &act.pages {
                     ensure!(before == after, "a moved page has another frame");
@@ -206,6 +215,8 @@ impl Truth {
 
     fn fork(&mut self, parent: Pid, act: &Act) -> Result<()> {
         let number = self.forks.len();
+        let moved = self.moved.get(&parent).cloned().unwrap_or_default();
+        self.moved.insert(act.pid, moved);
         let mut of_child = BTreeMap::new();
         for &(addr, before, after) in &act.pages {
             ensure!(
@@ -217,7 +228,7 @@ impl Truth {
                 continue;
             };
             of_child.insert(addr, after);
-            self.outcome(number, addr)?.pages += 1;
+            self.outcome(number, parent, addr)?.pages += 1;
             if before == after {
                 let ends = [parent, act.pid];
                 self.edges
@@ -226,7 +237,7 @@ impl Truth {
                     .push(Edge { fork: number, ends });
                 self.alone.remove(&before);
             } else {
-                self.outcome(number, addr)?.at_once += 1;
+                self.outcome(number, parent, addr)?.at_once += 1;
             }
         }
         self.frames.insert(act.pid, of_child);
@@ -249,7 +260,7 @@ impl Truth {
         place.insert(addr, new);
         let is_copy = before.is_some_and(|before| before.number != new);
         let cause = match private(before) {
-            None if is_copy && self.file(addr).is_some() => Some(Cause::PageCache),
+            None if is_copy && self.file(act.pid, addr).is_some() => Some(Cause::PageCache),
             None => None,
             Some(old) if self.edges.contains_key(&old) => {
                 ensure!(is_copy, "taken over, though it is shared");
@@ -294,7 +305,7 @@ impl Truth {
             ensure!(!is_copy, "copied, though nobody else has had it");
             return Ok(None);
         };
-        let outcome = self.outcome(number, addr)?;
+        let outcome = self.outcome(number, pid, addr)?;
         match how {
             Left::Copied => outcome.copied_again += u64::from(is_copy),
             Left::Exec => outcome.exec -= 1,
@@ -320,7 +331,7 @@ impl Truth {
             self.alone.remove(&frame);
             if self.edges.contains_key(&frame) {
                 let number = self.leave(act.pid, frame, how)?;
-                let outcome = self.outcome(number, addr)?;
+                let outcome = self.outcome(number, act.pid, addr)?;
                 match how {
                     Left::Exec => outcome.exec += 1,
                     Left::Exit => outcome.exit += 1,
@@ -369,7 +380,7 @@ impl Truth {
     fn by(&mut self, number: usize, pid: Pid, addr: u64) -> Result<&mut u64> {
         let fork = &self.forks[number - 1];
         let (parent, child) = (fork.parent, fork.child);
-        let outcome = self.outcome(number, addr)?;
+        let outcome = self.outcome(number, pid, addr)?;
         Ok(match pid {
             pid if pid == child => &mut outcome.by_child,
             pid if pid == parent => &mut outcome.by_parent,
@@ -377,14 +388,17 @@ impl Truth {
         })
     }
 
-    fn outcome(&mut self, number: usize, addr: u64) -> Result<&mut Outcome> {
-        let file = self.file(addr);
+    fn outcome(&mut self, number: usize, pid: Pid, addr: u64) -> Result<&mut Outcome> {
+        let file = self.file(pid, addr);
         let fork = self.forks.get_mut(number - 1).context("no such fork")?;
         Ok(fork.outcomes.entry(file).or_default())
     }
 
-    fn file(&self, addr: u64) -> Option<String> {
-        let place = self.places.iter().find(|(place, _)| place.contains(&addr));
+    fn file(&self, pid: Pid, addr: u64) -> Option<String> {
+        // The latest first: pages can have been moved to where others were.
+        let moved = self.moved.get(&pid).into_iter().flatten().rev();
+        let mut places = moved.chain(&self.places);
+        let place = places.find(|(place, _)| place.contains(&addr));
         place.and_then(|(_, file)| file.clone())
     }
 

@@ -1,5 +1,6 @@
-//! Fork of fork of fork, each writing some of the pages and doing other things to some: `generations`. One process acts
-//! at a time, on one CPU; each act is reported with the frames of its pages.
+//! Fork of fork of fork, each writing some of the pages and doing other things to some: `generations [SEED]`. One
+//! process acts at a time, on one CPU; each act is reported with the frames of its pages. With SEED, who does what is
+//! up to chance.
 
 use std::ffi::{CString, c_int};
 use std::ops::Range;
@@ -7,7 +8,9 @@ use std::os::unix::ffi::OsStringExt;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::errno::Errno;
-use nix::unistd::{ForkResult, Pid, execv, fork, getpid};
+use nix::sys::prctl::set_child_subreaper;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{execv, fork, getpid};
 use serde_json::json;
 use tests::subject::act::{self, act, tell};
 use tests::subject::memory::{PAGE, Pages};
@@ -17,115 +20,21 @@ use tests::subject::report::{Deed, Fact, report};
 use tests::subject::witness::now;
 use tests::subject::{files, pin};
 
-use Area::{Anon, Part, Whole};
-use Step::{Discard, Exec, Exit, Fork, Move, Reap, Unmap, Write, WriteInThread};
+use steps::Area::{self, Anon, Part, Whole};
+use steps::{MOST, Step};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Area {
-    /// Anonymous memory: written up to page 330, read up to 340, then untouched.
-    Anon,
-    /// A file's pages, all written.
-    Whole,
-    /// A file's pages: written up to page 20, read up to 40, then untouched.
-    Part,
-}
-
-#[derive(Debug, Clone)]
-enum Step {
-    Fork(usize),
-    Write(Area, Range<usize>),
-    WriteInThread(Area, Range<usize>),
-    Unmap(Area, Range<usize>),
-    Discard(Area, Range<usize>),
-    Move(Area, Range<usize>),
-    Exec,
-    Exit,
-    Reap(usize),
-}
-
-/// Who does what. Process 0 is the first; 4 is the one that execs.
-const STEPS: [(usize, Step); 63] = [
-    // The first fork: 0 and 1.
-    (0, Fork(1)),
-    (1, Write(Anon, 0..30)),
-    (1, Write(Whole, 0..10)),
-    (1, Write(Part, 0..5)),
-    // Pages of the cache, pages never touched, and the zero page: no fork's.
-    (1, Write(Part, 20..22)),
-    (1, Write(Part, 40..42)),
-    (1, Write(Anon, 330..335)),
-    (0, Write(Anon, 30..60)),
-    (0, Write(Whole, 10..20)),
-    // What 1 has copied is left to 0 alone.
-    (0, Write(Anon, 0..10)),
-    (0, Write(Whole, 0..5)),
-    // The second: 1 and 2, while most pages are shared with 0, too.
-    (1, Fork(2)),
-    (2, Write(Anon, 60..90)),
-    (2, Write(Whole, 20..30)),
-    (1, Write(Anon, 90..120)),
-    (1, Write(Whole, 30..40)),
-    (2, Write(Anon, 90..100)),
-    (0, Write(Anon, 100..110)),
-    (0, Write(Whole, 30..35)),
-    (2, Write(Whole, 30..33)),
-    // The third: 2 and 3.
-    (2, Fork(3)),
-    (3, Write(Anon, 120..150)),
-    (2, Write(Anon, 150..165)),
-    (3, Write(Anon, 150..160)),
-    (1, Write(Anon, 120..125)),
-    (0, Write(Anon, 120..122)),
-    (3, Write(Whole, 40..50)),
-    (2, Write(Whole, 40..45)),
-    (1, Write(Whole, 40..43)),
-    (0, Write(Whole, 40..42)),
-    // A thread writes for the process whose memory it shares.
-    (2, WriteInThread(Anon, 165..175)),
-    (2, WriteInThread(Whole, 50..55)),
-    // Nobody but 1 has these, until it forks 4. That one writes some, then execs.
-    (1, Write(Anon, 210..220)),
-    (1, Write(Whole, 60..70)),
-    (1, Fork(4)),
-    (4, Write(Anon, 190..200)),
-    (4, Write(Whole, 60..63)),
-    (1, Write(Anon, 210..212)),
-    (4, Exec),
-    (1, Reap(4)),
-    (1, Write(Anon, 212..217)),
-    (1, Write(Whole, 60..68)),
-    (1, Write(Anon, 200..205)),
-    // A move, and writes on both sides of it.
-    (2, Move(Anon, 220..240)),
-    (2, Write(Anon, 220..230)),
-    (3, Write(Anon, 225..235)),
-    // What is unmapped, or given back, is given up.
-    (1, Unmap(Anon, 240..250)),
-    (0, Write(Anon, 240..245)),
-    (2, Discard(Anon, 250..260)),
-    (2, Write(Anon, 250..255)),
-    (3, Write(Whole, 70..75)),
-    (2, Unmap(Whole, 70..80)),
-    (3, Discard(Whole, 80..85)),
-    // One after the other ends.
-    (3, Exit),
-    (2, Reap(3)),
-    (2, Write(Anon, 260..270)),
-    (2, Write(Anon, 100..105)),
-    (2, Exit),
-    (1, Reap(2)),
-    (1, Write(Anon, 265..280)),
-    (1, Exit),
-    (0, Reap(1)),
-    (0, Write(Anon, 280..300)),
-];
+mod steps;
 
 fn main() -> Result<()> {
     process::begin();
-    if std::env::args().nth(1).as_deref() == Some("end") {
-        return Ok(());
-    }
+    let steps = match std::env::args().nth(1).as_deref() {
+        None => steps::chosen(),
+        Some("end") => return Ok(()),
+        Some(seed) => steps::by_chance(seed.parse().context("usage: generations [SEED]")?),
+    };
     process::stay_on_one_cpu()?;
+    // Who has lost its parent can be waited for all the same.
+    set_child_subreaper(true)?;
 
     let (whole, part) = (files::temporary(120)?, files::temporary(60)?);
     let areas = [
@@ -157,13 +66,13 @@ fn main() -> Result<()> {
         number: 0,
         areas: areas.map(|pages| pages.addr(0)),
         moved: Vec::new(),
+        unmapped: Vec::new(),
         pagemap: Pagemap::new()?,
-        gates: (0..5).map(|_| Gate::new()).collect::<Result<_>>()?,
-        children: [None; 5],
+        gates: (0..MOST).map(|_| Gate::new()).collect::<Result<_>>()?,
     };
     first.act(Deed::Begin, &first.all(), || Ok(()))?;
     first.gates[0].open()?;
-    first.go()
+    first.go(&steps)
 }
 
 /// One of the processes.
@@ -173,22 +82,24 @@ struct Process {
     areas: [u64; 3],
     /// Pages that are elsewhere now.
     moved: Vec<(Area, Range<usize>, u64)>,
+    /// Pages that it has no more: something else may be there.
+    unmapped: Vec<(Area, Range<usize>)>,
     pagemap: Pagemap,
     /// One opens when it is that process's turn.
     gates: Vec<Gate>,
-    children: [Option<Pid>; 5],
 }
 
 impl Process {
     /// Takes each step that is this process's. What a fork has made goes on here as another process.
-    fn go(&mut self) -> Result<()> {
-        for (i, (number, step)) in STEPS.into_iter().enumerate() {
-            if number != self.number {
+    fn go(&mut self, steps: &[(usize, Step)]) -> Result<()> {
+        for (i, (number, step)) in steps.iter().enumerate() {
+            if *number != self.number {
                 continue;
             }
-            self.gates[number].wait()?;
-            let next = STEPS.get(i + 1).map(|(number, _)| *number);
-            self.take(step, next).with_context(|| format!("step {i}"))?;
+            self.gates[*number].wait()?;
+            let next = steps.get(i + 1).map(|(number, _)| *number);
+            self.take(step.clone(), next)
+                .with_context(|| format!("step {i}"))?;
         }
         Ok(())
     }
@@ -198,42 +109,44 @@ impl Process {
         let go_on = |this: &Self| next.map_or(Ok(()), |next| this.gates[next].open());
         match step {
             // The child lets the next.
-            Fork(child) if !self.fork(child)? => return Ok(()),
-            Fork(_) => {}
-            Write(area, which) => self.write(area, which)?,
-            WriteInThread(area, which) => {
+            Step::Fork(child) if !self.fork(child)? => return Ok(()),
+            Step::Fork(_) => {}
+            Step::Write(area, which) => self.write(area, which)?,
+            Step::WriteInThread(area, which) => {
                 std::thread::scope(|scope| scope.spawn(|| self.write(area, which)).join())
                     .map_err(|_| anyhow!("the thread panicked"))??;
             }
-            Unmap(area, which) => {
+            Step::Unmap(area, which) => {
                 let (start, length) = self.place(area, &which);
-                self.act(Deed::Unmap, &self.addrs(area, which), || {
+                self.act(Deed::Unmap, &self.addrs(area, which.clone()), || {
                     // SAFETY: its own pages, which it doesn't touch again.
                     succeeded(unsafe { libc::munmap(start, length) })
                 })?;
+                self.unmapped.push((area, which));
             }
-            Discard(area, which) => {
+            Step::Discard(area, which) => {
                 let (start, length) = self.place(area, &which);
                 self.act(Deed::Discard, &self.addrs(area, which), || {
                     // SAFETY: its own pages, whose contents don't matter.
                     succeeded(unsafe { libc::madvise(start, length, libc::MADV_DONTNEED) })
                 })?;
             }
-            Move(area, which) => self.relocate(area, which)?,
-            Exec => {
+            Step::Move(area, which) => self.relocate(area, which)?,
+            Step::Exec => {
                 let program = CString::new(std::env::current_exe()?.into_os_string().into_vec())?;
                 self.act(Deed::Exec, &self.all(), || Ok(()))?;
                 go_on(self)?;
                 execv(&program, &[&program, c"end"])?;
             }
-            Exit => {
+            Step::Exit => {
                 self.act(Deed::Exit, &self.all(), || Ok(()))?;
                 go_on(self)?;
                 // SAFETY: ends the child at once: the files that it mapped are still wanted.
                 unsafe { libc::_exit(0) }
             }
-            Reap(child) => {
-                process::wait_success(self.children[child].context("no such child")?)?;
+            Step::Reap => {
+                let ended = waitpid(None, None)?;
+                ensure!(matches!(ended, WaitStatus::Exited(_, 0)), "{ended:?}");
             }
         }
         go_on(self)
@@ -249,8 +162,7 @@ impl Process {
         let parent = getpid().as_raw();
         let from = now()?;
         // SAFETY: one thread.
-        if let ForkResult::Parent { child: pid } = unsafe { fork() }? {
-            self.children[child] = Some(pid);
+        if unsafe { fork() }?.is_parent() {
             return Ok(false);
         }
         let private = self.pagemap.private_pages()?;
@@ -307,12 +219,19 @@ impl Process {
         which.map(|i| self.addr(area, i)).collect()
     }
 
-    /// All pages of all areas.
+    /// All pages of all areas that it has.
     fn all(&self) -> Vec<u64> {
         let areas = [(Anon, 360), (Whole, 120), (Part, 60)];
-        areas
+        let pages = areas
             .into_iter()
-            .flat_map(|(area, count)| self.addrs(area, 0..count))
+            .flat_map(|(area, count)| (0..count).map(move |i| (area, i)));
+        let is_there = |(area, i): &(Area, usize)| {
+            let mut unmapped = self.unmapped.iter();
+            !unmapped.any(|(of, which)| of == area && which.contains(i))
+        };
+        pages
+            .filter(is_there)
+            .map(|(area, i)| self.addr(area, i))
             .collect()
     }
 
