@@ -86,6 +86,14 @@ impl Model {
             process.fork = number;
             self.sharing.named(number, process.comm.clone());
         }
+        if let Some(parent) = self.threads.get_mut(&parent_tid)
+            && let Some(cloning) = parent.cloning.as_deref_mut()
+            && cloning.vfork
+            && cloning.followed
+        {
+            // It goes on, so it was let go: by an exec, as an exit would have been told before.
+            cloning.let_go.get_or_insert(LetGo::Exec);
+        }
         events.extend(self.finish_cloning(parent_tid, ts));
         if let Some(parent) = self.threads.get_mut(&parent_tid) {
             parent.cloning = Some(Box::new(Cloning {

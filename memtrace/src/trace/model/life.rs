@@ -56,21 +56,23 @@ impl Model {
         thread.cloning = None;
         if let Some(process) = self.processes.get_mut(&thread.pid) {
             process.comm = thread.comm.clone();
+            self.sharing.named(process.fork, thread.comm.clone());
             process.counts.unobserved(
                 BEFORE_EXEC,
                 u64::from(exec.hidden_minor) + u64::from(exec.hidden_major),
             );
         }
-        self.mms.insert(
-            exec.mm,
-            Mm {
-                exe: exec.exe,
-                bounds: exec.bounds,
-                users: vec![tid],
-                running: 1,
-                ..Mm::default()
-            },
-        );
+        let mm = Mm {
+            exe: exec.exe,
+            bounds: exec.bounds,
+            users: vec![tid],
+            running: 1,
+            ..Mm::default()
+        };
+        // As at a birth, it may lie where another was whose last thread is not gone yet.
+        if let Some(before) = self.mms.insert(exec.mm, mm) {
+            self.by_number.remove(&before.number);
+        }
         let Some((name, args)) = strings.split_at_checked(exec.name_len as usize) else {
             return;
         };

@@ -321,7 +321,7 @@ impl Model {
         match record.number {
             syscall::BRK => {
                 mm.bounds.brk = ret as u64;
-                self.gave_up(number, ret as u64..len);
+                self.gave_up(number, page_end(ret as u64)..len);
             }
             syscall::MUNMAP if ret == 0 => self.gave_up(number, range(address, len)),
             syscall::MMAP if fourth & MAP_FIXED != 0 && !call::is_error(ret) => {
@@ -337,15 +337,17 @@ impl Model {
             }
             syscall::MREMAP if !call::is_error(ret) => {
                 let new = ret as u64;
-                let kept = len.min(third);
+                let kept = page_end(len.min(third));
                 if new != address {
+                    // A fixed place may have been in use.
+                    self.gave_up(number, range(new, third));
                     let moved = if fourth & MREMAP_DONTUNMAP != 0 { len } else { kept };
                     let from = pages(&range(address, moved));
                     self.sharing.moved(number, &from, new >> PAGE_SHIFT);
                 }
                 if third < len {
                     // What is cut off.
-                    self.gave_up(number, address + kept..address + len);
+                    self.gave_up(number, address.saturating_add(kept)..address.saturating_add(len));
                 }
             }
             _ => {}
@@ -395,6 +397,13 @@ fn without_fork(record: &Fault) -> Cause {
 /// Bytes from an address on.
 fn range(address: u64, len: u64) -> Range<u64> {
     address..address.saturating_add(len)
+}
+
+/// Where the page ends that an address is in, or is the end of.
+fn page_end(address: u64) -> u64 {
+    address
+        .checked_next_multiple_of(PAGE_SIZE)
+        .unwrap_or(u64::MAX)
 }
 
 /// The pages that these bytes touch: all that a call on them is about.
