@@ -2,11 +2,11 @@
 
 use memtrace_ebpf::{
     fault::Kind,
-    record::{Bounds, Exec, FAULT_MAJOR, Known, Seen, Tally},
+    record::{Bounds, FAULT_MAJOR, Known, Seen, Tally},
     syscall,
 };
 
-use super::story::{Story, WRITE, anonymous, counters, flagged, minor, ro, rw, tallied, wire};
+use super::story::{Story, WRITE, anonymous, counters, flagged, minor, ro, rw, tallied};
 use crate::trace::record::Record;
 
 const PAGE: u64 = 0x7b00_0000;
@@ -76,15 +76,13 @@ fn faults_that_were_not_counted_explain_nothing() {
 fn memtraces_own_faults_are_told_apart() {
     let mut story = Story::of(100, 0xa);
     story.exec(100, 0xb, 0, Bounds::default(), &["prog"]);
-    let Some(Record::Exec(exec, strings)) = story.records.pop() else {
-        panic!("the exec")
-    };
-    let exec = Exec {
-        hidden_minor: 20,
-        hidden_major: 2,
-        ..*exec
-    };
-    story.records.push(wire(&exec, &strings));
+    let execs = story.records.iter_mut().filter_map(|record| match record {
+        Record::Exec(exec, _) => Some(exec),
+        _ => None,
+    });
+    for exec in execs {
+        (exec.hidden_minor, exec.hidden_major) = (20, 2);
+    }
     story.exit(100, 0);
     story.gone(100, counters(20, 2));
     let outcome = story.play();

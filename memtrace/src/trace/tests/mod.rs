@@ -2,7 +2,10 @@
 //! written it, byte for byte, and looks at what comes out.
 
 mod accounts;
+mod cloned;
 mod decode;
+mod forks;
+mod giving_up;
 mod memory;
 mod order;
 mod regions;

@@ -1,0 +1,422 @@
+//! Pages that are given up: by exec, exit, munmap and what is like it; and pages that move.
+
+use memtrace_ebpf::{
+    pte::PAGE_SIZE,
+    record::{Bounds, Seen},
+    syscall,
+};
+
+use super::story::{Area, FIRST, FORK, Story, VFORK, counters, heap, heap_page, heap_pages};
+use crate::trace::names::flag;
+
+const MADV_FREE: u64 = 8;
+const MADV_DONTNEED: u64 = 4;
+const MADV_DONTNEED_LOCKED: u64 = 24;
+const MADV_GUARD_INSTALL: u64 = 102;
+const MAP_FIXED: u64 = 0x10;
+const MREMAP_MAYMOVE: u64 = 1;
+const MREMAP_FIXED: u64 = 2;
+const MREMAP_DONTUNMAP: u64 = 4;
+const ENOMEM: i64 = -12;
+const EINVAL: i64 = -22;
+
+fn execs(story: &mut Story, tid: u32, mm: u64) {
+    story.exec(tid, mm, 0, Bounds::default(), &[]);
+}
+
+/// A process of whose 16 pages a child shares all.
+fn forked() -> Story {
+    let mut story = Story::of(100, 0xa);
+    story.fork_of(100, 200, 0xb, &[heap_pages(0..16)]);
+    story
+}
+
+/// The account after a call by the child, and after the parent has written all pages that are its own then.
+fn after(number: u32, args: [u64; 6], ret: i64) -> String {
+    let mut story = forked();
+    story.call(200, number, args, ret);
+    let outcome = story.play();
+    outcome.accounts().remove(0)
+}
+
+#[test]
+fn copies_before_the_exec_are_told_apart() {
+    let mut story = forked();
+    story.copies(200, 0, 2);
+    story.copies(200, 1, 2);
+    story.copies(100, 2, 2);
+    execs(&mut story, 200, 0xc);
+    story.takes_over(100, 3);
+    // What it does from here on is its own.
+    story.fills(200, 4);
+    execs(&mut story, 200, 0xd);
+    story.ends(200);
+    let outcome = story.play();
+    assert_eq!(
+        outcome.accounts(),
+        ["16: child 2 parent 1 taken over 1 exec 12, exec after 3"]
+    );
+    assert_eq!(outcome.kinds().last(), Some(&"zero-fill"));
+}
+
+#[test]
+fn an_exit_gives_all_up() {
+    let mut story = forked();
+    story.copies(200, 0, 2);
+    story.ends(200);
+    story.takes_over(100, 1);
+    story.ends(100);
+    assert_eq!(
+        story.play().accounts(),
+        ["16: child 1 taken over 1 exit 14"]
+    );
+}
+
+/// The parent is gone first: what it shared is the child's.
+#[test]
+fn an_orphan_takes_over() {
+    let mut story = forked();
+    story.ends(100);
+    story.takes_over(200, 0);
+    assert_eq!(story.play().accounts(), ["16: taken over 1 exit 15"]);
+}
+
+/// An exit is known before the thread is gone; where its record was lost, with that.
+#[test]
+fn a_lost_exit_is_made_up_for() {
+    let mut story = forked();
+    story.gone(200, counters(0, 0));
+    story.takes_over(100, 0);
+    assert_eq!(story.play().accounts(), ["16: taken over 1 exit 15"]);
+}
+
+#[test]
+fn an_exec_by_a_vforked_child_leaves_the_parents_pages() {
+    for flags in [VFORK, VFORK & !flag::VFORK] {
+        let mut story = forked();
+        story.clone_as(100, (300, 300), (flags, 0), &[], |_| ());
+        // It writes for its parent, whose memory it is.
+        story.copies(300, 0, 2);
+        execs(&mut story, 300, 0xc);
+        story.copies(100, 1, 2);
+        let outcome = story.play();
+        assert_eq!(outcome.accounts(), ["16: parent 2 shared 14"]);
+        assert_eq!(
+            outcome.copies(),
+            [
+                "300 0: fork 1 100>200, with [200] of 2",
+                "100 1: fork 1 100>200, with [200] of 2",
+            ]
+        );
+    }
+}
+
+#[test]
+fn an_exit_of_a_vforked_child_leaves_the_parents_pages() {
+    let mut story = forked();
+    story.vfork(200, 300);
+    story.ends(300);
+    story.copies(200, 0, 2);
+    assert_eq!(story.play().accounts(), ["16: child 1 shared 15"]);
+}
+
+/// Who shares the memory of a vforked child is its parent, too.
+#[test]
+fn the_last_to_leave_gives_up() {
+    let mut story = forked();
+    story.vfork(200, 300);
+    story.copies(100, 0, 2);
+    story.ends(200);
+    story.copies(100, 1, 2);
+    execs(&mut story, 300, 0xc);
+    story.takes_over(100, 2);
+    let outcome = story.play();
+    assert_eq!(
+        outcome.copies(),
+        [
+            "100 0: fork 1 100>200, with [200, 300] of 2",
+            "100 1: fork 1 100>200, with [300] of 2",
+        ]
+    );
+    assert_eq!(
+        outcome.accounts(),
+        ["16: parent 2 taken over 1 exec 13, exec after 2"]
+    );
+}
+
+/// While an exec is under way its faults fall into the new address space, at addresses that the old one has as well.
+#[test]
+fn a_half_done_exec_has_left_the_old_memory() {
+    let mut story = forked();
+    story.copies(200, 0, 2);
+    story.in_exec(200, 0xc);
+    // The old memory is given up as soon as that shows.
+    story.fills(200, 1);
+    story.takes_over(100, 2);
+    story.fills(200, 3);
+    execs(&mut story, 200, 0xc);
+    story.vma(200, Seen::Exec, heap());
+    story.fills(200, 4);
+    assert_eq!(
+        story.play().accounts(),
+        ["16: child 1 taken over 1 exec 14, exec after 1"]
+    );
+}
+
+/// The threads of a process end when one of them execs, which becomes the first.
+#[test]
+fn an_exec_by_a_thread_gives_up_for_all() {
+    let mut story = forked();
+    story.thread(200, 201, 0);
+    story.copies(201, 0, 2);
+    story.rename(201, "worker");
+    story.ends(200);
+    execs(&mut story, 201, 0xc);
+    story.takes_over(100, 1);
+    story.fills(200, 2);
+    let outcome = story.play();
+    assert_eq!(
+        outcome.accounts(),
+        ["16: child 1 taken over 1 exec 14, exec after 1"]
+    );
+    assert_eq!(&*outcome.forks[0].child_comm, "worker", "its name since");
+}
+
+#[test]
+fn unmapping_gives_up() {
+    let at = |page, pages| [heap_page(page), pages * PAGE_SIZE, 0, 0, 0, 0];
+    let advice = |advice| [heap_page(2), 4 * PAGE_SIZE, advice, 0, 0, 0];
+    let fixed = |flags| [heap_page(2), 4 * PAGE_SIZE, 3, flags, 0, 0];
+    let address = |page| heap_page(page) as i64;
+    let nothing = "16: shared 16";
+    let four = "16: munmap 4 shared 12";
+    for (what, account, number, args, ret) in [
+        ("munmap", four, syscall::MUNMAP, at(2, 4), 0),
+        ("refused", nothing, syscall::MUNMAP, at(2, 4), EINVAL),
+        (
+            "beyond",
+            "16: munmap 2 shared 14",
+            syscall::MUNMAP,
+            at(14, 9),
+            0,
+        ),
+        (
+            "a length is rounded up",
+            four,
+            syscall::MUNMAP,
+            [heap_page(2), 3 * PAGE_SIZE + 1, 0, 0, 0, 0],
+            0,
+        ),
+        (
+            "discarded",
+            four,
+            syscall::MADVISE,
+            advice(MADV_DONTNEED),
+            0,
+        ),
+        (
+            "locked",
+            four,
+            syscall::MADVISE,
+            advice(MADV_DONTNEED_LOCKED),
+            0,
+        ),
+        (
+            "guards",
+            four,
+            syscall::MADVISE,
+            advice(MADV_GUARD_INSTALL),
+            0,
+        ),
+        (
+            "with holes",
+            four,
+            syscall::MADVISE,
+            advice(MADV_DONTNEED),
+            ENOMEM,
+        ),
+        (
+            "in vain",
+            nothing,
+            syscall::MADVISE,
+            advice(MADV_DONTNEED),
+            EINVAL,
+        ),
+        ("lazily", nothing, syscall::MADVISE, advice(MADV_FREE), 0),
+        (
+            "advice is an int",
+            four,
+            syscall::MADVISE,
+            advice(MADV_DONTNEED | 7 << 32),
+            0,
+        ),
+        (
+            "over it",
+            four,
+            syscall::MMAP,
+            fixed(MAP_FIXED | 0x22),
+            address(2),
+        ),
+        (
+            "refused over it",
+            nothing,
+            syscall::MMAP,
+            fixed(MAP_FIXED | 0x22),
+            ENOMEM,
+        ),
+        (
+            "elsewhere",
+            nothing,
+            syscall::MMAP,
+            fixed(0x22),
+            address(100),
+        ),
+        (
+            "a smaller heap",
+            four,
+            syscall::BRK,
+            [heap_page(12), heap_page(16), 0, 0, 0, 0],
+            address(12),
+        ),
+        (
+            "a heap that ends within a page",
+            "16: munmap 3 shared 13",
+            syscall::BRK,
+            [heap_page(12) + 8, heap_page(16), 0, 0, 0, 0],
+            address(12) + 8,
+        ),
+        (
+            "a larger heap",
+            nothing,
+            syscall::BRK,
+            [heap_page(20), heap_page(16), 0, 0, 0, 0],
+            address(20),
+        ),
+        (
+            "asked where it ends",
+            nothing,
+            syscall::BRK,
+            [0, heap_page(16), 0, 0, 0, 0],
+            address(16),
+        ),
+    ] {
+        assert_eq!(after(number, args, ret), account, "{what}");
+    }
+}
+
+/// `old` and `new` are lengths in bytes, of a mapping at its third page.
+fn remapped(old: u64, new: u64, flags: u64, to: u64) -> String {
+    let args = [heap_page(2), old, new, flags, heap_page(to), 0];
+    after(syscall::MREMAP, args, heap_page(to) as i64)
+}
+
+#[test]
+fn what_a_remap_cuts_off_is_given_up() {
+    const P: u64 = PAGE_SIZE;
+    for (what, account, old, new) in [
+        ("smaller", "16: munmap 3 shared 13", 4 * P, P),
+        ("as large", "16: shared 16", 4 * P, 4 * P),
+        ("larger", "16: shared 16", 4 * P, 8 * P),
+        ("in the same page", "16: shared 16", 4 * P - 8, 3 * P + 8),
+        ("rounded up", "16: munmap 1 shared 15", 3 * P, P + 8),
+    ] {
+        assert_eq!(remapped(old, new, 0, 2), account, "{what}");
+        let elsewhere = remapped(old, new, MREMAP_MAYMOVE, 100);
+        assert_eq!(elsewhere, account, "{what}, moved");
+    }
+    let refused = [heap_page(2), 4 * P, P, 0, 0, 0];
+    assert_eq!(after(syscall::MREMAP, refused, ENOMEM), "16: shared 16");
+}
+
+#[test]
+fn what_a_remap_lands_on_is_given_up() {
+    const P: u64 = PAGE_SIZE;
+    let flags = MREMAP_MAYMOVE | MREMAP_FIXED;
+    // Two pages onto two others; and onto four, as it grows.
+    assert_eq!(remapped(2 * P, 2 * P, flags, 8), "16: munmap 2 shared 14");
+    assert_eq!(remapped(2 * P, 4 * P, flags, 8), "16: munmap 4 shared 12");
+    // And it is cut off first.
+    assert_eq!(remapped(4 * P, 2 * P, flags, 8), "16: munmap 4 shared 12");
+}
+
+#[test]
+fn what_has_moved_is_shared_still() {
+    let mut story = forked();
+    let flags = MREMAP_MAYMOVE;
+    let args = [heap_page(0), 4 * PAGE_SIZE, 4 * PAGE_SIZE, flags, 0, 0];
+    story.call(200, syscall::MREMAP, args, heap_page(100) as i64);
+    story.copies(200, 100, 2);
+    story.takes_over(100, 0);
+    story.copies(100, 1, 2);
+    story.takes_over(200, 101);
+    // Nothing that was shared is where it was.
+    story.fills(200, 2);
+    // And the child's child has it where the child has.
+    story.fork_of(200, 300, 0xc, &[heap_pages(100..104)]);
+    story.copies(300, 102, 3);
+    story.ends(100);
+    story.copies(200, 102, 1);
+    let outcome = story.play();
+    assert_eq!(
+        outcome.copies(),
+        [
+            "200 100: fork 1 100>200, with [100] of 2",
+            "100 1: fork 1 100>200, with [200] of 2",
+            "300 102: fork 2 200>300, with [100, 200] of 3",
+            "200 102: reference 1 100>200, with [] of 1",
+        ]
+    );
+    assert_eq!(
+        outcome.accounts(),
+        ["16: child 2 parent 1 exit 13", "4: child 1 shared 3"]
+    );
+}
+
+/// The pages move, and the old place stays mapped, with nothing in it.
+#[test]
+fn a_mapping_may_stay_when_its_pages_move() {
+    let mut story = forked();
+    let flags = MREMAP_MAYMOVE | MREMAP_DONTUNMAP;
+    let args = [heap_page(0), 4 * PAGE_SIZE, 4 * PAGE_SIZE, flags, 0, 0];
+    story.call(200, syscall::MREMAP, args, heap_page(100) as i64);
+    story.fills(200, 0);
+    story.copies(200, 100, 2);
+    assert_eq!(story.play().accounts(), ["16: child 1 shared 15"]);
+}
+
+/// A fork after a move, in which both places are in use.
+#[test]
+fn a_page_that_moved_and_one_that_took_its_place_are_two() {
+    let mut story = forked();
+    let args = [heap_page(0), PAGE_SIZE, PAGE_SIZE, MREMAP_MAYMOVE, 0, 0];
+    story.call(100, syscall::MREMAP, args, heap_page(100) as i64);
+    story.fills(100, 0);
+    let both = Area {
+        shared: vec![FIRST, FIRST + 100],
+        ..heap_pages(0..0)
+    };
+    story.clone_as(100, (300, 300), (FORK, 0xc), &[both], |_| ());
+    story.copies(300, 0, 2);
+    story.copies(300, 100, 3);
+    story.copies(200, 0, 2);
+    let outcome = story.play();
+    assert_eq!(
+        outcome.copies(),
+        [
+            "300 0: fork 2 100>300, with [100] of 2",
+            "300 100: fork 2 100>300, with [100, 200] of 3",
+            "200 0: fork 1 100>200, with [100] of 2",
+        ]
+    );
+    assert_eq!(outcome.accounts(), ["16: child 1 shared 15", "2: child 2"]);
+}
+
+#[test]
+fn lengths_at_the_end_of_memory_do_no_harm() {
+    let all = [0, u64::MAX, 0, 0, 0, 0];
+    assert_eq!(after(syscall::MUNMAP, all, 0), "16: munmap 16");
+    let top = [u64::MAX - 10, u64::MAX, MADV_DONTNEED, 0, 0, 0];
+    for number in [syscall::MUNMAP, syscall::MADVISE] {
+        assert_eq!(after(number, top, 0), "16: shared 16", "{number}");
+    }
+}

@@ -1,0 +1,124 @@
+//! Builds the records of a run.
+
+use std::{collections::HashMap, convert::Infallible};
+
+use memtrace_ebpf::record::{Header, Kind, Known, Parts};
+
+use crate::trace::{model::Model, order::Order, record::Record};
+
+mod memory;
+mod outcome;
+mod tasks;
+mod values;
+
+pub use memory::{Area, FIRST, heap, heap_page, heap_pages};
+pub use outcome::{Outcome, account};
+pub use tasks::{FORK, PTHREAD, VFORK, inherited};
+pub use values::{
+    READ, WRITE, ZERO, anonymous, counters, file, flagged, minor, ro, rw, tallied, wire,
+};
+
+/// memtrace itself, the parent of the first process.
+pub const MEMTRACE: u32 = 1;
+
+/// What is known of a thread that the story tells of.
+#[derive(Clone, Copy, Default)]
+pub struct Task {
+    pub pid: u32,
+    pub parts: Parts,
+    serial: u32,
+    /// The address space and the address of the VMA that was told of last.
+    seen: Option<(u64, u64)>,
+}
+
+/// A run's records, in the order of their writing.
+#[derive(Default)]
+pub struct Story {
+    pub records: Vec<Record>,
+    pub tasks: HashMap<u32, Task>,
+    now: u64,
+    addresses: u64,
+    /// The hooks count, as with `--summary`.
+    pub summary: bool,
+}
+
+impl Story {
+    /// A story that begins with the first process, which has run no program yet.
+    pub fn of(pid: u32, mm: u64) -> Self {
+        let mut story = Self::default();
+        let memtrace = Task {
+            pid: MEMTRACE,
+            parts: Parts {
+                io: 0,
+                sysvsem: 0,
+                ..story.all_parts()
+            },
+            ..Task::default()
+        };
+        story.tasks.insert(MEMTRACE, memtrace);
+        story.fork(MEMTRACE, pid, mm);
+        story.tasks.remove(&MEMTRACE);
+        story
+    }
+
+    /// The time of what comes next.
+    pub fn tick(&mut self) -> u64 {
+        self.now += 10;
+        self.now
+    }
+
+    /// The time of what came last.
+    pub fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// Tells what happened at an earlier time, and was written only now.
+    pub fn at(&mut self, ts: u64, tell: impl FnOnce(&mut Self)) {
+        let now = std::mem::replace(&mut self.now, ts - 10);
+        tell(self);
+        self.now = now;
+    }
+
+    fn head(&mut self, tid: u32, kind: Kind) -> Header {
+        Header {
+            ts: self.tick(),
+            tid,
+            kind: kind as u8,
+            ..Header::default()
+        }
+    }
+
+    /// What a thread of the story has.
+    pub fn parts(&self, tid: u32) -> Parts {
+        self.tasks[&tid].parts
+    }
+
+    fn task_mut(&mut self, tid: u32) -> &mut Task {
+        self.tasks.get_mut(&tid).expect("a thread of the story")
+    }
+
+    /// The address of a new object.
+    pub fn address(&mut self) -> u64 {
+        self.addresses += 0x40;
+        0xffff_8881_0000_0000 + self.addresses
+    }
+
+    /// Tells it to the end.
+    pub fn play(self) -> Outcome {
+        self.play_with(&[])
+    }
+
+    /// Tells it to an end at which `living` go on. Whatever the story, its accounts add up.
+    pub fn play_with(mut self, living: &[Known]) -> Outcome {
+        let (mut order, mut model) = (Order::default(), Model::new(ZERO, self.summary));
+        let mut events = Vec::new();
+        order.push(&mut self.records);
+        let Ok(()) = order.release(u64::MAX, |record, ts| {
+            model.take(record, ts, &mut events);
+            Ok::<(), Infallible>(())
+        });
+        let outcome = Outcome::new(events, model.finish(living));
+        outcome.check(self.summary);
+        outcome
+    }
+}

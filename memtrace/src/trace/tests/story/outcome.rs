@@ -1,0 +1,207 @@
+//! What comes of a story, and what always holds of it.
+
+use crate::trace::{
+    event::{self, Account, Area, Cause, Event, FaultKind, ForkAccount, Life, What},
+    model::Finished,
+};
+
+use super::FIRST;
+
+/// What comes of a story.
+pub struct Outcome {
+    pub events: Vec<Event>,
+    pub rows: Vec<Account>,
+    pub total: Account,
+    pub forks: Vec<ForkAccount>,
+    pub tasks: Vec<Life>,
+    pub tasks_left_out: u64,
+}
+
+impl Outcome {
+    /// Of the events, and of the end.
+    pub fn new(events: Vec<Event>, finished: Finished) -> Self {
+        let Finished {
+            processes: rows,
+            total,
+            forks,
+            tasks,
+            tasks_left_out,
+        } = finished;
+        Self {
+            events,
+            rows,
+            total,
+            forks,
+            tasks,
+            tasks_left_out,
+        }
+    }
+
+    /// What always holds. In a summary there are no faults.
+    pub fn check(&self, summary: bool) {
+        assert!(self.events.is_sorted_by_key(|event| event.ts));
+        for fork in &self.forks {
+            adds_up(fork);
+        }
+        for fault in self.faults() {
+            let copy = fault.kind == FaultKind::CowCopy;
+            assert_eq!(copy, fault.cause.is_some(), "{fault:?}");
+        }
+        let copies = self.copies_of_forks() + self.count(|cause| cause.cause.name() == "unknown");
+        let booked: u64 = self.forks.iter().map(booked).sum();
+        assert!(summary || booked <= copies as u64, "{booked} of {copies}");
+    }
+
+    /// How many copies are blamed on a fork that was seen.
+    pub fn copies_of_forks(&self) -> usize {
+        self.count(|cause| cause.fork.is_some())
+    }
+
+    /// How many copies have such a cause.
+    pub fn count(&self, of: impl Fn(&Cause) -> bool) -> usize {
+        let faults = self.faults();
+        let causes = faults.iter().filter_map(|fault| fault.cause.as_deref());
+        causes.filter(|cause| of(cause)).count()
+    }
+
+    /// The faults, in order.
+    pub fn faults(&self) -> Vec<&event::Fault> {
+        self.events
+            .iter()
+            .filter_map(|event| match &event.what {
+                What::Fault(fault) => Some(fault),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The kinds of the faults by name, in order.
+    pub fn kinds(&self) -> Vec<&'static str> {
+        self.faults()
+            .iter()
+            .map(|fault| fault.kind.name())
+            .collect()
+    }
+
+    /// The regions of the faults by name, in order; in a library with its part.
+    pub fn regions(&self) -> Vec<String> {
+        self.faults()
+            .iter()
+            .map(|fault| match fault.part {
+                Some(part) => format!("{} {}", fault.region.name(), part.name()),
+                None => fault.region.name().to_owned(),
+            })
+            .collect()
+    }
+
+    /// The copies, in order: who wrote which page, why it was shared, with whom, and how often it was mapped.
+    pub fn copies(&self) -> Vec<String> {
+        let copy = |event: &Event| {
+            let What::Fault(fault) = &event.what else {
+                return None;
+            };
+            let cause = fault.cause.as_deref()?;
+            let fork = cause.fork.map_or_else(String::new, |fork| {
+                format!(" {} {}>{}", fork.number, fork.parent, fork.child)
+            });
+            let mapped = cause.map_count.map_or("?".to_owned(), |of| of.to_string());
+            Some(format!(
+                "{} {}: {}{fork}, with {:?} of {mapped}",
+                event.tid,
+                (fault.addr.0 >> 12) - FIRST,
+                cause.cause.name(),
+                cause.sharers,
+            ))
+        };
+        self.events.iter().filter_map(copy).collect()
+    }
+
+    /// The accounts of the forks: what is not 0 of them.
+    pub fn accounts(&self) -> Vec<String> {
+        self.forks.iter().map(account).collect()
+    }
+
+    /// The row of a process that is the only one of its pid.
+    pub fn row(&self, pid: u32) -> &Account {
+        let mut rows = self.rows.iter().filter(|row| row.pid == pid);
+        let row = rows.next().expect("a row of the process");
+        assert!(rows.next().is_none(), "two rows for {pid}");
+        row
+    }
+
+    /// The row of a task that is the only one of its tid.
+    pub fn life(&self, tid: u32) -> &Life {
+        let mut rows = self.tasks.iter().filter(|life| life.tid == tid);
+        let row = rows.next().expect("a row of the task");
+        assert!(rows.next().is_none(), "two rows for {tid}");
+        row
+    }
+}
+
+/// What an account says that became of its pages, by name.
+fn ends(fork: &ForkAccount) -> [(&'static str, u64); 10] {
+    let given_up = fork.given_up;
+    [
+        ("child", fork.by_child),
+        ("parent", fork.by_parent),
+        ("others", fork.by_others),
+        ("at once", fork.at_once),
+        ("taken over", fork.taken_over),
+        ("exec", given_up.exec),
+        ("exit", given_up.exit),
+        ("munmap", given_up.munmap),
+        ("shared", fork.still_shared),
+        ("unknown", fork.unknown),
+    ]
+}
+
+/// Copies that an account has, those beyond the first of a page, too.
+fn booked(fork: &ForkAccount) -> u64 {
+    fork.by_child + fork.by_parent + fork.by_others + fork.copied_again
+}
+
+/// An account in a line.
+pub fn account(fork: &ForkAccount) -> String {
+    let mut line = format!("{}:", fork.pages);
+    for (name, count) in ends(fork) {
+        if count > 0 {
+            line += &format!(" {name} {count}");
+        }
+    }
+    if fork.execed {
+        line += &format!(", exec after {}", fork.before_exec);
+    }
+    if fork.copied_again > 0 {
+        line += &format!(", again {}", fork.copied_again);
+    }
+    line
+}
+
+/// The numbers of an account add up, and those of its areas do.
+fn adds_up(fork: &ForkAccount) {
+    let sum = |ends: &[(&str, u64)]| ends.iter().map(|(_, count)| count).sum::<u64>();
+    assert_eq!(fork.pages, sum(&ends(fork)), "{fork:?}");
+    assert!(fork.before_exec <= booked(fork), "{fork:?}");
+    let all = |of: fn(&Area) -> u64| fork.areas.iter().map(of).sum::<u64>();
+    let given_up = fork.given_up;
+    for (in_areas, in_all) in [
+        (all(|area| area.pages), fork.pages),
+        (
+            all(|area| area.copied),
+            fork.by_child + fork.by_parent + fork.by_others + fork.at_once,
+        ),
+        (all(|area| area.taken_over), fork.taken_over),
+        (
+            all(|area| area.given_up),
+            given_up.exec + given_up.exit + given_up.munmap,
+        ),
+        (all(|area| area.still_shared), fork.still_shared),
+        (all(|area| area.unknown), fork.unknown),
+    ] {
+        assert_eq!(in_areas, in_all, "{fork:?}");
+    }
+    for area in &fork.areas {
+        let ends = area.copied + area.taken_over + area.given_up + area.still_shared + area.unknown;
+        assert_eq!(area.pages, ends, "{fork:?}");
+    }
+}
