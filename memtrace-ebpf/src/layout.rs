@@ -159,8 +159,10 @@ layout! {
     page_mapping: "page"."mapping",
     /// Odd in all pages of a larger one but its first: then the first's address and one.
     page_head: "page"."compound_head",
-    /// How often the frame is mapped, less one.
+    /// How often the frame is mapped by an entry of its own, less one.
     page_map_count: "page"."_mapcount",
+    /// How often the whole of a larger page is mapped by one entry, less one: 6.2 and later.
+    folio_entire_map_count: "folio"."_entire_mapcount",
     /// The file's inode.
     file_inode: "file"."f_inode",
     /// The page cache behind the file.

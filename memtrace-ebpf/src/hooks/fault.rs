@@ -90,7 +90,11 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
     let level = forget(before.level as u32, &mut thread.merge);
     let protected = is_protected_write(error, before.bits, level);
     let (map_count, frame) = if forget(protected, &mut thread.merge) != 0 {
-        frame::look_at((before.bits & FRAME) >> 12, &mut thread.page)
+        frame::look_at(
+            (before.bits & FRAME) >> 12,
+            &mut thread.page,
+            &mut thread.merge,
+        )
     } else {
         (0, Frame::Unknown as u32)
     };

@@ -37,7 +37,7 @@ pub(crate) struct Thread {
     pub(crate) hooked: u64,
     pub(crate) child: u32,
     pub(crate) pad: u32,
-    /// Where a `struct page` is read to.
+    /// Where a `struct page` and the next one are read to.
     pub(crate) page: [u64; frame::WORDS],
     /// Where a number passes through for the verifier's sake, see [`crate::hooks::kernel::forget`].
     pub(crate) merge: u32,

@@ -8,7 +8,13 @@ use memtrace_ebpf::layout::Layout;
 use super::btf::Btf;
 
 /// Members that some supported kernel lacks; the hooks do without them.
-const OPTIONAL: [&str; 4] = ["mm_lock_seq", "task_io", "task_sysvsem", "nsproxy_time"];
+const OPTIONAL: [&str; 5] = [
+    "mm_lock_seq",
+    "task_io",
+    "task_sysvsem",
+    "nsproxy_time",
+    "folio_entire_map_count",
+];
 
 /// Reads all offsets from the BTF file at `path`.
 ///
