@@ -110,8 +110,11 @@ impl Objects {
             .tasks
             .get(&tid)
             .and_then(|uses| uses[kind as usize])
-            .and_then(|used| self.used.get(&(kind, used.address)))
-            .map(|object| &object.users);
+            .and_then(|used| {
+                let object = self.used.get(&(kind, used.address))?;
+                // Another may have taken its place: then the last record of a user of the old one was lost.
+                (object.number == used.number).then_some(&object.users)
+            });
         let Some(users) = users else {
             return (Vec::new(), 0);
         };
@@ -195,8 +198,8 @@ impl Objects {
         for (kind, used) in ObjectKind::ALL.into_iter().zip(uses) {
             if let Some(used) = used
                 && let Some(object) = self.used.get_mut(&(kind, used.address))
+                && object.users.remove(&old)
             {
-                object.users.remove(&old);
                 object.users.insert(new);
             }
         }
@@ -319,7 +322,8 @@ impl Objects {
             return;
         };
         let key = (kind, used.address);
-        let Some(object) = self.used.get_mut(&key) else {
+        let object = self.used.get_mut(&key);
+        let Some(object) = object.filter(|object| object.number == used.number) else {
             return;
         };
         object.users.remove(&tid);
