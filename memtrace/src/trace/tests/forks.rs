@@ -12,19 +12,7 @@ use super::{
         heap_pages, minor, ro,
     },
 };
-use crate::trace::event::{self, What};
-
-/// The clones, in order.
-fn clones(outcome: &Outcome) -> Vec<&event::Clone> {
-    outcome
-        .events
-        .iter()
-        .filter_map(|event| match &event.what {
-            What::Clone(clone) => Some(clone),
-            _ => None,
-        })
-        .collect()
-}
+use crate::trace::event;
 
 #[test]
 fn a_clone_says_what_it_copied() {
@@ -41,7 +29,8 @@ fn a_clone_says_what_it_copied() {
     story.vfork(100, 300);
     story.fork(101, 400, 0xc);
     let outcome = story.play();
-    let said: Vec<_> = clones(&outcome)
+    let said: Vec<_> = outcome
+        .clones()
         .iter()
         .map(|clone| (clone.child_tid, clone.fork, clone.copied))
         .collect();
@@ -323,7 +312,7 @@ fn the_fork_of_a_child_that_is_not_followed_ends_unknown() {
         (4, 1, 0)
     );
     assert!(account.unknown >= 1);
-    let [clone] = clones(&outcome)[..] else {
+    let [clone] = outcome.clones()[..] else {
         panic!("a clone")
     };
     assert!(!clone.followed);

@@ -12,8 +12,8 @@ mod tasks;
 mod values;
 
 pub use memory::{Area, FIRST, heap, heap_page, heap_pages};
-pub use outcome::{Outcome, account};
-pub use tasks::{FORK, PTHREAD, VFORK, inherited};
+pub use outcome::Outcome;
+pub use tasks::{FORK, PTHREAD, VFORK};
 pub use values::{
     READ, WRITE, ZERO, anonymous, counters, file, flagged, minor, ro, rw, tallied, wire,
 };

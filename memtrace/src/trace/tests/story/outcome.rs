@@ -1,7 +1,7 @@
 //! What comes of a story, and what always holds of it.
 
 use crate::trace::{
-    event::{self, Account, Area, Cause, Event, FaultKind, ForkAccount, Life, What},
+    event::{self, Account, Area, Cause, Event, FaultKind, ForkAccount, Life, ObjectKind, What},
     model::Finished,
 };
 
@@ -119,6 +119,52 @@ impl Outcome {
     /// The accounts of the forks: what is not 0 of them.
     pub fn accounts(&self) -> Vec<String> {
         self.forks.iter().map(account).collect()
+    }
+
+    /// What tasks have begun and ceased to share, of those kinds of objects: who, by what, and with whom.
+    pub fn shared(&self, of: impl Fn(ObjectKind) -> bool) -> Vec<String> {
+        let list = |with: &[u32], count: u32| {
+            let more = count as usize - with.len();
+            let more = if more > 0 {
+                format!("+{more}")
+            } else {
+                String::new()
+            };
+            format!("{with:?}{more}")
+        };
+        let line = |event: &Event| {
+            let mut line = String::new();
+            match &event.what {
+                What::Share(share) => {
+                    for (kind, is) in share.objects.0.iter().filter(|(kind, _)| of(*kind)) {
+                        let with = list(&is.with, is.with_count);
+                        line += &format!(" {}#{} {with}", kind.name(), is.number);
+                    }
+                    (!line.is_empty()).then(|| format!("{} + {}:{line}", event.tid, share.by))
+                }
+                What::Unshare(unshare) => {
+                    for (kind, was) in unshare.objects.0.iter().filter(|(kind, _)| of(*kind)) {
+                        let with = list(&was.with, was.with_count);
+                        let now = was.now.map_or("-".to_owned(), |now| now.to_string());
+                        line += &format!(" {}#{}>{now} {with}", kind.name(), was.number);
+                    }
+                    (!line.is_empty()).then(|| format!("{} - {}:{line}", event.tid, unshare.by))
+                }
+                _ => None,
+            }
+        };
+        self.events.iter().filter_map(line).collect()
+    }
+
+    /// The clones, in order.
+    pub fn clones(&self) -> Vec<&event::Clone> {
+        self.events
+            .iter()
+            .filter_map(|event| match &event.what {
+                What::Clone(clone) => Some(clone),
+                _ => None,
+            })
+            .collect()
     }
 
     /// The row of a process that is the only one of its pid.

@@ -16,8 +16,8 @@ pub const FORK: u64 = 0x0120_0011;
 pub const PTHREAD: u64 = 0x003d_0f00;
 pub const VFORK: u64 = 0x4111;
 
-/// The kernel's signal for a child's end, in the flags.
-const SIGNAL: u64 = 0xff;
+/// The signal for the child's end, in the flags; the bit above it is `CLONE_NEWTIME` in those of clone3.
+const SIGNAL: u64 = 0x7f;
 
 impl Story {
     /// Objects of each kind, all new.
