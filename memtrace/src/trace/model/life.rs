@@ -17,6 +17,7 @@ use crate::trace::{
 impl Model {
     pub(super) fn exec(&mut self, exec: &Exec, strings: &[u8], ts: u64, events: &mut Vec<Event>) {
         let tid = exec.head.tid;
+        let old_tid = (exec.old_tid != tid).then(|| self.shown(exec.old_tid));
         if exec.old_tid != tid
             && let Some(thread) = self.threads.remove(&exec.old_tid)
         {
@@ -88,7 +89,7 @@ impl Model {
                     .collect()
             },
             truncated: exec.head.flags & EXEC_TRUNCATED != 0,
-            old_tid: (exec.old_tid != tid).then_some(exec.old_tid),
+            old_tid,
         });
         events.extend(self.event(tid, ts, what));
         events.extend(let_go);
