@@ -2,7 +2,9 @@
 //! written it, byte for byte, and looks at what comes out.
 
 mod accounts;
+mod attach;
 mod cloned;
+mod container;
 mod decode;
 mod forks;
 mod giving_up;

@@ -1,0 +1,413 @@
+//! Tasks that run already when memtrace attaches to them: the snapshot, and what follows it.
+
+use memtrace_ebpf::{
+    record::{Bounds, FAULT_MAJOR, Known, Parts, Seen, Vma},
+    syscall,
+};
+
+use super::{
+    regions::{BOUNDS, PROG},
+    story::{
+        Area, FIRST, FORK, Outcome, READ, Story, WRITE, anonymous, counters, file, flagged, heap,
+        heap_page, heap_pages, minor, ro, rw, tallied,
+    },
+};
+use crate::trace::event::{By, ObjectKind, What};
+
+/// The pages of `heap`, all of which may be written as they are.
+fn owned(pages: std::ops::Range<u64>) -> Area {
+    Area {
+        shared: Vec::new(),
+        pinned: pages.map(|page| FIRST + page).collect(),
+        ..heap_pages(0..0)
+    }
+}
+
+/// A process with two threads, which memtrace finds.
+fn found() -> Story {
+    let mut story = Story::default();
+    let parts = story.all_parts();
+    story.found(500, 500, parts, |_| ());
+    story.found(500, 501, parts, |_| ());
+    story
+}
+
+/// The same once it has been surveyed: 8 private pages, two of them shared with somebody.
+fn surveyed() -> Story {
+    let mut story = found();
+    let area = Area {
+        shared: vec![FIRST + 8, FIRST + 9],
+        ..owned(0..8)
+    };
+    story.survey(500, &[(area, 12)]);
+    story.surveyed(500, PROG, BOUNDS);
+    story
+}
+
+/// The tasks that were told of: who, and what is resident and private.
+fn tasks(outcome: &Outcome) -> Vec<(u32, Option<u64>, Option<u64>)> {
+    outcome
+        .events
+        .iter()
+        .filter_map(|event| match &event.what {
+            What::Task(task) => Some((event.tid, task.resident, task.private)),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The mappings that were told of.
+fn mappings(outcome: &Outcome) -> Vec<String> {
+    outcome
+        .events
+        .iter()
+        .filter_map(|event| match &event.what {
+            What::Mmap(mmap) => {
+                assert_eq!(mmap.by, By::Attach);
+                Some(format!(
+                    "{} {} {:#x} {} {} resident {} private {}",
+                    event.tid,
+                    mmap.addr,
+                    mmap.len,
+                    mmap.region.map_or("-", |region| region.name()),
+                    mmap.file.as_deref().unwrap_or("-"),
+                    mmap.resident.expect("counted"),
+                    mmap.private.expect("counted"),
+                ))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn what_is_found_is_told() {
+    const LIBC: u64 = 0xe3;
+    let mut story = found();
+    let area = |vma, pages: &[u64]| Area {
+        vma,
+        shared: Vec::new(),
+        pinned: pages.to_vec(),
+    };
+    // Paths are announced with the first record that has them.
+    story.path(500, PROG, "/usr/bin/server");
+    story.path(500, LIBC, "/lib/libc.so");
+    story.survey(
+        500,
+        &[
+            (area(file(0x40_1000, 0x40_2000, 5, PROG, 1), &[]), 1),
+            (area(file(0x40_2000, 0x40_4000, 3, PROG, 2), &[0x402]), 2),
+            (area(anonymous(0x50_0000, 0x50_4000), &[0x500, 0x502]), 3),
+            (area(file(0x7f00_0000, 0x7f00_9000, 5, LIBC, 0), &[]), 9),
+        ],
+    );
+    let bounds = Bounds {
+        brk: 0x50_4000,
+        ..BOUNDS
+    };
+    story.surveyed(500, PROG, bounds);
+    let surveyed = story.now();
+    let outcome = story.play();
+    assert_eq!(
+        tasks(&outcome),
+        [(501, None, None), (500, Some(15), Some(3))]
+    );
+    let first = outcome
+        .events
+        .iter()
+        .find(|event| event.tid == 500)
+        .expect("its event");
+    assert_eq!((first.ts, &*first.comm), (surveyed, "server"));
+    let What::Task(task) = &first.what else {
+        panic!("a task")
+    };
+    assert_eq!(task.ppid, 1);
+    assert_eq!(task.objects.0.len(), ObjectKind::COUNT);
+    assert!(task.objects.0.iter().all(|(_, number)| *number == 1));
+    assert_eq!(
+        mappings(&outcome),
+        [
+            "500 0x401000 0x1000 text /usr/bin/server resident 1 private 0",
+            "500 0x402000 0x2000 data /usr/bin/server resident 2 private 1",
+            "500 0x500000 0x4000 heap - resident 3 private 2",
+            "500 0x7f000000 0x9000 lib /lib/libc.so resident 9 private 0",
+        ]
+    );
+    let lives: Vec<_> = outcome
+        .tasks
+        .iter()
+        .map(|life| (life.tid, life.parent, life.until))
+        .collect();
+    assert_eq!(lives, [(500, None, None), (501, None, None)]);
+}
+
+/// What comes while the survey goes on is in the snapshot, and no event: also where its page came after the pages there
+/// had been counted.
+#[test]
+fn the_snapshot_and_the_first_events_agree() {
+    let mut story = found();
+    story.fills(500, 3);
+    story.fills(501, 30);
+    let shared = file(0x7100_0000, 0x7100_2000, 0xb, 0xf1, 0);
+    story.fault_in(501, shared, minor(READ, 0x7100_0000, 0, ro(9)));
+    let began = story.survey(
+        500,
+        &[
+            (owned(0..8), 12),
+            (
+                Area {
+                    vma: shared,
+                    ..owned(0..0)
+                },
+                1,
+            ),
+        ],
+    );
+    story.fills(500, 40);
+    story.fills(500, 30);
+    // Not new: the page was there, and is counted.
+    story.fault_in(
+        501,
+        heap(),
+        minor(WRITE, heap_page(2), ro(0x1002), rw(0x1002)),
+    );
+    story.surveyed(500, PROG, BOUNDS);
+    story.fills(500, 41);
+    // It began before, and its end was seen after.
+    story.at(began + 5, |story| story.fills(501, 42));
+    let outcome = story.play();
+    assert_eq!(outcome.kinds(), ["zero-fill"]);
+    assert_eq!(outcome.faults()[0].addr.0, heap_page(41));
+    assert_eq!(
+        tasks(&outcome),
+        [(501, None, None), (500, Some(16), Some(11))]
+    );
+    assert_eq!(
+        mappings(&outcome),
+        [
+            "500 0x7b000000 0x1000000 anon - resident 15 private 11",
+            "500 0x71000000 0x2000 file - resident 1 private 0",
+        ]
+    );
+}
+
+#[test]
+fn counters_begin_with_what_they_are() {
+    let mut story = Story::default();
+    let parts = story.all_parts();
+    for (tid, counted) in [(500, (1000, 10)), (501, (50, 5))] {
+        story.found(500, tid, parts, |task| {
+            (task.min_flt, task.maj_flt) = counted;
+        });
+    }
+    // In the snapshot; one of them counted as major.
+    story.fills(500, 0);
+    let read = minor(WRITE, heap_page(1), 0, rw(0x21));
+    story.fault_in(500, heap(), flagged(read, FAULT_MAJOR));
+    story.survey(500, &[(owned(0..2), 2)]);
+    story.surveyed(500, PROG, BOUNDS);
+    story.fills(501, 2);
+    story.fills(501, 3);
+    story.unobserved(501, syscall::NONE, 1, 0);
+    story.exit(501, 0);
+    story.gone(501, counters(53, 5));
+    let living = Known {
+        tally: counters(1001, 11),
+        pid: 500,
+        tid: 500,
+    };
+    let outcome = story.play_with(&[living]);
+    let row = outcome.row(500);
+    assert_eq!((row.min_flt, row.maj_flt), (3, 0));
+    assert_eq!(row.faults, tallied(&[("zero-fill", 2)]));
+    assert_eq!(row.unobserved, 1);
+    assert!(row.alive);
+}
+
+#[test]
+fn threads_share_since_before() {
+    let outcome = surveyed().play();
+    assert_eq!(
+        outcome.shared(|kind| kind == ObjectKind::Mm),
+        ["500 + attach: mm#1 [501]", "501 + attach: mm#1 [500]"]
+    );
+}
+
+/// Two processes that share their memory are surveyed once.
+#[test]
+fn who_shares_the_memory_is_told_of_as_well() {
+    let mut story = Story::default();
+    let parts = story.all_parts();
+    let other = Parts {
+        mm: parts.mm,
+        files: parts.files,
+        ..story.all_parts()
+    };
+    story.found(500, 500, parts, |_| ());
+    story.found(600, 600, other, |_| ());
+    let areas = [(owned(0..4), 5)];
+    story.survey(500, &areas);
+    story.surveyed(500, PROG, BOUNDS);
+    story.survey(600, &areas);
+    story.surveyed(600, PROG, BOUNDS);
+    // Both leave it.
+    story.fork_of(500, 700, 0xb, &[heap_pages(0..4)]);
+    story.ends(600);
+    story.copies(500, 0, 2);
+    story.ends(500);
+    story.takes_over(700, 1);
+    let outcome = story.play();
+    assert_eq!(
+        tasks(&outcome),
+        [(600, None, None), (500, Some(5), Some(4))],
+        "each once"
+    );
+    assert_eq!(mappings(&outcome).len(), 1);
+    let shares = outcome.shared(|kind| [ObjectKind::Mm, ObjectKind::Files].contains(&kind));
+    assert_eq!(
+        shares,
+        [
+            "500 + attach: mm#1 [600] files#1 [600]",
+            "600 + attach: mm#1 [500] files#1 [500]",
+            "600 - exit: mm#1>- [500] files#1>- [500]",
+        ]
+    );
+    assert_eq!(outcome.accounts(), ["4: parent 1 taken over 1 exit 2"]);
+}
+
+/// Who shares a page since before the trace isn't known, but that somebody does.
+#[test]
+fn copies_are_blamed_on_forks_before() {
+    let mut story = surveyed();
+    story.copies(500, 8, 2);
+    story.takes_over(500, 9);
+    story.copies(501, 3, 1);
+    // A fork that is seen is to blame from then on; its child has the rest of the old sharing, too.
+    story.fork_of(501, 700, 0xb, &[heap_pages(0..8)]);
+    story.copies(700, 0, 2);
+    story.copies(700, 20, 2);
+    story.copies(500, 1, 2);
+    story.copies(500, 21, 5);
+    // After an exec there is no before.
+    story.exec(700, 0xc, 0, Bounds::default(), &[]);
+    story.copies(700, 22, 2);
+    let outcome = story.play();
+    assert_eq!(
+        outcome.copies(),
+        [
+            "500 8: fork-before, with [] of 2",
+            "501 3: reference, with [] of 1",
+            "700 0: fork 1 500>700, with [500] of 2",
+            "700 20: fork-before, with [] of 2",
+            "500 1: fork 1 500>700, with [700] of 2",
+            "500 21: fork-before, with [] of 5",
+            "700 22: unknown, with [] of 2",
+        ]
+    );
+    assert_eq!(
+        outcome.accounts(),
+        ["8: child 1 parent 1 exec 6, exec after 2"]
+    );
+}
+
+/// A thread beside a fork copies a page that is shared already: of an attached process, too.
+#[test]
+fn a_copy_during_a_fork_is_not_of_one_before() {
+    let mut story = surveyed();
+    let began = story.tick();
+    story.copies(501, 1, 2);
+    story.clone_as(500, (700, 700), (FORK, 0xb), &[heap_pages(0..4)], |birth| {
+        birth.began = began;
+    });
+    story.takes_over(700, 1);
+    assert_eq!(story.play().accounts(), ["4: parent 1 shared 3"]);
+}
+
+/// A process forks while it is surveyed: what the fork left shared, and what was found, are two things.
+#[test]
+fn a_fork_during_the_survey_is_its_own() {
+    let mut story = found();
+    story.survey(500, &[(owned(0..8), 9)]);
+    story.fork_of(500, 700, 0xb, &[heap_pages(0..2)]);
+    story.surveyed(500, PROG, BOUNDS);
+    story.copies(700, 0, 2);
+    let outcome = story.play();
+    assert_eq!(
+        tasks(&outcome),
+        [(501, None, None), (500, Some(9), Some(8))]
+    );
+    assert_eq!(mappings(&outcome).len(), 1);
+    assert_eq!(outcome.accounts(), ["2: child 1 shared 1"]);
+}
+
+/// An exec, or the end, comes before the survey: the task is told of all the same.
+#[test]
+fn who_changes_before_the_survey_is_told_of() {
+    let mut story = Story::default();
+    for (pid, mm) in [(500, 0x51), (600, 0x61)] {
+        let parts = Parts {
+            mm,
+            ..story.all_parts()
+        };
+        story.found(pid, pid, parts, |_| ());
+    }
+    story.exec(500, 0x52, PROG, BOUNDS, &[]);
+    story.survey(500, &[(owned(0..2), 2)]);
+    story.surveyed(500, PROG, BOUNDS);
+    story.fills(500, 0);
+    story.ends(600);
+    let outcome = story.play();
+    let told: Vec<u32> = tasks(&outcome).iter().map(|task| task.0).collect();
+    assert_eq!(told, [500, 600]);
+    assert_eq!(outcome.kinds(), ["zero-fill"], "and is traced from then on");
+    let names: Vec<_> = outcome
+        .events
+        .iter()
+        .filter(|event| event.tid == 500 && !matches!(event.what, What::Share(_)))
+        .map(|event| event.what.name())
+        .collect();
+    assert_eq!(names, ["task", "exec", "fault"]);
+}
+
+/// The first thread of a process may have ended long ago.
+#[test]
+fn a_process_may_have_lost_its_first_thread() {
+    let mut story = Story::default();
+    let parts = story.all_parts();
+    story.found(500, 501, parts, |_| ());
+    story.found(500, 502, parts, |_| ());
+    story.survey(501, &[(owned(0..2), 2)]);
+    story.surveyed(501, PROG, BOUNDS);
+    story.fills(502, 7);
+    let outcome = story.play();
+    assert_eq!(
+        tasks(&outcome),
+        [(502, None, None), (501, Some(2), Some(2))]
+    );
+    assert_eq!(outcome.kinds(), ["zero-fill"]);
+    assert_eq!(outcome.row(500).faults["zero-fill"], 1);
+}
+
+/// Nothing is known of a VMA before the survey but what faults tell.
+#[test]
+fn regions_are_known_once_it_is_surveyed() {
+    let mut story = found();
+    let bss = Vma {
+        previous_file: PROG,
+        ..anonymous(0x40_4000, 0x40_6000)
+    };
+    story.survey(
+        500,
+        &[(
+            Area {
+                vma: bss,
+                ..owned(0..0)
+            },
+            0,
+        )],
+    );
+    story.surveyed(500, PROG, BOUNDS);
+    story.vma(501, Seen::Fault, bss);
+    story.fault(501, minor(READ, 0x40_4000, 0, ro(5)));
+    assert_eq!(story.play().regions(), ["bss"]);
+}
