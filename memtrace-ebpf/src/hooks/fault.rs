@@ -15,7 +15,7 @@ use memtrace_ebpf::{
     pte::{Entry, Level},
     record::{
         FAULT_GREW, FAULT_MAJOR, FAULT_MINOR, FAULT_MM_GONE, FAULT_UNMAPPED, FAULT_VMA_UNKNOWN,
-        Fault, Frame, Header, Held, Kind, Seen, Unobserved, VMA_HAS_OPS, VMA_SHMEM,
+        Fault, Header, Held, Kind, Seen, Unobserved, VMA_HAS_OPS, VMA_SHMEM,
     },
     syscall,
 };
@@ -89,17 +89,11 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
     let mapping = if flags == 0 { thread.vma.mapping } else { 0 };
     let level = forget(before.level as u32, &mut thread.merge);
     let protected = is_protected_write(error, before.bits, level);
-    let (map_count, frame) = if forget(protected, &mut thread.merge) != 0 {
-        frame::look_at(
-            (before.bits & FRAME) >> 12,
-            &mut thread.page,
-            &mut thread.merge,
-        )
+    let page = if forget(protected, &mut thread.merge) != 0 {
+        frame::look_at((before.bits & FRAME) >> 12)
     } else {
-        (0, Frame::Unknown as u32)
+        0
     };
-    let frame = forget(frame, &mut thread.merge);
-    let map_count = forget(map_count, &mut thread.merge);
     thread.open = Open {
         state: OPEN,
         vma: thread.vma.serial,
@@ -114,8 +108,8 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
         pad: [0; 5],
         mapping,
         pages: read_member(mapping, offset!(mapping_nrpages)),
-        map_count,
-        frame,
+        map_count: page as u32,
+        frame: (page >> 32) as u32,
     };
     thread.busy = 0;
 }

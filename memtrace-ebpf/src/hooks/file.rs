@@ -99,7 +99,17 @@ pub(crate) fn announce(file: u64, identity: &Identity, ts: u64, tid: u32) {
         return;
     }
     let _ = FILES.insert(identity.inode, now, 0);
-    let Some(scratch) = scratch() else { return };
+    send_path(file, ts, tid);
+}
+
+/// Sends the path of the `struct file` at this address.
+///
+/// A global function, which the verifier looks at once, and not in each state that a hook can have come to.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn send_path(file: u64, ts: u64, tid: u32) -> u32 {
+    let identity = identity(file);
+    let Some(scratch) = scratch() else { return 0 };
     scratch.dentry = read_member(file, offset!(file_dentry));
     scratch.mount =
         read_member::<u64>(file, offset!(file_mnt)).wrapping_sub(u64::from(offset!(mount_mnt)));
@@ -131,7 +141,7 @@ pub(crate) fn announce(file: u64, identity: &Identity, ts: u64, tid: u32) {
     unsafe { bpf_loop(DEPTH, step as *mut c_void, core::ptr::null_mut(), 0) };
     // Fetched again: the callback changed it behind the compiler's back.
     let Some(scratch) = self::scratch() else {
-        return;
+        return 0;
     };
     if scratch.complete == 0 {
         scratch.record.head.flags |= PATH_TRUNCATED;
@@ -145,6 +155,7 @@ pub(crate) fn announce(file: u64, identity: &Identity, ts: u64, tid: u32) {
     scratch.record.len = len as u32;
     let start: *mut Path = &raw mut scratch.record;
     ring::send_bytes(Kind::Path, start.cast(), size_of::<Path>() as u64 + len);
+    0
 }
 
 #[inline(always)]

@@ -1,51 +1,67 @@
 //! What a frame is used for: its `struct page`.
 
+use aya_ebpf::{macros::map, maps::PerCpuArray};
 use memtrace_ebpf::{layout::PAGE_STRUCT, record::Frame};
 
 use crate::hooks::{
-    kernel::{forget, offset, read_into, read_member},
+    kernel::{offset, read_into, read_member},
     paging::direct_map,
 };
 
 /// Words of a `struct page` and the next one.
 pub(crate) const WORDS: usize = 2 * PAGE_STRUCT as usize / 8;
 
-/// `FOLIO_MAPPING_ANON` (`include/linux/page-flags.h`); with the next bit, too, it is KSM's.
+/// `FOLIO_MAPPING_ANON` and `FOLIO_MAPPING_KSM` (`include/linux/page-flags.h`).
 const ANONYMOUS: u64 = 1;
+const KSM: u64 = 3;
 
-/// How often the frame is mapped, and what it is: a [`Frame`]. `memory` is where the structure is read to, `merge` for
-/// [`forget`].
-#[inline(always)]
-pub(crate) fn look_at(pfn: u64, memory: &mut [u64; WORDS], merge: &mut u32) -> (u32, u32) {
+/// Where structures are read to.
+#[map]
+static PAGE: PerCpuArray<[u64; WORDS]> = PerCpuArray::with_max_entries(1, 0);
+
+/// How often the frame is mapped, in the low half, and what it is, in the high half: a [`Frame`].
+///
+/// A global function, which the verifier looks at once, and not in each state that a fault can have come to.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn look_at(pfn: u64) -> u64 {
+    let Some(memory) = PAGE.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: a valid pointer to this CPU's own; no two users of it interrupt one another.
+    let memory = unsafe { &mut *memory };
     let page = direct_map().map_or(0, |map| map.vmemmap) + pfn * PAGE_STRUCT;
     if !read_into(page, memory) {
-        return (0, Frame::Unknown as u32);
+        return 0;
     }
     let word = |offset: u32, next: usize| memory[(offset as usize / 8 + next) & (WORDS - 1)];
     let head = word(offset!(page_head), 0);
     let own = (word(offset!(page_map_count), 0) >> (offset!(page_map_count) % 8 * 8)) as u32;
-    // A part of a larger page says where its first is, as the one after a larger page's first does. No branch but one: the
-    // verifier follows each to the hook's end.
-    let tail = head & 1;
-    let difference = word(offset!(page_head), WORDS / 2) ^ (page + 1);
-    let first_of_many = 1 ^ (difference | difference.wrapping_neg()) >> 63;
-    let large = forget((tail | first_of_many) as u32, merge);
-    let (whole, mapping) = if large != 0 {
-        let first = page.wrapping_add(tail.wrapping_mul(head.wrapping_sub(page + 1)));
-        // What is mapped as a whole has one entry for all of its parts.
-        let whole: u32 = read_member(first, offset!(folio_entire_map_count));
-        (
-            whole.wrapping_add(1),
-            read_member(first, offset!(page_mapping)),
-        )
+    // A part of a larger page says where its first is, as the one after a larger page's first does.
+    let tail = head & 1 != 0;
+    let first = if tail { head - 1 } else { page };
+    let large = tail || word(offset!(page_head), WORDS / 2) == page + 1;
+    // What is mapped as a whole has one entry for all of its parts.
+    let whole = if large {
+        read_member::<u32>(first, offset!(folio_entire_map_count)).wrapping_add(1)
     } else {
-        (0, word(offset!(page_mapping), 0))
+        0
     };
-    // Without a branch: no mapping at all is unknown, and the two low bits tell the others.
-    let used = (mapping | mapping.wrapping_neg()) >> 63;
-    let frame =
-        used * (Frame::PageCache as u64 + (mapping & ANONYMOUS) + (mapping >> 1 & mapping & 1));
-    (own.wrapping_add(1).wrapping_add(whole), frame as u32)
+    let mapping = if tail {
+        read_member(first, offset!(page_mapping))
+    } else {
+        word(offset!(page_mapping), 0)
+    };
+    let frame = if mapping == 0 {
+        Frame::Unknown
+    } else if mapping & KSM == KSM {
+        Frame::Ksm
+    } else if mapping & ANONYMOUS != 0 {
+        Frame::Anonymous
+    } else {
+        Frame::PageCache
+    };
+    u64::from(own.wrapping_add(1).wrapping_add(whole)) | (frame as u64) << 32
 }
 
 /// Whether the frame is anonymous memory (`folio_test_anon`).

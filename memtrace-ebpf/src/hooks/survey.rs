@@ -14,12 +14,12 @@ use memtrace_ebpf::{
 };
 
 use crate::hooks::{
-    file, frame,
+    frame,
     kernel::{config, offset, read_member},
     paging::{direct_map, walk},
     ring,
     thread::Table,
-    vma::{self, Found, Lookup},
+    vma::{self, Found, Lookup, Outgoing},
 };
 
 /// Pages that a table of PTEs maps, and the bytes.
@@ -130,17 +130,22 @@ fn next_vma(done: &mut Survey) -> i64 {
     if done.unsent != 0 && (attach || code || done.private != 0) {
         done.unsent = 0;
         let seen = if attach { Seen::Attach } else { Seen::Fork };
-        let head = Header {
-            ts: done.ts,
-            tid: done.tid,
-            kind: Kind::Vma as u8,
-            flags: 0,
-            a: seen as u8,
-            b: 0,
-        };
-        let identity = file::identity(done.vma.file);
-        let pages = [done.resident, done.private];
-        vma::send(head, done.mm, done.root, done.vma, identity, 0, pages);
+        vma::send(Outgoing {
+            head: Header {
+                ts: done.ts,
+                tid: done.tid,
+                kind: Kind::Vma as u8,
+                flags: 0,
+                a: seen as u8,
+                b: 0,
+            },
+            mm: done.mm,
+            root: done.root,
+            found: done.vma,
+            serial: 0,
+            pad: 0,
+            pages: [done.resident, done.private],
+        });
     }
     let Some(before) = survey() else { return 1 };
     let found = match vma::find_at_or_above(before.root, before.mm, before.vma.end) {

@@ -210,7 +210,8 @@ pub(crate) fn exec(ctx: &RawTracePointContext) {
     let hidden = thread.hidden;
     thread.hidden = [0; 2];
     let mm = task.follow(offset!(task_mm));
-    let exe = mm.load::<u64>(offset!(mm_exe_file));
+    // Read, not loaded: a plain number, as a function of its own takes it.
+    let exe: u64 = read_member(mm.address(), offset!(mm_exe_file));
     let identity = file::identity(exe);
     file::announce(exe, &identity, ts, thread.known.tid);
     if let Some(scratch) = EXEC.get_ptr_mut(0) {

@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use memtrace_ebpf::record::{Header, Kind, Known, THREAD_WORDS};
 
-use crate::hooks::{frame, kernel::Object};
+use crate::hooks::kernel::Object;
 
 /// A traced thread.
 #[repr(C)]
@@ -37,8 +37,6 @@ pub(crate) struct Thread {
     pub(crate) hooked: u64,
     pub(crate) child: u32,
     pub(crate) pad: u32,
-    /// Where a `struct page` and the next one are read to.
-    pub(crate) page: [u64; frame::WORDS],
     /// Where a number passes through for the verifier's sake, see [`crate::hooks::kernel::forget`].
     pub(crate) merge: u32,
     pub(crate) pad_2: u32,

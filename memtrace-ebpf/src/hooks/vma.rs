@@ -305,17 +305,22 @@ fn remember(thread: &mut Thread, mm: Object, found: Found, seq: u32, ts: u64, se
     if crate::hooks::kernel::config().summary != 0 {
         return;
     }
-    let head = Header {
-        ts,
-        tid: thread.known.tid,
-        kind: Kind::Vma as u8,
-        flags: 0,
-        a: seen as u8,
-        b: 0,
-    };
-    let serial = thread.vma.serial;
-    let root = mm.load(offset!(mm_mt_root));
-    send(head, mm.address(), root, found, identity, serial, [0; 2]);
+    send(Outgoing {
+        head: Header {
+            ts,
+            tid: thread.known.tid,
+            kind: Kind::Vma as u8,
+            flags: 0,
+            a: seen as u8,
+            b: 0,
+        },
+        mm: mm.address(),
+        root: mm.load(offset!(mm_mt_root)),
+        found,
+        serial: thread.vma.serial,
+        pad: 0,
+        pages: [0; 2],
+    });
 }
 
 /// The flags of a VMA's record.
@@ -330,41 +335,83 @@ fn record_flags(found: &Found, identity: &file::Identity) -> u8 {
         })
 }
 
-/// Sends a record of a VMA of the address space `mm`, whose tree is at `root`. `pages` are its resident and its private
-/// ones, by a survey.
+/// A VMA that is to be sent.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Outgoing {
+    pub(crate) head: Header,
+    /// Its address space, and the root of that one's tree.
+    pub(crate) mm: u64,
+    pub(crate) root: u64,
+    pub(crate) found: Found,
+    /// Counts the thread's VMAs.
+    pub(crate) serial: u32,
+    pub(crate) pad: u32,
+    /// By a survey: its resident and its private pages.
+    pub(crate) pages: [u64; 2],
+}
+
+/// What [`send_outgoing`] sends.
+#[map]
+static OUTGOING: PerCpuArray<Outgoing> = PerCpuArray::with_max_entries(1, 0);
+
+/// Sends a record of a VMA.
 #[inline(always)]
-pub(crate) fn send(
-    mut head: Header,
-    mm: u64,
-    root: u64,
-    found: Found,
-    identity: file::Identity,
-    serial: u32,
-    pages: [u64; 2],
-) {
+pub(crate) fn send(vma: Outgoing) {
+    let Some(outgoing) = OUTGOING.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: a valid pointer to this CPU's own; no two users of it interrupt one another.
+    unsafe { *outgoing = vma };
+    send_outgoing();
+}
+
+/// Sends this CPU's outgoing VMA.
+///
+/// A global function, which the verifier looks at once, and not in each state that a hook can have come to.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn send_outgoing() -> u32 {
+    let Some(outgoing) = OUTGOING.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: as in `send`.
+    let Outgoing {
+        mut head,
+        mm,
+        root,
+        found,
+        serial,
+        pages,
+        ..
+    } = unsafe { *outgoing };
+    let identity = file::identity(found.file);
     file::announce(found.file, &identity, head.ts, head.tid);
     head.flags = record_flags(&found, &identity);
-    let mut record = Vma {
-        head,
-        mm,
-        start: found.start,
-        end: found.end,
-        flags: found.flags,
-        pgoff: found.pgoff,
-        file: identity.inode,
-        previous_file: 0,
-        exe: file::identity(read_member(mm, offset!(mm_exe_file))).inode,
-        serial,
-        pad: 0,
-        resident: pages[0],
-        private: pages[1],
-    };
+    let mut previous_file = 0;
     if found.file == 0
         && found.start != 0
         && let Lookup::Found(previous) = find_at_or_above(root, mm, found.start - 1)
         && previous.end == found.start
     {
-        record.previous_file = file::identity(previous.file).inode;
+        previous_file = file::identity(previous.file).inode;
     }
-    ring::send(Kind::Vma, record);
+    ring::send_filled(Kind::Vma, |record: &mut Vma| {
+        *record = Vma {
+            head,
+            mm,
+            start: found.start,
+            end: found.end,
+            flags: found.flags,
+            pgoff: found.pgoff,
+            file: identity.inode,
+            previous_file,
+            exe: file::identity(read_member(mm, offset!(mm_exe_file))).inode,
+            serial,
+            pad: 0,
+            resident: pages[0],
+            private: pages[1],
+        };
+    });
+    0
 }

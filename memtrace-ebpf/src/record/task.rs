@@ -265,4 +265,4 @@ pub struct Known {
 }
 
 /// Words of that state as a whole.
-pub const THREAD_WORDS: usize = 63;
+pub const THREAD_WORDS: usize = 47;
