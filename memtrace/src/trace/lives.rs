@@ -97,4 +97,10 @@ impl Lives {
     pub fn finish(self) -> (Vec<Life>, u64) {
         (self.rows, self.left_out)
     }
+
+    /// Rows, and those of tasks that live.
+    #[cfg(test)]
+    pub fn sizes(&self) -> [usize; 2] {
+        [self.rows.len(), self.living.len()]
+    }
 }

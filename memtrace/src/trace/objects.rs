@@ -11,7 +11,7 @@ use super::event::{ByObject, Joined, Left, ObjectKind};
 /// Other users that are named.
 const NAMED: usize = 16;
 /// Namespaces that are remembered when nobody who is traced uses them: a setns(2) may come back to one.
-const REMEMBERED: usize = 1024;
+pub const REMEMBERED: usize = 1024;
 
 /// The address of each object that a task uses, in the order of [`ObjectKind::ALL`]; 0 for none.
 type Addresses = [u64; ObjectKind::COUNT];
@@ -344,5 +344,17 @@ impl Objects {
             }
         }
         self.remembered.insert(key, (number, self.clock));
+    }
+
+    /// Objects, their users, tasks, and namespaces that nobody uses.
+    #[cfg(test)]
+    pub fn sizes(&self) -> [usize; 4] {
+        let users = self.used.values().map(|object| object.users.len());
+        [
+            self.used.len(),
+            users.sum(),
+            self.tasks.len(),
+            self.remembered.len(),
+        ]
     }
 }

@@ -170,7 +170,7 @@ impl Model {
                 }
             }
             Record::Rename(rename) => self.rename(tid, until_nul(&rename.comm).into()),
-            Record::Pages(pages) => self.pending.entry(pages.mm).or_default().pages(&pages),
+            Record::Pages(pages) => self.pending(pages.mm, pages.head.ts).pages(&pages),
             Record::Task(task) => self.task(&task, ts, events),
             Record::Surveyed(surveyed) => self.surveyed(&surveyed, ts, events),
             Record::Held(_) => {}
@@ -210,6 +210,36 @@ impl Model {
             tasks,
             tasks_left_out,
         }
+    }
+
+    /// How much is kept of what, for tests.
+    #[cfg(test)]
+    pub fn footprint(&self) -> Vec<(&'static str, usize)> {
+        let of_mms = |size: fn(&Mm) -> usize| self.mms.values().map(size).sum();
+        let [edges, solos, forks] = self.sharing.sizes();
+        let [used, users, tasks, remembered] = self.objects.sizes();
+        let [lives, living] = self.lives.sizes();
+        vec![
+            ("threads", self.threads.len()),
+            ("replaced", self.replaced.len()),
+            ("processes", self.processes.len()),
+            ("address spaces", self.mms.len()),
+            ("their numbers", self.by_number.len()),
+            ("their users", of_mms(|mm| mm.users.len())),
+            ("stacks", of_mms(|mm| mm.stacks.len())),
+            ("unexplained", of_mms(|mm| mm.unexplained.len())),
+            ("surveys", self.pending.len()),
+            ("unfollowed", self.unfollowed.len()),
+            ("edges", edges),
+            ("solos", solos),
+            ("forks", forks),
+            ("objects", used),
+            ("their users", users),
+            ("tasks with objects", tasks),
+            ("namespaces", remembered),
+            ("lives", lives),
+            ("living", living),
+        ]
     }
 
     fn event(&self, tid: u32, ts: u64, what: What) -> Option<Event> {
@@ -302,7 +332,7 @@ impl Model {
             self.files.is_executed(vma.file);
         }
         if vma.head.a == Seen::Attach as u8 {
-            self.pending.entry(vma.mm).or_default().vmas.push(*vma);
+            self.pending(vma.mm, vma.head.ts).vmas.push(*vma);
             return;
         }
         let by_exec = vma.head.a == Seen::Exec as u8;
@@ -321,7 +351,7 @@ impl Model {
         let in_exec = Mm::in_exec(vma.exe);
         let mapped = Mapped::new(vma, mm.unwrap_or(&in_exec), &mut self.files);
         if vma.head.a == Seen::Fork as u8 {
-            self.pending.entry(vma.mm).or_default().area(vma, &mapped);
+            self.pending(vma.mm, vma.head.ts).area(vma, &mapped);
             return;
         }
         let what = by_exec.then(|| What::Mmap(existing(vma, &mapped, By::Exec)));

@@ -40,6 +40,8 @@ const ENOMEM: i64 = 12;
 /// A survey whose records are coming.
 #[derive(Default)]
 pub(super) struct Pending {
+    /// The time of all its records.
+    ts: u64,
     /// Private pages that are present.
     pub(super) present: RoaringTreemap,
     /// And those among them that may be written as they are.
@@ -90,6 +92,11 @@ impl Unfollowed {
     pub(super) fn contains(&self, fork: u32) -> bool {
         self.forks.contains(&fork)
     }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.forks.len() + self.children.len()
+    }
 }
 
 /// The account of a fork whose child nobody has seen.
@@ -118,9 +125,24 @@ fn add(pages: &mut RoaringTreemap, first: u64, bits: &[u64; 8]) {
 }
 
 impl Model {
+    /// The survey of an address space that a record of this time is of. If one before never ended, its last record was
+    /// lost.
+    pub(super) fn pending(&mut self, mm: u64, ts: u64) -> &mut Pending {
+        let pending = self.pending.entry(mm).or_default();
+        if pending.ts != ts {
+            *pending = Pending {
+                ts,
+                ..Pending::default()
+            };
+        }
+        pending
+    }
+
     /// If a clone copied the address space: the fork's number, and what it copied.
     pub(super) fn forked(&mut self, birth: &Birth, ids: Ids, ts: u64) -> Option<(u32, Copied)> {
-        let pending = self.pending.remove(&birth.child.mm).unwrap_or_default();
+        let pending = self.pending.remove(&birth.child.mm);
+        let pending = pending.filter(|pending| pending.ts == birth.head.ts);
+        let pending = pending.unwrap_or_default();
         let unknown = birth.child.mm == 0 || birth.parent.mm == 0;
         if unknown || birth.child.mm == birth.parent.mm {
             return None;
