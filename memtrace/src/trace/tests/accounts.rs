@@ -7,7 +7,10 @@ use memtrace_ebpf::{
 };
 
 use super::story::{Story, WRITE, anonymous, counters, flagged, minor, ro, rw, tallied};
-use crate::trace::record::Record;
+use crate::trace::{
+    account::{Book, Counts},
+    record::Record,
+};
 
 const PAGE: u64 = 0x7b00_0000;
 
@@ -178,23 +181,19 @@ fn a_summary_is_what_the_hooks_counted() {
 fn further_processes_share_a_row() {
     const MORE: u64 = 25;
     const KEPT: u64 = 20_000;
-    let mut story = Story::of(1_000_000, 0xa);
-    for at in 0..KEPT + MORE {
-        // Ids come again, and so do address spaces.
-        let pid = 2 + (at % 100) as u32;
-        story.fork(1_000_000, pid, 0xb00 + at % 7);
-        story.exit(pid, 0);
-        story.gone(pid, counters(3, 0));
+    let (mut book, mut counts) = (Book::default(), Counts::default());
+    counts.thread(&counters(3, 0));
+    // They end in another order than they were born in.
+    for birth in (1..=KEPT + MORE).rev() {
+        book.close(birth, birth as u32, "worker".into(), &counts, false);
     }
-    story.exit(1_000_000, 0);
-    story.gone(1_000_000, counters(100, 0));
-    let outcome = story.play();
-    assert_eq!(outcome.rows.len() as u64, KEPT + 1);
-    let rest = outcome.rows.last().expect("rows");
+    let (rows, total) = book.finish();
+    assert_eq!(rows.len() as u64, KEPT + 1);
+    assert!(rows[..KEPT as usize].is_sorted_by_key(|row| row.pid));
+    let rest = rows.last().expect("rows");
     assert_eq!((rest.pid, &*rest.comm), (0, "(further processes)"));
-    // The first process ended last: it is among the rest.
-    assert_eq!(rest.min_flt, 3 * MORE + 100);
-    assert_eq!(outcome.total.min_flt, 3 * (KEPT + MORE) + 100);
-    let sum: u64 = outcome.rows.iter().map(|row| row.min_flt).sum();
-    assert_eq!(sum, outcome.total.min_flt);
+    assert_eq!(rest.min_flt, 3 * MORE);
+    assert_eq!(total.min_flt, 3 * (KEPT + MORE));
+    let sum: u64 = rows.iter().map(|row| row.min_flt).sum();
+    assert_eq!(sum, total.min_flt);
 }

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod attach;
+mod bounded;
 mod cloned;
 mod container;
 mod decode;
