@@ -1,19 +1,17 @@
 //! Programs to attach to: `attended idle|prefork|stream|forks|crowd FIFO`. Each reports "ready", goes on at each byte
 //! in FIFO, and reports "done" before it waits for the last.
 
-use std::fs::{File, OpenOptions};
-use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
 use std::process::exit;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use nix::sys::mman::ProtFlags;
 use nix::unistd::gettid;
 use serde_json::{Value, json};
 use tests::subject::act::write;
+use tests::subject::fifo::Fifo;
 use tests::subject::files;
 use tests::subject::memory::Pages;
 use tests::subject::pagemap::Pagemap;
@@ -249,38 +247,4 @@ fn crowd(fifo: &mut Fifo) -> Result<()> {
     })?;
     note("done", true)?;
     fifo.wait()
-}
-
-/// Where the test says how to go on.
-struct Fifo(File);
-
-impl Fifo {
-    fn open(path: &str) -> Result<Self> {
-        // For writing, too: so it neither waits for the test here nor sees an end.
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).custom_flags(libc::O_CLOEXEC);
-        Ok(Self(options.open(path).context("cannot open FIFO")?))
-    }
-
-    fn wait(&mut self) -> Result<()> {
-        Ok(self.0.read_exact(&mut [0])?)
-    }
-
-    /// Whether there is a byte, which it takes.
-    fn poll(&mut self) -> Result<bool> {
-        let mut waiting = 0;
-        // SAFETY: the kernel fills in a number.
-        let asked = unsafe {
-            libc::ioctl(
-                std::os::fd::AsRawFd::as_raw_fd(&self.0),
-                libc::FIONREAD,
-                &raw mut waiting,
-            )
-        };
-        nix::errno::Errno::result(asked)?;
-        if waiting > 0 {
-            self.wait()?;
-        }
-        Ok(waiting > 0)
-    }
 }

@@ -203,6 +203,12 @@ impl Truth {
                 }
             }
             Deed::Unmap | Deed::Discard => self.give_up(act, Left::Unmapped)?,
+            Deed::Over => {
+                self.give_up(act, Left::Unmapped)?;
+                let start = act.pages.first().context("no pages")?.0;
+                let place = start..start + (act.pages.len() * PAGE) as u64;
+                self.moved.entry(act.pid).or_default().push((place, None));
+            }
             Deed::Exit => self.give_up(act, Left::Exit)?,
             Deed::Exec => {
                 self.give_up(act, Left::Exec)?;

@@ -3,6 +3,7 @@
 pub mod act;
 pub mod clone;
 pub mod compare;
+pub mod fifo;
 pub mod files;
 pub mod image;
 pub mod kcmp;

@@ -224,6 +224,8 @@ pub enum Deed {
     Unmap,
     /// Their contents were given back.
     Discard,
+    /// Fresh anonymous memory was mapped over them.
+    Over,
     /// They were moved, as a whole, to this address.
     Move(u64),
     /// They went with an exec.

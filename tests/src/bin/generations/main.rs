@@ -1,18 +1,20 @@
-//! Fork of fork of fork, each writing some of the pages and doing other things to some: `generations [SEED]`. One
-//! process acts at a time, on one CPU; each act is reported with the frames of its pages. With SEED, who does what is
-//! up to chance.
+//! Fork of fork of fork, each writing some of the pages and doing other things to some: `generations [SEED [STEP FIFO]]`.
+//! One process acts at a time, on one CPU; each act is reported with the frames of its pages. With SEED, who does what
+//! is up to chance. With STEP, all wait before that step, and at the end, for a byte in FIFO.
 
-use std::ffi::{CString, c_int};
+use std::ffi::{CString, c_int, c_void};
 use std::ops::Range;
 use std::os::unix::ffi::OsStringExt;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use libc::{MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE};
 use nix::errno::Errno;
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{execv, fork, getpid};
 use serde_json::json;
 use tests::subject::act::{self, act, tell};
+use tests::subject::fifo::Fifo;
 use tests::subject::memory::{PAGE, Pages};
 use tests::subject::pagemap::Pagemap;
 use tests::subject::process::{self, Gate};
@@ -20,17 +22,24 @@ use tests::subject::report::{Deed, Fact, report};
 use tests::subject::witness::now;
 use tests::subject::{files, pin};
 
-use steps::Area::{self, Anon, Part, Whole};
+use steps::Area::{self, Anon, Own, Part, Whole};
 use steps::{MOST, Step};
 
 mod steps;
 
 fn main() -> Result<()> {
     process::begin();
-    let steps = match std::env::args().nth(1).as_deref() {
-        None => steps::chosen(),
-        Some("end") => return Ok(()),
-        Some(seed) => steps::by_chance(seed.parse().context("usage: generations [SEED]")?),
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    let args: Vec<_> = args.iter().map(String::as_str).collect();
+    let (steps, mut pause) = match args[..] {
+        [] => (steps::chosen(), None),
+        ["end"] => return Ok(()),
+        [seed] => (steps::by_chance(seed.parse()?), None),
+        [seed, step, fifo] => {
+            let pause = (step.parse()?, Fifo::open(fifo)?);
+            (steps::by_chance(seed.parse()?), Some(pause))
+        }
+        _ => bail!("usage: generations [SEED [STEP FIFO]]"),
     };
     process::stay_on_one_cpu()?;
     // Who has lost its parent can be waited for all the same.
@@ -41,6 +50,7 @@ fn main() -> Result<()> {
         Pages::private(360)?,
         Pages::private_file(&whole, 0, 120)?,
         Pages::private_file(&part, 0, 60)?,
+        Pages::private(40)?,
     ];
     (0..330).for_each(|i| areas[0].write(i, 1));
     for i in 330..340 {
@@ -51,6 +61,12 @@ fn main() -> Result<()> {
     for i in 20..40 {
         areas[2].read(i);
     }
+    areas[3].write_all(1);
+    for (start, advice) in [(0, libc::MADV_DONTFORK), (20, libc::MADV_WIPEONFORK)] {
+        let (start, length) = (areas[3].addr(start) as *mut c_void, 20 * PAGE);
+        // SAFETY: its own pages.
+        succeeded(unsafe { libc::madvise(start, length, advice) })?;
+    }
     // The fork itself copies what is pinned.
     let _pinned = pin::pin(&areas[1], 110..120)?;
     report(&Fact::Note(
@@ -59,6 +75,7 @@ fn main() -> Result<()> {
             {"file": null, "addr": areas[0].addr(0), "pages": 360},
             {"file": whole.path(), "addr": areas[1].addr(0), "pages": 120},
             {"file": part.path(), "addr": areas[2].addr(0), "pages": 60},
+            {"file": null, "addr": areas[3].addr(0), "pages": 40},
         ]),
     ))?;
 
@@ -72,14 +89,19 @@ fn main() -> Result<()> {
     };
     first.act(Deed::Begin, &first.all(), || Ok(()))?;
     first.gates[0].open()?;
-    first.go(&steps)
+    first.go(&steps, &mut pause)?;
+    if let Some((_, fifo)) = &mut pause {
+        report(&Fact::Note("done".to_owned(), true.into()))?;
+        fifo.wait()?;
+    }
+    Ok(())
 }
 
 /// One of the processes.
 struct Process {
     number: usize,
     /// Where each area is.
-    areas: [u64; 3],
+    areas: [u64; 4],
     /// Pages that are elsewhere now.
     moved: Vec<(Area, Range<usize>, u64)>,
     /// Pages that it has no more: something else may be there.
@@ -91,12 +113,16 @@ struct Process {
 
 impl Process {
     /// Takes each step that is this process's. What a fork has made goes on here as another process.
-    fn go(&mut self, steps: &[(usize, Step)]) -> Result<()> {
+    fn go(&mut self, steps: &[(usize, Step)], pause: &mut Option<(usize, Fifo)>) -> Result<()> {
         for (i, (number, step)) in steps.iter().enumerate() {
             if *number != self.number {
                 continue;
             }
             self.gates[*number].wait()?;
+            if let Some((_, fifo)) = pause.as_mut().filter(|(step, _)| *step == i) {
+                report(&Fact::Note("ready".to_owned(), std::process::id().into()))?;
+                fifo.wait()?;
+            }
             let next = steps.get(i + 1).map(|(number, _)| *number);
             self.take(step.clone(), next)
                 .with_context(|| format!("step {i}"))?;
@@ -131,7 +157,37 @@ impl Process {
                     succeeded(unsafe { libc::madvise(start, length, libc::MADV_DONTNEED) })
                 })?;
             }
-            Step::Move(area, which) => self.relocate(area, which)?,
+            Step::Over(area, which) => {
+                let (start, length) = self.place(area, &which);
+                let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+                let protection = libc::PROT_READ | libc::PROT_WRITE;
+                self.act(Deed::Over, &self.addrs(area, which), || {
+                    // SAFETY: over its own pages, whose contents don't matter.
+                    let new = unsafe { libc::mmap(start, length, protection, flags, -1, 0) };
+                    ensure!(new == start, "mmap: {}", Errno::last());
+                    Ok(())
+                })?;
+            }
+            Step::Move(area, which) => {
+                let to = Pages::private(which.len())?.page(0).as_ptr();
+                // SAFETY: its own pages, to a place that nothing else uses.
+                self.relocate(area, which, |start, length| unsafe {
+                    libc::mremap(start, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, to)
+                })?;
+            }
+            Step::Grow(area, which) => {
+                // SAFETY: its own pages, to a place of the kernel's choice.
+                self.relocate(area, which, |start, length| unsafe {
+                    libc::mremap(start, length, 2 * length, MREMAP_MAYMOVE)
+                })?;
+            }
+            Step::Leave(area, which) => {
+                let flags = MREMAP_MAYMOVE | MREMAP_DONTUNMAP;
+                // SAFETY: its own pages, to a place of the kernel's choice.
+                self.relocate(area, which, |start, length| unsafe {
+                    libc::mremap(start, length, length, flags, 0)
+                })?;
+            }
             Step::Exec => {
                 let program = CString::new(std::env::current_exe()?.into_os_string().into_vec())?;
                 self.act(Deed::Exec, &self.all(), || Ok(()))?;
@@ -184,17 +240,20 @@ impl Process {
         act::write(&self.pagemap, &self.addrs(area, which))
     }
 
-    fn relocate(&mut self, area: Area, which: Range<usize>) -> Result<()> {
+    fn relocate(
+        &mut self,
+        area: Area,
+        which: Range<usize>,
+        remap: impl FnOnce(*mut c_void, usize) -> *mut c_void,
+    ) -> Result<()> {
         let (start, length) = self.place(area, &which);
-        let to = Pages::private(which.len())?.addr(0);
         let addrs = self.addrs(area, which.clone());
         let before = self.pagemap.frames(&addrs)?;
         let from = now()?;
-        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
-        // SAFETY: its own pages, to a place that nothing else uses.
-        let moved = unsafe { libc::mremap(start, length, length, flags, to as *mut libc::c_void) };
-        ensure!(moved as u64 == to, "mremap: {}", Errno::last());
+        let to = remap(start, length);
         let until = now()?;
+        ensure!(to != libc::MAP_FAILED, "mremap: {}", Errno::last());
+        let to = to as u64;
         self.moved.push((area, which.clone(), to));
         let after = self.pagemap.frames(&self.addrs(area, which))?;
         tell(Deed::Move(to), from, until, &addrs, &before, &after)
@@ -221,7 +280,10 @@ impl Process {
 
     /// All pages of all areas that it has.
     fn all(&self) -> Vec<u64> {
-        let areas = [(Anon, 360), (Whole, 120), (Part, 60)];
+        let mut areas = vec![(Anon, 360), (Whole, 120), (Part, 60)];
+        if self.number == 0 {
+            areas.push((Own, 40));
+        }
         let pages = areas
             .into_iter()
             .flat_map(|(area, count)| (0..count).map(move |i| (area, i)));
@@ -236,9 +298,9 @@ impl Process {
     }
 
     /// Where pages start, and how many bytes they are.
-    fn place(&self, area: Area, which: &Range<usize>) -> (*mut libc::c_void, usize) {
+    fn place(&self, area: Area, which: &Range<usize>) -> (*mut c_void, usize) {
         (
-            self.addr(area, which.start) as *mut libc::c_void,
+            self.addr(area, which.start) as *mut c_void,
             which.len() * PAGE,
         )
     }

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use Area::{Anon, Part, Whole};
-use Step::{Discard, Exec, Exit, Fork, Move, Reap, Unmap, Write, WriteInThread};
+use Area::{Anon, Own, Part, Whole};
+use Step::{Discard, Exec, Exit, Fork, Grow, Leave, Move, Over, Reap, Unmap, Write, WriteInThread};
 
 /// How many processes there are at most.
 pub const MOST: usize = 12;
@@ -17,6 +17,8 @@ pub enum Area {
     Whole,
     /// A file's pages: written up to page 20, read up to 40, then untouched.
     Part,
+    /// The first process's own: 20 pages that children don't get, and 20 that they get empty. All written.
+    Own,
 }
 
 /// What a process does.
@@ -27,7 +29,13 @@ pub enum Step {
     WriteInThread(Area, Range<usize>),
     Unmap(Area, Range<usize>),
     Discard(Area, Range<usize>),
+    /// Maps fresh memory over them.
+    Over(Area, Range<usize>),
     Move(Area, Range<usize>),
+    /// Makes them a part of twice as much, which is elsewhere.
+    Grow(Area, Range<usize>),
+    /// Moves them, and goes on to have empty ones where they were.
+    Leave(Area, Range<usize>),
     Exec,
     Exit,
     Reap,
@@ -47,6 +55,8 @@ pub fn chosen() -> Vec<(usize, Step)> {
         (1, Write(Anon, 330..335)),
         (0, Write(Anon, 30..60)),
         (0, Write(Whole, 10..20)),
+        (0, Write(Own, 0..5)),
+        (0, Write(Own, 20..25)),
         // What 1 has copied is left to 0 alone.
         (0, Write(Anon, 0..10)),
         (0, Write(Whole, 0..5)),
@@ -147,7 +157,7 @@ pub fn by_chance(seed: u64) -> Vec<(usize, Step)> {
         let which = chance.below(one.blocks.len());
         let (area, block, is_at_first) = one.blocks[which];
         let range = block * BLOCK..(block + 1) * BLOCK;
-        match chance.below(20) {
+        match chance.below(26) {
             0..3 if born < MOST => {
                 steps.push((number, Fork(born)));
                 let child = Living {
@@ -167,8 +177,17 @@ pub fn by_chance(seed: u64) -> Vec<(usize, Step)> {
                 steps.push((number, Move(area, range)));
                 one.blocks[which].2 = false;
             }
-            6 => steps.push((number, WriteInThread(area, range))),
-            7 if at > 0 => leave(
+            6 if is_at_first => {
+                steps.push((number, Grow(area, range)));
+                one.blocks[which].2 = false;
+            }
+            7 if is_at_first && area == Anon => {
+                steps.push((number, Leave(area, range)));
+                one.blocks[which].2 = false;
+            }
+            8 => steps.push((number, Over(area, range))),
+            9 => steps.push((number, WriteInThread(area, range))),
+            10 if at > 0 => leave(
                 &mut steps,
                 &mut living,
                 at,
