@@ -14,7 +14,7 @@ use memtrace_ebpf::{
 };
 
 use crate::hooks::{
-    frame,
+    file, frame,
     kernel::{config, offset, read_member},
     paging::{direct_map, walk},
     ring,
@@ -55,6 +55,11 @@ struct Survey {
     seen: u32,
     /// Private pages in swap.
     swapped: u64,
+    /// The program's file, see [`file::Identity`].
+    exe: u64,
+    /// The file of the VMA before, and where that one ends.
+    previous: u64,
+    previous_end: u64,
     /// The VMA, and where in it the survey is; beyond its end when the next is due.
     vma: Found,
     at: u64,
@@ -101,6 +106,7 @@ pub(crate) fn survey_mm(mm: u64, ts: u64, tid: u32, seen: Seen) -> u64 {
     new.tid = tid;
     new.seen = seen as u32;
     new.swapped = 0;
+    new.exe = file::identity(read_member(mm, offset!(mm_exe_file))).inode;
     new.vma = Found::NONE;
     new.at = 0;
     new.unsent = 0;
@@ -144,11 +150,24 @@ fn next_vma(done: &mut Survey) -> i64 {
             found: done.vma,
             serial: 0,
             pad: 0,
+            exe: done.exe,
+            previous: if done.previous_end == done.vma.start {
+                done.previous
+            } else {
+                0
+            },
             pages: [done.resident, done.private],
         });
     }
     let Some(before) = survey() else { return 1 };
-    let found = match vma::find_at_or_above(before.root, before.mm, before.vma.end) {
+    before.previous = before.vma.file;
+    before.previous_end = before.vma.end;
+    let lookup = if attach {
+        vma::find_at_or_above(before.root, before.mm, before.vma.end)
+    } else {
+        vma::find_next(before.root, before.mm, before.vma.end)
+    };
+    let found = match lookup {
         Lookup::Found(found) => found,
         Lookup::Nothing => return 1,
         Lookup::Unreadable => {

@@ -44,6 +44,9 @@ struct Scratch {
     /// Of the node: where its slots begin, and the last slot in use.
     first_slot: u32,
     end: u32,
+    /// And, of a leaf, the slot that was found.
+    slot: u32,
+    pad: u32,
     node: [u64; NODE_WORDS],
     vma: [u64; NODE_WORDS],
 }
@@ -124,8 +127,28 @@ extern "C" fn descend(_index: u32, _context: *mut c_void) -> i64 {
         scratch.last = u64::MAX;
         return 0;
     }
+    scratch.slot = index as u32;
     scratch.done = 1;
     1
+}
+
+/// The VMA behind the one that was found last, if it is in the same leaf. What is in between may be a gap, but no two.
+#[inline(always)]
+fn next_in_leaf() -> Option<u64> {
+    let scratch = scratch()?;
+    let mut tries = 0;
+    while tries < 2 {
+        scratch.slot += 1;
+        if scratch.slot > scratch.end {
+            return None;
+        }
+        let entry = scratch.node[((scratch.first_slot + scratch.slot) & 31) as usize];
+        if entry != 0 {
+            return Some(entry);
+        }
+        tries += 1;
+    }
+    None
 }
 
 /// A VMA as it was read.
@@ -197,6 +220,20 @@ pub(crate) fn find_at_or_above(root: u64, mm: u64, address: u64) -> Lookup {
         Some(found) if found.end > address => Lookup::Found(found),
         _ => Lookup::Unreadable,
     }
+}
+
+/// The first VMA that ends above `address`, which is the end of the one that this CPU has found last, in an address space
+/// that nobody changes meanwhile; or 0.
+#[inline(always)]
+pub(crate) fn find_next(root: u64, mm: u64, address: u64) -> Lookup {
+    if address != 0
+        && let Some(vma) = next_in_leaf()
+        && let Some(found) = read_vma(vma, mm)
+        && found.start >= address
+    {
+        return Lookup::Found(found);
+    }
+    find_at_or_above(root, mm, address)
 }
 
 /// Where an address lies.
@@ -319,6 +356,8 @@ fn remember(thread: &mut Thread, mm: Object, found: Found, seq: u32, ts: u64, se
         found,
         serial: thread.vma.serial,
         pad: 0,
+        exe: file::identity(mm.load(offset!(mm_exe_file))).inode,
+        previous: UNKNOWN,
         pages: [0; 2],
     });
 }
@@ -347,9 +386,16 @@ pub(crate) struct Outgoing {
     /// Counts the thread's VMAs.
     pub(crate) serial: u32,
     pub(crate) pad: u32,
+    /// The program's file, see [`file::Identity`].
+    pub(crate) exe: u64,
+    /// The file that is mapped right before it; [`UNKNOWN`] if that is to be looked up.
+    pub(crate) previous: u64,
     /// By a survey: its resident and its private pages.
     pub(crate) pages: [u64; 2],
 }
+
+/// In [`Outgoing::previous`].
+const UNKNOWN: u64 = u64::MAX;
 
 /// What [`send_outgoing`] sends.
 #[map]
@@ -382,6 +428,8 @@ pub extern "C" fn send_outgoing() -> u32 {
         root,
         found,
         serial,
+        exe,
+        previous,
         pages,
         ..
     } = unsafe { *outgoing };
@@ -389,8 +437,11 @@ pub extern "C" fn send_outgoing() -> u32 {
     file::announce(found.file, &identity, head.ts, head.tid);
     head.flags = record_flags(&found, &identity);
     let mut previous_file = 0;
-    if found.file == 0
-        && found.start != 0
+    if found.file != 0 {
+        // Only memory without a file may be a program's BSS.
+    } else if previous != UNKNOWN {
+        previous_file = file::identity(previous).inode;
+    } else if found.start != 0
         && let Lookup::Found(previous) = find_at_or_above(root, mm, found.start - 1)
         && previous.end == found.start
     {
@@ -406,7 +457,7 @@ pub extern "C" fn send_outgoing() -> u32 {
             pgoff: found.pgoff,
             file: identity.inode,
             previous_file,
-            exe: file::identity(read_member(mm, offset!(mm_exe_file))).inode,
+            exe,
             serial,
             pad: 0,
             resident: pages[0],
