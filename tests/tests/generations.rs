@@ -290,15 +290,7 @@ fn sizes(trace: &Trace, truth: &Truth) -> Result<()> {
 
 fn generations<const N: usize>(words: [&str; N]) -> Result<(Trace, Truth)> {
     let trace = Trace::run(words)?;
-    let areas = trace.note("areas")?.as_array().context("areas")?;
-    let mut places = Vec::new();
-    for area in areas {
-        let number = |field: &str| area[field].as_u64().context("a number");
-        let start = number("addr")?;
-        let file = area["file"].as_str().map(str::to_owned);
-        places.push((start..start + number("pages")? * PAGE as u64, file));
-    }
-    let mut truth = Truth::new(places);
+    let mut truth = Truth::of(trace.note("areas")?)?;
     for act in trace.facts.iter().filter_map(act) {
         truth.add(act).with_context(|| in_short(act))?;
     }

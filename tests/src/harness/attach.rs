@@ -1,6 +1,5 @@
 //! Programs that run on their own, and memtrace that is attached to them.
 
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write;
 
@@ -11,12 +10,12 @@ use nix::unistd::{Pid, mkfifo};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::memtrace::{Memtrace, facts, note, subject};
+use super::memtrace::{Memtrace, facts, note};
 use super::run::{Run, Running, command};
-use super::trace::Trace;
+use super::trace::{Trace, subject_command};
 use crate::subject::report::{Fact, REPORT};
 
-/// A run of the subject `attended`, which nobody traces from the start.
+/// A run of a subject that nobody traces from the start, and that waits for what a test says.
 #[derive(Debug)]
 pub struct Attended {
     running: Running,
@@ -25,12 +24,18 @@ pub struct Attended {
 }
 
 impl Attended {
-    /// Starts it in that mode, and waits until it is ready.
+    /// Starts the subject `attended` in that mode, and waits until it is ready.
     pub fn start(mode: &str) -> Result<Self> {
+        Self::of(["attended", mode])
+    }
+
+    /// Starts a subject that takes FIFO as its last argument, and waits until it is ready.
+    pub fn of<const N: usize>(words: [&str; N]) -> Result<Self> {
         let folder = TempDir::new()?;
         let fifo = folder.path().join("fifo");
         mkfifo(&fifo, Mode::S_IRUSR | Mode::S_IWUSR)?;
-        let mut command = command([&subject("attended"), OsStr::new(mode), fifo.as_os_str()])?;
+        let mut command = command(subject_command(&words)?)?;
+        command.arg(&fifo);
         command.env(REPORT, folder.path().join("report"));
         let running = Running::start(&mut command)?;
         // For reading, too: so it doesn't wait for the subject here.

@@ -225,7 +225,7 @@ impl Trace {
 }
 
 /// A subject's path, and its arguments.
-fn subject_command(words: &[&str]) -> Result<Vec<std::ffi::OsString>> {
+pub(super) fn subject_command(words: &[&str]) -> Result<Vec<std::ffi::OsString>> {
     let (name, args) = words.split_first().context("no subject given")?;
     Ok([subject(name)]
         .into_iter()

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
 use crate::subject::memory::PAGE;
 use crate::subject::pagemap::Frame;
@@ -137,9 +138,16 @@ enum Left {
 }
 
 impl Truth {
-    /// With these areas of memory.
-    pub fn new(places: Places) -> Self {
-        Self {
+    /// With areas of memory as a subject reports them: `file`, `addr`, and how many `pages`.
+    pub fn of(areas: &Value) -> Result<Self> {
+        let mut places = Places::new();
+        for area in areas.as_array().context("areas")? {
+            let number = |field: &str| area[field].as_u64().context("a number");
+            let start = number("addr")?;
+            let file = area["file"].as_str().map(str::to_owned);
+            places.push((start..start + number("pages")? * PAGE as u64, file));
+        }
+        Ok(Self {
             places,
             moved: HashMap::new(),
             frames: HashMap::new(),
@@ -147,7 +155,7 @@ impl Truth {
             alone: HashMap::new(),
             forks: Vec::new(),
             copies: Vec::new(),
-        }
+        })
     }
 
     /// Whether that address is in one of the areas.
