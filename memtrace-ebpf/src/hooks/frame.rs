@@ -8,8 +8,10 @@ use crate::hooks::{
     paging::direct_map,
 };
 
-/// Words of a `struct page` and the next one.
-pub(crate) const WORDS: usize = 2 * PAGE_STRUCT as usize / 8;
+/// Words of a `struct page`.
+const WORDS: usize = PAGE_STRUCT as usize / 8;
+/// Pages in one that is mapped as a whole, and what its frame is a multiple of.
+const LARGE: u64 = 512;
 
 /// `FOLIO_MAPPING_ANON` and `FOLIO_MAPPING_KSM` (`include/linux/page-flags.h`).
 const ANONYMOUS: u64 = 1;
@@ -34,13 +36,15 @@ pub extern "C" fn look_at(pfn: u64) -> u64 {
     if !read_into(page, memory) {
         return 0;
     }
-    let word = |offset: u32, next: usize| memory[(offset as usize / 8 + next) & (WORDS - 1)];
-    let head = word(offset!(page_head), 0);
-    let own = (word(offset!(page_map_count), 0) >> (offset!(page_map_count) % 8 * 8)) as u32;
+    let word = |offset: u32| memory[(offset as usize / 8) & (WORDS - 1)];
+    let head = word(offset!(page_head));
+    let own = (word(offset!(page_map_count)) >> (offset!(page_map_count) % 8 * 8)) as u32;
     // A part of a larger page says where its first is, as the one after a larger page's first does.
     let tail = head & 1 != 0;
     let first = if tail { head - 1 } else { page };
-    let large = tail || word(offset!(page_head), WORDS / 2) == page + 1;
+    let large = tail
+        || pfn.is_multiple_of(LARGE)
+            && read_member::<u64>(page + PAGE_STRUCT, offset!(page_head)) == page + 1;
     // What is mapped as a whole has one entry for all of its parts.
     let whole = if large {
         read_member::<u32>(first, offset!(folio_entire_map_count)).wrapping_add(1)
@@ -50,7 +54,7 @@ pub extern "C" fn look_at(pfn: u64) -> u64 {
     let mapping = if tail {
         read_member(first, offset!(page_mapping))
     } else {
-        word(offset!(page_mapping), 0)
+        word(offset!(page_mapping))
     };
     let frame = if mapping == 0 {
         Frame::Unknown

@@ -54,6 +54,10 @@ pub(crate) fn birth(ctx: &RawTracePointContext) {
     let flags: u64 = ctx.arg(1);
     let parent = Object::current();
     let thread = flags & CLONE_THREAD != 0;
+    // From before the time of its records until they are written: a survey takes a while.
+    if let Some(state) = thread::find(parent) {
+        state.busy = 1;
+    }
     let ts = now();
     let child_mm: u64 = read_member(child, offset!(task_mm));
     let (call, stack, began, follow, hidden_mm) = if let Some(state) = thread::find(parent) {
@@ -127,6 +131,7 @@ pub(crate) fn birth(ctx: &RawTracePointContext) {
     if let Some(state) = thread::find(parent) {
         state.child = tid;
         state.hooked += now() - ts;
+        state.busy = 0;
     }
 }
 
