@@ -12,9 +12,9 @@ fn amid_a_family() -> Result<()> {
     for (seed, step) in [
         ("1", "30"),
         ("2", "50"),
-        ("3", "70"),
-        ("4", "90"),
-        ("5", "110"),
+        ("3", "35"),
+        ("4", "45"),
+        ("5", "60"),
     ] {
         let (before, after) =
             amid(seed, step).with_context(|| format!("seed {seed}, step {step}"))?;

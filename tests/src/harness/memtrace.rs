@@ -147,12 +147,13 @@ impl Memtrace {
     }
 }
 
-/// What is in a report so far.
+/// What is in a report so far. Of a line that is being written, a part may be there; it is left for later.
 pub(super) fn facts(report: &Path) -> Result<Vec<Fact>> {
     let report = fs::read_to_string(report)?;
-    report
+    let whole = report.rfind('\n').map_or(0, |end| end + 1);
+    report[..whole]
         .lines()
-        .map(|line| serde_json::from_str(line).with_context(|| format!("report: {line}")))
+        .map(|line| serde_json::from_str(line).context("a line of the report"))
         .collect()
 }
 
