@@ -105,7 +105,9 @@ fn made(
     let name = format!("{call} {} signal {exit_signal}", names.join("|"));
     let (mut reader, writer) = std::io::pipe()?;
     let messenger = Messenger::new(&writer);
-    let child = make(&|| messenger.deliver());
+    // It may run on after this call.
+    let work = || messenger.deliver();
+    let child = make(&work);
     ensure!(child > 0, "{name}: {}", Errno::last());
     let answers = receive(&mut reader, writer)?;
 

@@ -111,7 +111,8 @@ fn made(call: &str, flags: u64, make: impl FnOnce(c_int, Work) -> c_int) -> Resu
     let (from_maker, to_task) = pipe()?;
     let (input, output) = (from_maker.as_raw_fd(), to_maker.as_raw_fd());
 
-    let child = make(exit_signal, &|| {
+    // It runs on after the call that makes the task.
+    let work = || {
         let answer = Answer {
             answers: kcmp::compare(maker),
             at: now().unwrap_or(0),
@@ -119,7 +120,8 @@ fn made(call: &str, flags: u64, make: impl FnOnce(c_int, Work) -> c_int) -> Resu
         // SAFETY: the answer is plain bytes on this stack.
         unsafe { libc::write(output, (&raw const answer).cast(), size_of_val(&answer)) };
         c_int::from(!is_held && !hear(input))
-    });
+    };
+    let child = make(exit_signal, &work);
     ensure!(child > 0, "{name}: {}", Errno::last());
     let child = Pid::from_raw(child);
 
