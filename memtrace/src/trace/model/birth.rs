@@ -161,12 +161,10 @@ impl Model {
                 .collect(),
             ..mm.clone()
         });
-        let mm = self.mms.entry(birth.child.mm).or_default();
-        // A new one may lie where another was whose last thread is not gone yet.
-        if birth.child.mm != birth.parent.mm || mm.users.is_empty() {
-            self.by_number.remove(&mm.number);
-            *mm = inherited.unwrap_or_default();
+        if birth.child.mm != birth.parent.mm {
+            self.new_mm(birth.child.mm, inherited.unwrap_or_default());
         }
+        let mm = self.mms.entry(birth.child.mm).or_default();
         mm.users.push(birth.child_tid);
         mm.running += 1;
         if birth.stack != 0 {

@@ -70,10 +70,7 @@ impl Model {
             running: 1,
             ..Mm::default()
         };
-        // As at a birth, it may lie where another was whose last thread is not gone yet.
-        if let Some(before) = self.mms.insert(exec.mm, mm) {
-            self.by_number.remove(&before.number);
-        }
+        self.new_mm(exec.mm, mm);
         let Some((name, args)) = strings.split_at_checked(exec.name_len as usize) else {
             return;
         };
@@ -195,6 +192,27 @@ impl Model {
                 ..
             } = process;
             self.book.close(birth, shown, comm, &counts, false);
+        }
+    }
+
+    /// There is a new address space. It may lie where another was: the kernel frees that before the last thread that had it
+    /// is gone, and before the record of an exec that has left it.
+    pub(super) fn new_mm(&mut self, address: u64, mm: Mm) {
+        let Some(before) = self.mms.insert(address, mm) else {
+            return;
+        };
+        self.by_number.remove(&before.number);
+        if before.running > 0 {
+            self.sharing.execed(before.number);
+            self.sharing.left(before.number, Leave::Exec);
+        }
+        for user in before.users {
+            let replaced = self.replaced.get_mut(&user);
+            for thread in replaced.into_iter().chain(self.threads.get_mut(&user)) {
+                if thread.mm == address {
+                    thread.mm = 0;
+                }
+            }
         }
     }
 

@@ -173,11 +173,14 @@ impl Model {
         }
         // A sibling may have copied a page after the fork had shared it, and before the child was complete.
         if let Some(mm) = self.mms.get_mut(&birth.parent.mm) {
-            for (when, page) in std::mem::take(&mut mm.unexplained) {
-                if when >= birth.began && shared.contains(page) {
+            // What it doesn't explain another may that is under way as well.
+            mm.unexplained.retain(|&(when, page)| {
+                let explained = when >= birth.began && shared.contains(page);
+                if explained {
                     self.sharing.copied(parent, page);
                 }
-            }
+                !explained
+            });
         }
         let copied = Copied {
             pages: pending.present.len(),
