@@ -11,7 +11,7 @@ use super::story::{FORK, Story, VFORK, ZERO, counters, heap_page, heap_pages};
 use crate::trace::{event::Event, model::Model, names::flag, objects::REMEMBERED, record::Record};
 
 /// How often all of it happens. Without optimisation there's only time for some.
-const ROUNDS: u32 = if cfg!(debug_assertions) { 105 } else { 20_000 };
+const ROUNDS: u32 = if cfg!(debug_assertions) { 70 } else { 20_000 };
 
 /// What is kept.
 type Footprint = BTreeMap<&'static str, usize>;
@@ -160,7 +160,7 @@ impl Server {
         let areas = [heap_pages(0..8)];
         self.story
             .clone_as(100, (pid, pid), (FORK, mm), &areas, |birth| {
-                birth.followed = 0
+                birth.followed = 0;
             });
         self.story.copies(100, 4, 2);
         self.fork(pid, mm);

@@ -11,20 +11,15 @@ fn returns(outcome: &Outcome) -> Vec<String> {
         let What::Cloned(cloned) = &event.what else {
             return None;
         };
-        let mut line = format!("{}>{} dur {}", event.tid, cloned.child_tid, cloned.dur);
-        if let Some(first) = cloned.first {
-            line += &format!(" first {first:?}");
-        }
-        if let Some(held) = cloned.held {
-            line += &format!(" held {held}");
-        }
-        if let Some(let_go) = cloned.let_go {
-            line += &format!(" until {let_go:?}");
-        }
-        if let Some(fork) = cloned.fork {
-            line += &format!(" fork {fork}");
-        }
-        Some(line.to_lowercase())
+        let mut words = vec![format!(
+            "{}>{} dur {}",
+            event.tid, cloned.child_tid, cloned.dur
+        )];
+        words.extend(cloned.first.map(|first| format!("first {first:?}")));
+        words.extend(cloned.held.map(|held| format!("held {held}")));
+        words.extend(cloned.let_go.map(|let_go| format!("until {let_go:?}")));
+        words.extend(cloned.fork.map(|fork| format!("fork {fork}")));
+        Some(words.join(" ").to_lowercase())
     };
     outcome.events.iter().filter_map(cloned).collect()
 }
@@ -111,7 +106,7 @@ fn a_fork_that_has_not_returned_has_no_duration() {
 fn who_is_first_is_not_known_of_one_that_is_not_followed() {
     let mut story = Story::of(100, 0xa);
     story.clone_as(100, (200, 200), (FORK, 0xb), &[], |birth| {
-        birth.followed = 0
+        birth.followed = 0;
     });
     let began = story.now();
     story.returned(100, 200, began, 0);
@@ -253,7 +248,7 @@ fn a_parent_may_be_quicker_than_the_exec() {
     );
 }
 
-/// CLONE_VFORK holds a parent of a child with its own memory, too, and one that makes a thread.
+/// `CLONE_VFORK` holds a parent of a child with its own memory, too, and one that makes a thread.
 #[test]
 fn each_clone_can_hold() {
     let mut story = Story::of(100, 0xa);

@@ -6,7 +6,7 @@ use memtrace_ebpf::record::{
     Returned, Surveyed, Task, Unobserved, Vma,
 };
 
-use super::order::Random;
+use super::random::Random;
 use crate::trace::record::Record;
 
 /// The bytes of a record of each kind, with what follows it.

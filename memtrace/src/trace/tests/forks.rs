@@ -8,8 +8,8 @@ use memtrace_ebpf::{
 use super::{
     regions::{BOUNDS, PROG, program},
     story::{
-        Area, FIRST, FORK, Outcome, READ, Story, WRITE, anonymous, file, heap, heap_page,
-        heap_pages, minor, ro,
+        Area, FIRST, FORK, READ, Story, WRITE, anonymous, file, heap, heap_page, heap_pages, minor,
+        ro,
     },
 };
 use crate::trace::event;
@@ -268,6 +268,23 @@ fn a_copy_during_the_fork_is_booked_on_it() {
         ]
     );
     assert_eq!(outcome.accounts(), ["4: parent 1 shared 3"]);
+}
+
+/// Two threads fork at the same time: each fork explains what it has shared.
+#[test]
+fn two_forks_may_be_under_way() {
+    let mut story = Story::of(100, 0xa);
+    story.thread(100, 101, 0);
+    story.thread(100, 102, 0);
+    let began = story.tick();
+    story.copies(102, 1, 2);
+    story.fork_of(100, 200, 0xb, &[heap_pages(4..6)]);
+    story.clone_as(101, (300, 300), (FORK, 0xc), &[heap_pages(0..6)], |birth| {
+        birth.began = began;
+    });
+    let outcome = story.play();
+    assert_eq!(outcome.copies(), ["102 1: unknown, with [] of 2"]);
+    assert_eq!(outcome.accounts(), ["2: shared 2", "6: parent 1 shared 5"]);
 }
 
 /// A fault is written late, with the time at which it began: before the fork that comes first in the buffer.

@@ -182,126 +182,56 @@ fn an_exec_by_a_thread_gives_up_for_all() {
     assert_eq!(&*outcome.forks[0].child_comm, "worker", "its name since");
 }
 
+const NOTHING: &str = "16: shared 16";
+const FOUR: &str = "16: munmap 4 shared 12";
+
 #[test]
 fn unmapping_gives_up() {
-    let at = |page, pages| [heap_page(page), pages * PAGE_SIZE, 0, 0, 0, 0];
-    let advice = |advice| [heap_page(2), 4 * PAGE_SIZE, advice, 0, 0, 0];
-    let fixed = |flags| [heap_page(2), 4 * PAGE_SIZE, 3, flags, 0, 0];
-    let address = |page| heap_page(page) as i64;
-    let nothing = "16: shared 16";
-    let four = "16: munmap 4 shared 12";
-    for (what, account, number, args, ret) in [
-        ("munmap", four, syscall::MUNMAP, at(2, 4), 0),
-        ("refused", nothing, syscall::MUNMAP, at(2, 4), EINVAL),
-        (
-            "beyond",
-            "16: munmap 2 shared 14",
-            syscall::MUNMAP,
-            at(14, 9),
-            0,
-        ),
-        (
-            "a length is rounded up",
-            four,
-            syscall::MUNMAP,
-            [heap_page(2), 3 * PAGE_SIZE + 1, 0, 0, 0, 0],
-            0,
-        ),
-        (
-            "discarded",
-            four,
-            syscall::MADVISE,
-            advice(MADV_DONTNEED),
-            0,
-        ),
-        (
-            "locked",
-            four,
-            syscall::MADVISE,
-            advice(MADV_DONTNEED_LOCKED),
-            0,
-        ),
-        (
-            "guards",
-            four,
-            syscall::MADVISE,
-            advice(MADV_GUARD_INSTALL),
-            0,
-        ),
-        (
-            "with holes",
-            four,
-            syscall::MADVISE,
-            advice(MADV_DONTNEED),
-            ENOMEM,
-        ),
-        (
-            "in vain",
-            nothing,
-            syscall::MADVISE,
-            advice(MADV_DONTNEED),
-            EINVAL,
-        ),
-        ("lazily", nothing, syscall::MADVISE, advice(MADV_FREE), 0),
-        (
-            "advice is an int",
-            four,
-            syscall::MADVISE,
-            advice(MADV_DONTNEED | 7 << 32),
-            0,
-        ),
-        (
-            "over it",
-            four,
-            syscall::MMAP,
-            fixed(MAP_FIXED | 0x22),
-            address(2),
-        ),
-        (
-            "refused over it",
-            nothing,
-            syscall::MMAP,
-            fixed(MAP_FIXED | 0x22),
-            ENOMEM,
-        ),
-        (
-            "elsewhere",
-            nothing,
-            syscall::MMAP,
-            fixed(0x22),
-            address(100),
-        ),
-        (
-            "a smaller heap",
-            four,
-            syscall::BRK,
-            [heap_page(12), heap_page(16), 0, 0, 0, 0],
-            address(12),
-        ),
-        (
-            "a heap that ends within a page",
-            "16: munmap 3 shared 13",
-            syscall::BRK,
-            [heap_page(12) + 8, heap_page(16), 0, 0, 0, 0],
-            address(12) + 8,
-        ),
-        (
-            "a larger heap",
-            nothing,
-            syscall::BRK,
-            [heap_page(20), heap_page(16), 0, 0, 0, 0],
-            address(20),
-        ),
-        (
-            "asked where it ends",
-            nothing,
-            syscall::BRK,
-            [0, heap_page(16), 0, 0, 0, 0],
-            address(16),
-        ),
-    ] {
-        assert_eq!(after(number, args, ret), account, "{what}");
+    let unmapped = |page, len, ret| after(syscall::MUNMAP, [heap_page(page), len, 0, 0, 0, 0], ret);
+    assert_eq!(unmapped(2, 4 * PAGE_SIZE, 0), FOUR);
+    assert_eq!(unmapped(2, 3 * PAGE_SIZE + 1, 0), FOUR, "rounded up");
+    assert_eq!(unmapped(2, 4 * PAGE_SIZE, EINVAL), NOTHING);
+    assert_eq!(unmapped(14, 9 * PAGE_SIZE, 0), "16: munmap 2 shared 14");
+}
+
+#[test]
+fn discarding_gives_up() {
+    let advised = |advice, ret| {
+        let args = [heap_page(2), 4 * PAGE_SIZE, advice, 0, 0, 0];
+        after(syscall::MADVISE, args, ret)
+    };
+    for advice in [MADV_DONTNEED, MADV_DONTNEED_LOCKED, MADV_GUARD_INSTALL] {
+        assert_eq!(advised(advice, 0), FOUR);
+        assert_eq!(advised(advice | 7 << 32, 0), FOUR, "it is an int");
+        assert_eq!(advised(advice, ENOMEM), FOUR, "there are holes");
+        assert_eq!(advised(advice, EINVAL), NOTHING);
     }
+    assert_eq!(advised(MADV_FREE, 0), NOTHING, "the kernel may, or may not");
+}
+
+#[test]
+fn mapping_over_it_gives_up() {
+    let mapped = |flags, ret| {
+        let args = [heap_page(2), 4 * PAGE_SIZE, 3, flags, 0, 0];
+        after(syscall::MMAP, args, ret)
+    };
+    let address = |page| heap_page(page) as i64;
+    assert_eq!(mapped(MAP_FIXED | 0x22, address(2)), FOUR);
+    assert_eq!(mapped(MAP_FIXED | 0x22, ENOMEM), NOTHING);
+    assert_eq!(mapped(0x22, address(100)), NOTHING);
+}
+
+#[test]
+fn a_smaller_heap_gives_up() {
+    let set = |wanted, is| {
+        let args = [wanted, heap_page(16), 0, 0, 0, 0];
+        after(syscall::BRK, args, is as i64)
+    };
+    assert_eq!(set(heap_page(12), heap_page(12)), FOUR);
+    let within = heap_page(12) + 8;
+    assert_eq!(set(within, within), "16: munmap 3 shared 13");
+    assert_eq!(set(heap_page(20), heap_page(20)), NOTHING, "larger");
+    assert_eq!(set(0, heap_page(16)), NOTHING, "only asked for");
 }
 
 /// `old` and `new` are lengths in bytes, of a mapping at its third page.

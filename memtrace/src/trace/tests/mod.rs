@@ -2,6 +2,7 @@
 //! written it, byte for byte, and looks at what comes out.
 
 mod accounts;
+mod again;
 mod attach;
 mod bounded;
 mod cloned;
@@ -9,10 +10,12 @@ mod container;
 mod decode;
 mod forks;
 mod giving_up;
+mod machine;
 mod matrix;
 mod memory;
 mod objects;
 mod order;
+mod random;
 mod regions;
 mod story;
 mod tasks;

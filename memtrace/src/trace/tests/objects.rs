@@ -195,6 +195,7 @@ fn an_exec_by_a_thread_keeps_the_group() {
 
 #[test]
 fn unshare_and_setns_change_what_is_used() {
+    use ObjectKind as K;
     let mut story = Story::of(100, 0xa);
     story.thread(100, 101, 0);
     let home = story.parts(100);
@@ -213,7 +214,6 @@ fn unshare_and_setns_change_what_is_used() {
         parts.net_ns = home.net_ns;
     });
     let outcome = story.play();
-    use ObjectKind as K;
     let changes = outcome.shared(|kind| [K::Files, K::Nsproxy, K::NetNs, K::UtsNs].contains(&kind));
     assert_eq!(
         changes[1..],

@@ -12,7 +12,7 @@ mod tasks;
 mod values;
 
 pub use memory::{Area, FIRST, heap, heap_page, heap_pages};
-pub use outcome::Outcome;
+pub use outcome::{Outcome, booked};
 pub use tasks::{FORK, PTHREAD, VFORK};
 pub use values::{
     READ, WRITE, ZERO, anonymous, counters, file, flagged, minor, ro, rw, tallied, wire,

@@ -1,7 +1,10 @@
 //! What comes of a story, and what always holds of it.
 
 use crate::trace::{
-    event::{self, Account, Area, Cause, Event, FaultKind, ForkAccount, Life, ObjectKind, What},
+    event::{
+        self, Account, Area, Cause, Event, FaultKind, ForkAccount, Joined, Left, Life, ObjectKind,
+        What,
+    },
     model::Finished,
 };
 
@@ -14,7 +17,6 @@ pub struct Outcome {
     pub total: Account,
     pub forks: Vec<ForkAccount>,
     pub tasks: Vec<Life>,
-    pub tasks_left_out: u64,
 }
 
 impl Outcome {
@@ -25,7 +27,7 @@ impl Outcome {
             total,
             forks,
             tasks,
-            tasks_left_out,
+            ..
         } = finished;
         Self {
             events,
@@ -33,7 +35,6 @@ impl Outcome {
             total,
             forks,
             tasks,
-            tasks_left_out,
         }
     }
 
@@ -135,25 +136,28 @@ impl Outcome {
             format!("{with:?}{more}")
         };
         let line = |event: &Event| {
-            let mut line = String::new();
-            match &event.what {
+            let (by, objects): (String, Vec<String>) = match &event.what {
                 What::Share(share) => {
-                    for (kind, is) in share.objects.0.iter().filter(|(kind, _)| of(*kind)) {
+                    let wanted = share.objects.0.iter().filter(|(kind, _)| of(*kind));
+                    let object = |(kind, is): &(ObjectKind, Joined)| {
                         let with = list(&is.with, is.with_count);
-                        line += &format!(" {}#{} {with}", kind.name(), is.number);
-                    }
-                    (!line.is_empty()).then(|| format!("{} + {}:{line}", event.tid, share.by))
+                        format!("{}#{} {with}", kind.name(), is.number)
+                    };
+                    (format!("+ {}", share.by), wanted.map(object).collect())
                 }
                 What::Unshare(unshare) => {
-                    for (kind, was) in unshare.objects.0.iter().filter(|(kind, _)| of(*kind)) {
+                    let wanted = unshare.objects.0.iter().filter(|(kind, _)| of(*kind));
+                    let object = |(kind, was): &(ObjectKind, Left)| {
                         let with = list(&was.with, was.with_count);
                         let now = was.now.map_or("-".to_owned(), |now| now.to_string());
-                        line += &format!(" {}#{}>{now} {with}", kind.name(), was.number);
-                    }
-                    (!line.is_empty()).then(|| format!("{} - {}:{line}", event.tid, unshare.by))
+                        format!("{}#{}>{now} {with}", kind.name(), was.number)
+                    };
+                    (format!("- {}", unshare.by), wanted.map(object).collect())
                 }
-                _ => None,
-            }
+                _ => return None,
+            };
+            let objects = objects.join(" ");
+            (!objects.is_empty()).then(|| format!("{} {by}: {objects}", event.tid))
         };
         self.events.iter().filter_map(line).collect()
     }
@@ -204,23 +208,21 @@ fn ends(fork: &ForkAccount) -> [(&'static str, u64); 10] {
 }
 
 /// Copies that an account has, those beyond the first of a page, too.
-fn booked(fork: &ForkAccount) -> u64 {
+pub fn booked(fork: &ForkAccount) -> u64 {
     fork.by_child + fork.by_parent + fork.by_others + fork.copied_again
 }
 
 /// An account in a line.
 pub fn account(fork: &ForkAccount) -> String {
-    let mut line = format!("{}:", fork.pages);
-    for (name, count) in ends(fork) {
-        if count > 0 {
-            line += &format!(" {name} {count}");
-        }
-    }
+    let mut words = vec![format!("{}:", fork.pages)];
+    let named = ends(fork).into_iter().filter(|(_, count)| *count > 0);
+    words.extend(named.map(|(name, count)| format!("{name} {count}")));
+    let mut line = words.join(" ");
     if fork.execed {
-        line += &format!(", exec after {}", fork.before_exec);
+        line = format!("{line}, exec after {}", fork.before_exec);
     }
     if fork.copied_again > 0 {
-        line += &format!(", again {}", fork.copied_again);
+        line = format!("{line}, again {}", fork.copied_again);
     }
     line
 }

@@ -196,7 +196,7 @@ impl Story {
         self.records
             .push(wire(&record, &[name, args.as_bytes()].concat()));
         self.at(record.head.ts, |story| {
-            story.objects(tid, syscall::EXECVE, |_| ())
+            story.objects(tid, syscall::EXECVE, |_| ());
         });
     }
 
