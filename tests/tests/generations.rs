@@ -348,3 +348,18 @@ fn a_family_that_writes_all_at_once() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_family_of_threads_that_do_things_all_at_once() -> Result<()> {
+    for _ in 0..5 {
+        let trace = Trace::run(["storm", "threads"])?;
+        assert_eq!(trace.end.forks.len(), 14);
+        for account in &trace.end.forks {
+            ensure!(
+                (account.unknown, account.still_shared) == (0, 0),
+                "{account:?}"
+            );
+        }
+    }
+    Ok(())
+}

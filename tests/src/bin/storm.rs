@@ -1,10 +1,12 @@
-//! A family whose members write the same pages at the same time: `storm`. Each forks, then writes pages in an order of
-//! its own.
+//! A family whose members write the same pages at the same time: `storm [threads]`. Each forks, then writes pages in an
+//! order of its own; or two threads of each write, give back and map over pages by chance, each in a half of its own.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
+use nix::errno::Errno;
 use nix::unistd::getpid;
 use tests::subject::act::tell;
-use tests::subject::memory::Pages;
+use tests::subject::chance::Chance;
+use tests::subject::memory::{PAGE, Pages};
 use tests::subject::pagemap::Pagemap;
 use tests::subject::process;
 use tests::subject::report::Deed;
@@ -18,7 +20,56 @@ fn main() -> Result<()> {
     let pages = Pages::private(COUNT)?;
     pages.write_all(0);
     let addrs: Vec<_> = (0..COUNT).map(|i| pages.addr(i)).collect();
+    if std::env::args().nth(1).as_deref() == Some("threads") {
+        return threads(1, &pages);
+    }
     member(1, &pages, &addrs, &Pagemap::new()?)
+}
+
+fn threads(generation: usize, pages: &Pages) -> Result<()> {
+    let mut children = Vec::new();
+    if generation < GENERATIONS {
+        for _ in 0..if generation < 3 { 2 } else { 1 } {
+            children.push(process::child(|| {
+                threads(generation + 1, pages)?;
+                Ok(0)
+            })?);
+        }
+    }
+    let start = pages.addr(0);
+    let half = |which: usize| -> Result<()> {
+        // SAFETY: mapped for as long as this runs; what is in them doesn't matter.
+        let pages = unsafe { Pages::at(start, COUNT) }?;
+        let mut chance = Chance::new(getpid().as_raw() as u64 * 2 + which as u64);
+        for _ in 0..300 {
+            let page = which * COUNT / 2 + chance.below(COUNT / 2);
+            let place = pages.page(page).as_ptr().cast();
+            match chance.below(10) {
+                // SAFETY: this thread's own pages.
+                0 => Errno::result(unsafe { libc::madvise(place, PAGE, libc::MADV_DONTNEED) })?,
+                1 => {
+                    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+                    let protection = libc::PROT_READ | libc::PROT_WRITE;
+                    // SAFETY: this thread's own pages.
+                    let new = unsafe { libc::mmap(place, PAGE, protection, flags, -1, 0) };
+                    ensure!(new == place, "mmap: {}", Errno::last());
+                    0
+                }
+                _ => {
+                    pages.write(page, generation as u8);
+                    0
+                }
+            };
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let halves = [0, 1].map(|which| scope.spawn(move || half(which)));
+        halves
+            .into_iter()
+            .try_for_each(|half| half.join().map_err(|_| anyhow!("a thread panicked"))?)
+    })?;
+    children.into_iter().try_for_each(process::wait_success)
 }
 
 /// Forks the next generation, twice in the first ones, and writes while that does the same.

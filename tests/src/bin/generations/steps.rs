@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use tests::subject::chance::Chance;
+
 use Area::{Anon, Own, Part, Whole};
 use Step::{Discard, Exec, Exit, Fork, Grow, Leave, Move, Over, Reap, Unmap, Write, WriteInThread};
 
@@ -139,7 +141,7 @@ struct Living {
 
 /// Steps that follow from `seed`. All processes but the first have ended at the end.
 pub fn by_chance(seed: u64) -> Vec<(usize, Step)> {
-    let mut chance = Chance(seed);
+    let mut chance = Chance::new(seed);
     let blocks = BLOCKS
         .into_iter()
         .flat_map(|(area, count)| (0..count).map(move |i| (area, i, true)));
@@ -213,16 +215,4 @@ fn leave(steps: &mut Vec<(usize, Step)>, living: &mut Vec<Living>, at: usize, ho
     steps.push((gone.number, how));
     let has_parent = living.iter().any(|one| one.number == gone.parent);
     steps.push((if has_parent { gone.parent } else { 0 }, Reap));
-}
-
-/// Numbers that follow from a seed: xorshift64*.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % end
-    }
 }
