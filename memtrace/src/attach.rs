@@ -23,7 +23,7 @@ pub fn attach(args: &Attach) -> Result<u8> {
 }
 
 async fn trace(args: &Attach, targets: &[u32]) -> Result<u8> {
-    let mut signals = Signals::new(Inherited::at_start())?;
+    let mut signals = Signals::new(&Inherited::at_start().but_for_keyboard())?;
     let mut follow = Follow::open(&args.shown, true, &mut signals)?;
     let traced = match adopt(&mut follow, targets, args.tree) {
         Ok(()) => follow.until_end(elapsed(args.duration)).await,

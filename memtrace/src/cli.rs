@@ -89,7 +89,7 @@ pub struct Shown {
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
 
-    /// Show only the table at the end; the kernel counts, no event leaves it
+    /// Show only the tables at the end; the kernel counts the faults
     #[arg(long)]
     pub summary: bool,
 

@@ -56,6 +56,16 @@ impl Inherited {
         })
     }
 
+    /// The same, but for SIGINT and SIGQUIT, which are listened for in any case: a script's background job is started to
+    /// ignore them, and may be one that only they are to end.
+    pub fn but_for_keyboard(&self) -> Self {
+        let mut but = *self;
+        for (ignored, number) in but.ignored.iter_mut().zip(CHANGED) {
+            *ignored &= ![libc::SIGINT, libc::SIGQUIT].contains(&number);
+        }
+        but
+    }
+
     /// Whether the signal was ignored. Only for signals that memtrace changes.
     pub(super) fn ignores(&self, signal: c_int) -> bool {
         CHANGED
