@@ -325,6 +325,72 @@ fn a_program_that_forks_all_the_time() -> Result<()> {
 }
 
 #[test]
+fn a_program_that_maps_all_the_time() -> Result<()> {
+    let mut program = Attended::start("maps")?;
+    let memtrace = Attached::to(Memtrace::new()?, &[program.pid()])?;
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    program.work()?;
+    let trace = memtrace.interrupt()?;
+    // That each fault has its region is checked for every trace.
+    let mut fills = 0;
+    for (event, fault) in trace
+        .faults()
+        .filter(|(_, fault)| fault.kind == "zero-fill")
+    {
+        ensure!(
+            ["anon", "heap", "thread-stack", "stack"].contains(&fault.region.as_str()),
+            "{}",
+            event.line
+        );
+        fills += 1;
+    }
+    ensure!(fills > 1000, "{fills} pages filled");
+    program.finish()
+}
+
+#[test]
+fn a_program_that_starts_threads_all_the_time() -> Result<()> {
+    let mut program = Attended::start("threads")?;
+    let memtrace = Attached::to(Memtrace::new()?, &[program.pid()])?;
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    program.work()?;
+    let mut trace = memtrace.interrupt()?;
+    trace.facts = program.facts()?;
+    let tids = trace.note("tids")?.as_array().context("a list")?;
+    let tids: Vec<_> = tids
+        .iter()
+        .filter_map(serde_json::Value::as_i64)
+        .map(|tid| tid as i32)
+        .collect();
+    let start = trace.note("area")?.as_u64().context("an address")?;
+    // One may have been there at attach; all later ones were seen from the beginning.
+    let born: Vec<_> = trace.clones().map(|(_, clone)| clone.child_tid).collect();
+    ensure!(born.len() > 10 && tids.ends_with(&born), "{born:?}");
+    let there: BTreeSet<_> = trace.snapshot().map(|(event, _)| event.tid).collect();
+    ensure!(
+        there.contains(&program.pid()) && there.len() <= 2,
+        "{there:?}"
+    );
+    ensure!(
+        born.iter().all(|tid| !there.contains(tid)),
+        "{there:?}, {born:?}"
+    );
+    for tid in born {
+        let fills = trace.faults().filter(|(event, fault)| {
+            event.tid == tid
+                && fault.addr / PAGE as u64 == start / PAGE as u64
+                && fault.kind == "zero-fill"
+        });
+        ensure!(fills.count() == 1, "thread {tid} has written once");
+        ensure!(
+            trace.lives(tid).any(|life| life.until.is_some()),
+            "thread {tid} has ended"
+        );
+    }
+    program.finish()
+}
+
+#[test]
 fn a_thousand_threads() -> Result<()> {
     let mut program = Attended::start("crowd")?;
     let memtrace = Attached::to(Memtrace::new()?, &[program.pid()])?;

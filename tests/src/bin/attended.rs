@@ -1,4 +1,4 @@
-//! Programs to attach to: `attended idle|prefork|stream|forks|crowd FIFO`. Each reports "ready", goes on at each byte
+//! Programs to attach to: `attended idle|prefork|stream|forks|maps|threads|crowd FIFO`. Each reports "ready", goes on at each byte
 //! in FIFO, and reports "done" before it waits for the last.
 
 use std::process::exit;
@@ -6,14 +6,15 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
+use nix::errno::Errno;
 use nix::sys::mman::ProtFlags;
 use nix::unistd::gettid;
 use serde_json::{Value, json};
 use tests::subject::act::write;
 use tests::subject::fifo::Fifo;
 use tests::subject::files;
-use tests::subject::memory::Pages;
+use tests::subject::memory::{PAGE, Pages};
 use tests::subject::pagemap::Pagemap;
 use tests::subject::process::{self, Gate};
 use tests::subject::report::{Fact, report};
@@ -27,13 +28,15 @@ fn main() -> Result<()> {
         "prefork" => prefork(&mut Fifo::open(fifo)?),
         "stream" => stream(&mut Fifo::open(fifo)?),
         "forks" => forks(&mut Fifo::open(fifo)?),
+        "maps" => maps(&mut Fifo::open(fifo)?),
+        "threads" => threads(&mut Fifo::open(fifo)?),
         "crowd" => crowd(&mut Fifo::open(fifo)?),
         _ => usage(),
     }
 }
 
 fn usage() -> ! {
-    eprintln!("usage: attended idle|prefork|stream|forks|crowd FIFO");
+    eprintln!("usage: attended idle|prefork|stream|forks|maps|threads|crowd FIFO");
     exit(2)
 }
 
@@ -208,6 +211,62 @@ fn forks(fifo: &mut Fifo) -> Result<()> {
         process::wait_success(child)?;
     }
     note("children", json!(children))?;
+    note("done", true)?;
+    fifo.wait()
+}
+
+/// Two threads that map memory, write it, protect a part of it, move it, and unmap it.
+fn maps(fifo: &mut Fifo) -> Result<()> {
+    let enough = AtomicBool::new(false);
+    let work = || -> Result<()> {
+        while !enough.load(Ordering::Relaxed) {
+            let pages = Pages::private(16)?;
+            pages.write_all(1);
+            // SAFETY: within what was mapped above.
+            unsafe { Pages::at(pages.addr(4), 4) }?.protect(ProtFlags::PROT_READ)?;
+            let (start, length) = (pages.page(8).as_ptr().cast(), 8 * PAGE);
+            // SAFETY: what was mapped above.
+            let moved = unsafe { libc::mremap(start, length, 2 * length, libc::MREMAP_MAYMOVE) };
+            ensure!(moved != libc::MAP_FAILED, "mremap: {}", Errno::last());
+            // SAFETY: what has been moved.
+            unsafe { Pages::at(moved as u64, 16) }?.write_all(1);
+            // SAFETY: nothing uses it any more.
+            Errno::result(unsafe { libc::munmap(moved, 2 * length) })?;
+            // SAFETY: as above.
+            Errno::result(unsafe { libc::munmap(pages.page(0).as_ptr().cast(), 8 * PAGE) })?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let threads = [scope.spawn(work), scope.spawn(work)];
+        note("ready", std::process::id())?;
+        fifo.wait()?;
+        enough.store(true, Ordering::Relaxed);
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().map_err(|_| anyhow!("a thread panicked"))?)
+    })?;
+    note("done", true)?;
+    fifo.wait()
+}
+
+/// One thread after the other, each of which writes a page.
+fn threads(fifo: &mut Fifo) -> Result<()> {
+    let pages = Pages::private(1)?.addr(0);
+    let mut tids = Vec::new();
+    note("area", pages)?;
+    note("ready", std::process::id())?;
+    while !fifo.poll()? {
+        let thread = std::thread::spawn(move || -> Result<i32> {
+            // SAFETY: mapped above, and no other thread uses it meanwhile.
+            let page = unsafe { Pages::at(pages, 1) }?;
+            page.unmap_frames()?;
+            page.write(0, 1);
+            Ok(gettid().as_raw())
+        });
+        tids.push(thread.join().map_err(|_| anyhow!("a thread panicked"))??);
+    }
+    note("tids", json!(tids))?;
     note("done", true)?;
     fifo.wait()
 }
