@@ -90,7 +90,9 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
     let level = forget(before.level as u32, &mut thread.merge);
     let protected = is_protected_write(error, before.bits, level);
     let page = if forget(protected, &mut thread.merge) != 0 {
-        frame::look_at((before.bits & FRAME) >> 12)
+        // Of a page of 2 MiB the part that is written; its entry has other bits below the frame.
+        let inside = u64::from(level >> 1) * 511;
+        frame::look_at((before.bits & FRAME) >> 12 & !inside | address >> 12 & inside)
     } else {
         0
     };
@@ -114,12 +116,14 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
     thread.busy = 0;
 }
 
-/// 1 for a write to a page that is there and may not be written: what copy-on-write is about. Without a branch.
+/// 1 for a write to a page (of 2 MiB at the most) that is there and may not be written: what copy-on-write is about.
+/// Without a branch.
 #[inline(always)]
 fn is_protected_write(error: u8, entry: u64, level: u32) -> u32 {
     const _: () = assert!(error_code::PRESENT == 1 && error_code::WRITE == 2);
-    let is_small = (level ^ Level::Pte as u32).wrapping_sub(1) >> 31;
-    u32::from(error & error >> 1) & entry as u32 & is_small & 1
+    const _: () = assert!(Level::Pte as u32 == 1 && Level::Pmd as u32 == 2);
+    let looked_at = level.wrapping_sub(3) >> 31;
+    u32::from(error & error >> 1) & entry as u32 & looked_at & 1
 }
 
 /// Finds the VMA of a fault: the flags that say how that went.
