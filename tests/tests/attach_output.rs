@@ -9,7 +9,7 @@ use tests::harness::{Attached, Attended, Memtrace, Run};
 #[test]
 fn only_some_events() -> Result<()> {
     let program = Attended::start("forks")?;
-    let options = ["--only", "clone,exit", "--duration", "300ms"];
+    let options = ["--only", "clone,exit", "--duration", "1s"];
     let memtrace = Memtrace::new()?.options(options).with_json();
     let run = Run::of(&mut memtrace.attach([program.pid()]))?;
     let trace = memtrace.read(run)?;
@@ -32,7 +32,7 @@ fn only_some_events() -> Result<()> {
 #[test]
 fn a_summary() -> Result<()> {
     let program = Attended::start("forks")?;
-    let memtrace = Memtrace::new()?.options(["--summary", "--duration", "300ms"]);
+    let memtrace = Memtrace::new()?.options(["--summary", "--duration", "1s"]);
     let run = Run::of(&mut memtrace.attach([program.pid()]))?;
     assert_eq!((run.code(), run.stdout.as_str()), (Some(0), ""), "{run:?}");
     let row = run
@@ -61,7 +61,7 @@ fn text_into_a_file() -> Result<()> {
     let memtrace = Memtrace::new()?;
     let file = memtrace.folder().join("trace.txt");
     let output = file.to_str().context("a folder's name")?.to_owned();
-    let memtrace = memtrace.options(["--duration", "300ms", "-o", &output]);
+    let memtrace = memtrace.options(["--duration", "1s", "-o", &output]);
     let run = Run::of(&mut memtrace.attach([program.pid()]))?;
     assert_eq!(
         (run.code(), run.stdout.as_str(), run.stderr.as_str()),
