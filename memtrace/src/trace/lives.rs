@@ -104,3 +104,59 @@ impl Lives {
         [self.rows.len(), self.living.len()]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::event::ObjectKind;
+
+    fn life(tid: u32) -> Life {
+        Life {
+            pid: tid,
+            tid,
+            global: None,
+            parent: None,
+            comm: "".into(),
+            from: 0,
+            until: None,
+            uses: Vec::new(),
+        }
+    }
+
+    fn change(old: Option<u32>, new: u32) -> Change {
+        Change {
+            kind: ObjectKind::Cred,
+            old: old.map(|number| (number, 0)),
+            new: Some(new),
+        }
+    }
+
+    #[test]
+    fn rows_are_bounded() {
+        let mut lives = Lives::default();
+        for tid in 0..TASKS as u32 {
+            lives.begin(tid, life(tid));
+        }
+        // An id that comes again, where the end of the one before was lost: that one's row is not the new one's.
+        lives.begin(7, life(7));
+        lives.changed(7, &[change(None, 1)], 5);
+        lives.end(7, 6);
+        let (rows, left_out) = lives.finish();
+        assert_eq!((rows.len(), left_out), (TASKS, 1));
+        assert_eq!(rows[7], life(7));
+    }
+
+    #[test]
+    fn a_rows_uses_are_bounded() {
+        let mut lives = Lives::default();
+        lives.begin(1, life(1));
+        lives.changed(1, &[change(None, 1)], 1);
+        for number in 2..1000 {
+            lives.changed(1, &[change(Some(number - 1), number)], number.into());
+        }
+        let (rows, _) = lives.finish();
+        let uses = &rows[0].uses;
+        assert_eq!(uses.len(), USES);
+        assert!(uses.iter().all(|used| used.until.is_some()));
+    }
+}

@@ -322,8 +322,7 @@ impl Objects {
             return;
         };
         let key = (kind, used.address);
-        let object = self.used.get_mut(&key);
-        let Some(object) = object.filter(|object| object.number == used.number) else {
+        let Some(object) = self.used.get_mut(&key) else {
             return;
         };
         object.users.remove(&tid);
@@ -356,5 +355,32 @@ impl Objects {
             self.tasks.len(),
             self.remembered.len(),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A task that goes from namespace to namespace.
+    #[test]
+    fn what_is_remembered_is_bounded_and_recent() {
+        let mut objects = Objects::default();
+        let mut enter = |address, means| {
+            let parts = Parts {
+                net_ns: address,
+                ..Parts::default()
+            };
+            let changes = objects.observe(1, &parts, None, means, 0);
+            (changes[0].new, objects.sizes()[3])
+        };
+        let last = REMEMBERED as u64 + 10;
+        for address in 1..=last {
+            let (number, remembered) = enter(address, Means::Made);
+            assert_eq!(number, Some(address as u32));
+            assert_eq!(remembered as u64, (address - 1).min(REMEMBERED as u64));
+        }
+        assert_eq!(enter(20, Means::Found).0, Some(20));
+        assert_eq!(enter(1, Means::Found).0, Some(last as u32 + 1));
     }
 }

@@ -310,6 +310,25 @@ fn copies_are_blamed_on_forks_before() {
     );
 }
 
+/// Of those who share a page since a fork that was seen nobody is left; but somebody who is not traced still maps it.
+#[test]
+fn who_is_not_traced_shares_since_before() {
+    let mut story = surveyed();
+    story.fork_of(500, 700, 0xb, &[heap_pages(8..10)]);
+    story.ends(700);
+    story.copies(500, 8, 2);
+    story.copies(500, 9, 1);
+    let outcome = story.play();
+    assert_eq!(
+        outcome.copies(),
+        [
+            "500 8: fork-before, with [] of 2",
+            "500 9: reference 1 500>700, with [] of 1",
+        ]
+    );
+    assert_eq!(outcome.accounts(), ["2: parent 1 exit 1"]);
+}
+
 /// A thread beside a fork copies a page that is shared already: of an attached process, too.
 #[test]
 fn a_copy_during_a_fork_is_not_of_one_before() {

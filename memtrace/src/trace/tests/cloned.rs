@@ -195,6 +195,23 @@ fn only_the_child_itself_lets_go() {
     );
 }
 
+/// What an earlier child of the same parent does is nothing to a later one.
+#[test]
+fn another_child_does_not_let_go() {
+    let mut story = Story::of(100, 0xa);
+    story.fork(100, 200, 0xb);
+    let began = clone(&mut story, 100, 300, (VFORK, 0), 0);
+    story.returned_in_child(200);
+    execs(&mut story, 200, 0xc);
+    story.ends(200);
+    execs(&mut story, 300, 0xd);
+    story.returned(100, 300, began, 0);
+    assert_eq!(
+        returns(&story.play()),
+        ["100>300 dur 60 first parent held 60 until exec"]
+    );
+}
+
 /// A parent that vfork holds is killed: its call returns on the way to its end, if at all.
 #[test]
 fn a_held_parent_that_is_killed_was_let_go_by_that() {

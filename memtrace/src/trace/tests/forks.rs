@@ -278,7 +278,10 @@ fn two_forks_may_be_under_way() {
     story.thread(100, 102, 0);
     let began = story.tick();
     story.copies(102, 1, 2);
-    story.fork_of(100, 200, 0xb, &[heap_pages(4..6)]);
+    let areas = [heap_pages(4..6)];
+    story.clone_as(100, (200, 200), (FORK, 0xb), &areas, |birth| {
+        birth.began = began;
+    });
     story.clone_as(101, (300, 300), (FORK, 0xc), &[heap_pages(0..6)], |birth| {
         birth.began = began;
     });

@@ -109,6 +109,23 @@ fn what_is_lost_is_shared_with_nobody() {
     );
 }
 
+/// The same where the one that is left over execs in a thread, and so changes its id.
+#[test]
+fn who_is_left_over_joins_nobody_by_an_exec() {
+    let mut story = Story::of(100, 0xa);
+    story.fork(100, 200, 0xb);
+    story.thread(200, 201, 0);
+    let old = story.parts(200);
+    story.clone_as(100, (300, 300), (FORK, 0xc), &[], |birth| {
+        birth.child.fs = old.fs;
+    });
+    execs(&mut story, 201, 0xd);
+    story.clone_as(300, (400, 400), (FORK | flag::FS, 0xe), &[], |_| ());
+    let outcome = story.play();
+    let shares = shared_of(&outcome, ObjectKind::Fs);
+    assert_eq!(shares.last().expect("some"), "400 + clone: fs#3 [300]");
+}
+
 #[test]
 fn a_clone_shares() {
     let mut story = Story::of(100, 0xa);
