@@ -285,6 +285,8 @@ impl World {
             self.sharing.execed(mm);
             self.naive.execed(mm);
             Leave::Exec
+        } else if self.random.one_in(5) {
+            Leave::Unseen
         } else {
             Leave::Exit
         };
@@ -296,13 +298,13 @@ impl World {
 
     fn end(&mut self, mm: u32, how: Leave) {
         self.sharing.left(mm, how);
-        let fate = match how {
-            Leave::Exec => Fate::Exec,
-            Leave::Exit => Fate::Exit,
-        };
         self.tables.remove(&mm);
-        for page in FIRST..FIRST + PAGES {
-            self.naive.gave_up((mm, page), fate);
+        for node in (FIRST..FIRST + PAGES).map(|page| (mm, page)) {
+            match how {
+                Leave::Exec => self.naive.gave_up(node, Fate::Exec),
+                Leave::Exit => self.naive.gave_up(node, Fate::Exit),
+                Leave::Unseen => self.naive.lost(node),
+            }
         }
     }
 
