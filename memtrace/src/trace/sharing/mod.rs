@@ -111,9 +111,10 @@ enum Ending {
 }
 
 impl Ending {
-    /// Whether it is known that who was the only other sharer has the old frame for itself now.
+    /// Whether what the only other sharer does with the page next still belongs to the account: it has the old frame for
+    /// itself now, or has left it a moment before.
     fn leaves_solo(self) -> bool {
-        matches!(self, Self::Copied | Self::GivenUp(_))
+        matches!(self, Self::Copied | Self::TakenOver | Self::GivenUp(_))
     }
 }
 
@@ -177,14 +178,15 @@ impl Sharing {
         self.solos.drop_empty(mm, &mut self.ledgers);
         Some(Blame {
             fork,
-            reference: true,
+            reference: solo.ending != Ending::TakenOver,
         })
     }
 
     /// A write took a page over without a copy: the number of the fork that had made it shared, if that is known.
     ///
     /// The kernel does so only when nobody else maps the page. Where others are still thought to, they have just given
-    /// it up, and word of that is on its way: so the page counts as taken over here already.
+    /// it up, or copied it, and word of that is on its way: so the page counts as taken over here already, until it turns
+    /// out to have been copied.
     pub fn taken_over(&mut self, mm: u32, page: u64) -> Option<u32> {
         if let Some(fork) = self.leave_page(mm, page, Ending::TakenOver) {
             return Some(fork.number);

@@ -126,7 +126,8 @@ impl Naive {
             return Some((fork, false));
         }
         let (fork, page) = self.alone.remove(&node)?;
-        match self.fates[&(fork, page)] {
+        let fate = self.fates[&(fork, page)];
+        match fate {
             Fate::ByChild | Fate::ByParent | Fate::ByOthers => {
                 self.forks.get_mut(&fork)?.copied_again += 1;
             }
@@ -134,12 +135,15 @@ impl Naive {
                 self.fates.insert((fork, page), self.by(fork, node.0));
             }
         }
-        Some((fork, true))
+        Some((fork, fate != Fate::TakenOver))
     }
 
     pub fn taken_over(&mut self, node: Node) -> Option<u32> {
-        if let Some((fork, page, _)) = self.leave(node) {
+        if let Some((fork, page, alone)) = self.leave(node) {
             self.fates.insert((fork, page), Fate::TakenOver);
+            if let Some(other) = alone {
+                self.alone.insert(other, (fork, page));
+            }
             return Some(fork);
         }
         let (fork, page) = self.alone.remove(&node)?;

@@ -209,6 +209,19 @@ fn a_page_may_be_taken_over_before_word_comes_that_others_gave_it_up() {
     assert_eq!(numbers(&account), [10, 0, 0, 0, 4, 0, 6, 0, 0, 0, 0]);
 }
 
+/// Two write the same page at the same moment: the one whose fault began first comes second, and takes over.
+#[test]
+fn who_takes_a_page_over_may_have_begun_before_the_other_copied_it() {
+    let mut story = Story::default();
+    let fork = story.fork(1, 2, 0..10);
+    story.takes_over(1, 0..4, fork);
+    story.copies(2, 0..3, fork);
+    story.knows_nothing(2, 0..3);
+    story.knows_nothing(1, 0..4);
+    let [account] = story.finish();
+    assert_eq!(numbers(&account), [10, 3, 0, 0, 1, 0, 0, 0, 6, 0, 0]);
+}
+
 #[test]
 fn what_was_not_seen_is_unknown() {
     let mut story = Story::default();
