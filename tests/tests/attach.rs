@@ -381,7 +381,17 @@ fn a_program_that_starts_threads_all_the_time() -> Result<()> {
                 && fault.addr / PAGE as u64 == start / PAGE as u64
                 && fault.kind == "zero-fill"
         });
-        ensure!(fills.count() == 1, "thread {tid} has written once");
+        let fills: Vec<_> = fills.collect();
+        ensure!(
+            fills.len() == 1,
+            "thread {tid} has written once: {fills:?}, {:#?}",
+            trace
+                .events
+                .iter()
+                .filter(|event| event.tid == tid)
+                .map(|event| event.line.to_string())
+                .collect::<Vec<_>>()
+        );
         ensure!(
             trace.lives(tid).any(|life| life.until.is_some()),
             "thread {tid} has ended"

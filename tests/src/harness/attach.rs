@@ -135,7 +135,9 @@ impl Attached {
     pub fn finish(self) -> Result<Trace> {
         let run = self.running.finish()?;
         ensure!(run.code() == Some(0), "{run:?}");
-        self.memtrace.read(run)
+        let trace = self.memtrace.read(run)?;
+        trace.check_sharing()?;
+        Ok(trace)
     }
 
     /// Kills it.

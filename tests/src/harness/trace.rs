@@ -75,6 +75,11 @@ impl Trace {
         check::accounts(self)
     }
 
+    /// Checks that the accounts of forks and the lives of tasks are what the events say. For a trace with all events.
+    pub fn check_sharing(&self) -> Result<()> {
+        check::sharing::accounts(self)
+    }
+
     /// All faults.
     pub fn faults(&self) -> impl Iterator<Item = (&Event, &Fault)> {
         self.events.iter().filter_map(|event| match &event.what {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use super::event::{Account, Fault};
 use super::trace::Trace;
 
-mod sharing;
+pub(super) mod sharing;
 #[cfg(test)]
 mod tests;
 

@@ -221,7 +221,7 @@ fn uses(life: &Life) -> Result<()> {
 }
 
 /// In a complete trace: each fork has its account, and it is what the events say.
-pub(super) fn accounts(trace: &Trace) -> Result<()> {
+pub(in crate::harness) fn accounts(trace: &Trace) -> Result<()> {
     let mut copies: BTreeMap<u32, u64> = BTreeMap::new();
     for (_, fault) in trace.faults() {
         if let Some(fork) = fault.cause.as_ref().and_then(|cause| cause.fork.as_ref()) {
