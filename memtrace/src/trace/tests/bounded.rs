@@ -11,7 +11,7 @@ use super::story::{FORK, Story, VFORK, ZERO, counters, heap_page, heap_pages};
 use crate::trace::{event::Event, model::Model, names::flag, objects::REMEMBERED, record::Record};
 
 /// How often all of it happens. Without optimisation there's only time for some.
-const ROUNDS: u32 = if cfg!(debug_assertions) { 70 } else { 20_000 };
+const ROUNDS: u32 = if cfg!(debug_assertions) { 70 } else { 8_400 };
 
 /// What is kept.
 type Footprint = BTreeMap<&'static str, usize>;
