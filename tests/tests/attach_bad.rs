@@ -46,6 +46,41 @@ fn itself() -> Result<()> {
 }
 
 #[test]
+fn a_thread_that_is_not_the_first() -> Result<()> {
+    let mut program = Attended::start("idle")?;
+    let mut tids = Vec::new();
+    for task in fs::read_dir(format!("/proc/{}/task", program.pid()))? {
+        tids.push(task?.file_name().to_string_lossy().parse::<i32>()?);
+    }
+    let tid = tids.iter().max().copied().unwrap_or_default();
+    let run = Run::of(&mut Memtrace::new()?.attach([tid]))?;
+    one_line(&run, &tid.to_string())?;
+    one_line(&run, &program.pid().to_string())?;
+    program.work()?;
+    program.finish()
+}
+
+#[test]
+fn its_own_ancestor_with_all_descendants() -> Result<()> {
+    let memtrace = Memtrace::new()?
+        .options(["--tree", "--duration", "300ms"])
+        .with_json();
+    // The shell waits for memtrace, which is its descendant, and traces the shell, but not itself.
+    let mut command = command(["sh", "-c", "\"$0\" \"$@\" $$; exit $?"])?;
+    let attach = memtrace.attach([""; 0]);
+    command.arg(attach.get_program()).args(attach.get_args());
+    let run = Run::of(&mut command)?;
+    let shell = run.pid as i32;
+    let trace = memtrace.read(run)?;
+    assert_eq!(trace.run.code(), Some(0), "{:?}", trace.run);
+    assert_eq!(trace.start.attached, [shell]);
+    for event in &trace.events {
+        ensure!(event.pid == shell, "{}", event.line);
+    }
+    Ok(())
+}
+
+#[test]
 fn no_process_at_all() -> Result<()> {
     for wrong in ["redis", "0", "-1", "1.5", "99999999999", "4194305"] {
         let memtrace = Memtrace::new()?;
