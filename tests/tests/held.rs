@@ -18,6 +18,7 @@ fn a_vfork_holds_the_parent_until_exec_exit_or_a_kill() -> Result<()> {
         let (event, cloned) = returned(&trace, number("child")? as i32)?;
         let line = || format!("{name}: {}", event.line);
         ensure!(event.pid as u64 == number("parent")?, line());
+        ensure!(cloned.dur <= number("took")?, line());
         if note["let_go"] == "" {
             ensure!(cloned.held.is_none() && cloned.let_go.is_none(), line());
         } else {

@@ -61,8 +61,11 @@ fn the_account_agrees_with_redis() -> Result<()> {
     let dirty = Dirty::of(&trace, account);
     let end = dirty.over_time.last().context("the child did nothing")?;
     let least = dirty.least(quiet).context("the child did nothing")?;
-    // Pages that the server gave up are among the account's; which they are, the events don't say.
-    let most = dirty.most() + account.given_up.munmap + account.taken_over + unobserved;
+    // Which of the pages that the server gave up were shared, the events don't say; but how many they were at most.
+    let given_up = dirty
+        .given_up_by_server
+        .min(account.given_up.munmap + account.taken_over);
+    let most = dirty.most() + given_up + unobserved;
     let pages = cow_size / PAGE as u64;
     let explanation = format!(
         "Redis says {pages} pages; the events {least} to {most}: at the end {} = {} copied by the child + {} filled by it \
@@ -98,6 +101,7 @@ struct Dirty {
     /// Copied by the server when the child had ended, as something else still held the page.
     later: u64,
     given_back: u64,
+    given_up_by_server: u64,
     has_ended: bool,
 }
 
@@ -117,6 +121,15 @@ impl Dirty {
                 }
                 What::Brk(brk) if is_child && brk.new < brk.old => {
                     this.give_back(&pages(brk.new, brk.old - brk.new), &mut gone);
+                }
+                What::Munmap(range) if !this.has_ended && range.ret == 0 => {
+                    this.given_up_by_server += pages(range.addr, range.len).count() as u64;
+                }
+                What::Madvise(range) if !this.has_ended && gives_back(event) => {
+                    this.given_up_by_server += pages(range.addr, range.len).count() as u64;
+                }
+                What::Brk(brk) if !this.has_ended && brk.new < brk.old => {
+                    this.given_up_by_server += pages(brk.new, brk.old - brk.new).count() as u64;
                 }
                 What::Exit(exit) if is_child && !exit.thread => this.has_ended = true,
                 _ => {}

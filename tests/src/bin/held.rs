@@ -15,6 +15,7 @@ use serde_json::json;
 use tests::subject::clone::{Work, clone, fork, hear, say, vfork};
 use tests::subject::process;
 use tests::subject::report::{Fact, report};
+use tests::subject::witness::now;
 
 const SLEEP: Duration = Duration::from_millis(20);
 
@@ -69,10 +70,12 @@ fn sleep() {
 }
 
 fn made(name: &str, let_go: &str, make: impl FnOnce() -> c_int) -> Result<()> {
+    let from = now()?;
     let child = make();
+    let took = now()? - from;
     ensure!(child > 0, "{name}: {}", Errno::last());
     process::wait_success(Pid::from_raw(child))?;
-    held(name, getpid(), child, let_go)
+    held(name, getpid(), child, let_go, took)
 }
 
 /// A parent that is killed while it is held.
@@ -80,6 +83,7 @@ fn killed() -> Result<()> {
     set_child_subreaper(true)?;
     let (from_child, to_us) = pipe()?;
     let (from_us, to_child) = pipe()?;
+    let from = now()?;
     let parent = process::child(|| {
         vfork(&|| {
             sleep();
@@ -98,14 +102,22 @@ fn killed() -> Result<()> {
     let WaitStatus::Exited(child, 0) = waitpid(None, None)? else {
         anyhow::bail!("the child didn't end well");
     };
-    held("vfork, then killed", parent, child.as_raw(), "signal")
+    held(
+        "vfork, then killed",
+        parent,
+        child.as_raw(),
+        "signal",
+        now()? - from,
+    )
 }
 
-fn held(name: &str, parent: Pid, child: i32, let_go: &str) -> Result<()> {
+/// The call took at most as long as `took` says.
+fn held(name: &str, parent: Pid, child: i32, let_go: &str, took: u64) -> Result<()> {
     report(&Fact::Note(
         name.to_owned(),
         json!({
             "parent": parent.as_raw(), "child": child, "let_go": let_go, "slept": SLEEP.as_nanos() as u64,
+            "took": took,
         }),
     ))
 }
