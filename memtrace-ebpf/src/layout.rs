@@ -259,6 +259,8 @@ pub struct DirectMap {
     pub pid_ns: u64,
     /// Its depth.
     pub pid_level: u64,
+    /// 1 once the trace is over: the hooks do nothing more, while they are being detached.
+    pub stopped: u64,
 }
 
 /// Bytes of a `struct page`: checked when [`DirectMap::vmemmap`] is found, as two of them must lie as far apart as their

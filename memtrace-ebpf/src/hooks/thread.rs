@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use memtrace_ebpf::record::{Header, Kind, Known, THREAD_WORDS};
 
-use crate::hooks::kernel::Object;
+use crate::hooks::{kernel::Object, paging::direct_map};
 
 /// A traced thread.
 #[repr(C)]
@@ -130,6 +130,9 @@ pub(crate) fn find(task: Object) -> Option<&'static mut Thread> {
 /// The state of the task with this `task_struct`, if it is traced.
 #[inline(always)]
 pub(crate) fn find_address(task: u64) -> Option<&'static mut Thread> {
+    if direct_map()?.stopped != 0 {
+        return None;
+    }
     let state = THREADS.get_ptr_mut(task)?;
     // SAFETY: the map gives a valid pointer. The thread itself is the only writer; hooks that interrupt one another on
     // the same thread look at `busy` first.

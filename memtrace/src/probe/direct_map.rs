@@ -11,6 +11,16 @@ pub const WORDS: usize = size_of::<DirectMap>() / 8;
 /// GiB below `mm->pgd` that are tried: more than any machine's memory.
 const LIMIT: u64 = 1 << 16;
 
+/// Tells all hooks to do nothing more.
+///
+/// # Errors
+/// The kernel refuses it.
+pub fn stop(map: &mut Array<&mut MapData, [u64; WORDS]>) -> Result<()> {
+    let mut known: DirectMap = bytemuck::cast(map.get(&0, 0)?);
+    known.stopped = 1;
+    Ok(map.set(0, bytemuck::cast::<_, [u64; WORDS]>(known), 0)?)
+}
+
 /// Calls the hook until it has found the direct map. It must be attached.
 ///
 /// # Errors

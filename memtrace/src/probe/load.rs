@@ -108,8 +108,19 @@ impl Probe {
     }
 
     /// Takes the hooks off the kernel: nothing more is written. What was written can still be read.
+    ///
+    /// The kernel detaches one after the other, which takes a while. So all are told first to do nothing more: else one would
+    /// tell of what another no longer sees.
     pub fn detach(mut self) {
         self.show_log();
+        let stopped = self
+            .ebpf
+            .map_mut("DIRECT_MAP")
+            .map(Array::<_, [u64; direct_map::WORDS]>::try_from);
+        if let Some(Ok(mut map)) = stopped {
+            // Where it can't be told they still go, one after the other.
+            let _ = direct_map::stop(&mut map);
+        }
     }
 
     /// Takes these running processes under trace, ids as memtrace's pid namespace has them, with all their threads, and
@@ -120,9 +131,12 @@ impl Probe {
     /// The kernel refuses the hook for it.
     pub fn adopt(&mut self, pids: &[u32]) -> Result<Vec<u32>> {
         let program = tracepoint(&mut self.ebpf, ADOPT_PROCESS)?;
-        program
-            .load()
-            .context("the kernel refused the hook adopt_process")?;
+        // It is asked again, with `--tree`, for children that have been born meanwhile.
+        if program.fd().is_err() {
+            program
+                .load()
+                .context("the kernel refused the hook adopt_process")?;
+        }
         let link = program
             .attach("sys_enter")
             .context("can't attach to raw_syscalls:sys_enter")?;
