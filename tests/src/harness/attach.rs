@@ -137,6 +137,7 @@ impl Attached {
         ensure!(run.code() == Some(0), "{run:?}");
         let trace = self.memtrace.read(run)?;
         trace.check_sharing()?;
+        trace.check_snapshot()?;
         Ok(trace)
     }
 

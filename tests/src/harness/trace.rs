@@ -80,6 +80,11 @@ impl Trace {
         check::sharing::accounts(self)
     }
 
+    /// Checks what an attach tells of what was there. For a trace with all events, in which no id has come again.
+    pub fn check_snapshot(&self) -> Result<()> {
+        check::sharing::snapshot(self)
+    }
+
     /// All faults.
     pub fn faults(&self) -> impl Iterator<Item = (&Event, &Fault)> {
         self.events.iter().filter_map(|event| match &event.what {

@@ -274,6 +274,41 @@ pub(in crate::harness) fn accounts(trace: &Trace) -> Result<()> {
     changes(trace)
 }
 
+/// Of an attach: each process that was attached to has its memory in the snapshot, and no task is told of as there and
+/// as born, or twice.
+pub(in crate::harness) fn snapshot(trace: &Trace) -> Result<()> {
+    for &pid in &trace.start.attached {
+        let is_there = |what: &What| matches!(what, What::Mmap(mmap) if mmap.by == "attach");
+        let mut events = trace.events.iter();
+        ensure!(
+            events.any(|event| event.pid == pid && is_there(&event.what)),
+            "no memory of {pid}"
+        );
+        let (event, first) = trace
+            .snapshot()
+            .find(|(event, _)| event.tid == pid)
+            .with_context(|| format!("no first thread of {pid}"))?;
+        ensure!(
+            first.resident.is_some_and(|pages| pages > 0)
+                && first.private.is_some_and(|pages| pages > 0),
+            "{}",
+            event.line
+        );
+    }
+    let mut tids = BTreeSet::new();
+    for (event, _) in trace.snapshot() {
+        ensure!(tids.insert(event.tid), "twice: {}", event.line);
+    }
+    for (event, clone) in trace.clones() {
+        ensure!(
+            !tids.contains(&clone.child_tid),
+            "there already: {}",
+            event.line
+        );
+    }
+    Ok(())
+}
+
 /// Each `unshare` is the end of a use of the object, and each task that was made has its life.
 fn changes(trace: &Trace) -> Result<()> {
     for (event, unshare) in trace.unshares() {
