@@ -331,7 +331,9 @@ fn a_program_that_maps_all_the_time() -> Result<()> {
     std::thread::sleep(std::time::Duration::from_millis(300));
     program.work()?;
     let trace = memtrace.interrupt()?;
-    let unknown = trace.faults().filter(|(_, fault)| fault.region == "unknown");
+    let unknown = trace
+        .faults()
+        .filter(|(_, fault)| fault.region == "unknown");
     let unknown = unknown.count();
     let mut fills = 0;
     for (event, fault) in trace

@@ -142,8 +142,11 @@ extern "C" fn next_thread(_index: u32, _context: *mut c_void) -> i64 {
     if mm == 0 {
         return 0;
     }
-    search.mm = mm;
-    search.tid = read_member(task, offset!(task_pid));
+    // The first thread, if it lives: the others come and go.
+    if search.mm == 0 {
+        search.mm = mm;
+        search.tid = read_member(task, offset!(task_pid));
+    }
     if search.what == ADOPT_SURVEY || thread::find_address(task).is_some() {
         return 0;
     }
