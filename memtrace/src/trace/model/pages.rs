@@ -140,13 +140,14 @@ impl Model {
 
     /// If a clone copied the address space: the fork's number, and what it copied.
     pub(super) fn forked(&mut self, birth: &Birth, ids: Ids, ts: u64) -> Option<(u32, Copied)> {
-        let pending = self.pending.remove(&birth.child.mm);
-        let pending = pending.filter(|pending| pending.ts == birth.head.ts);
-        let pending = pending.unwrap_or_default();
         let unknown = birth.child.mm == 0 || birth.parent.mm == 0;
         if unknown || birth.child.mm == birth.parent.mm {
             return None;
         }
+        // Not of a thread, whose address space may be one that memtrace is attaching to.
+        let pending = self.pending.remove(&birth.child.mm);
+        let pending = pending.filter(|pending| pending.ts == birth.head.ts);
+        let pending = pending.unwrap_or_default();
         self.forks += 1;
         let number = self.forks;
         let parent = self.mm_number(birth.head.tid);
