@@ -17,6 +17,10 @@ impl Model {
     /// A thread is traced from now on.
     pub(super) fn task(&mut self, task: &Task, ts: u64, events: &mut Vec<Event>) {
         let (pid, tid) = (task.pid, task.head.tid);
+        if self.is_of(tid, pid) {
+            // Its birth has been seen: it was in the kernel's list a moment before.
+            return;
+        }
         let ids = shown(task.ids, pid, tid);
         let comm: Arc<str> = until_nul(&task.comm).into();
         let changes = self
@@ -64,6 +68,13 @@ impl Model {
         } else {
             events.extend(event);
         }
+    }
+
+    /// Whether a thread that lives is known, and is one of this process.
+    pub(super) fn is_of(&self, tid: u32, pid: u32) -> bool {
+        self.threads
+            .get(&tid)
+            .is_some_and(|thread| thread.pid == pid && !thread.exited)
     }
 
     /// An address space is gone before all was told that it is made of: the event of its first thread, with what there

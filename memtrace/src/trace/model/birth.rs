@@ -42,6 +42,14 @@ pub(super) fn shown(ids: Ids, pid: u32, tid: u32) -> Ids {
 impl Model {
     pub(super) fn birth(&mut self, birth: &Birth, ts: u64, events: &mut Vec<Event>) {
         let (parent_tid, child_tid) = (birth.head.tid, birth.child_tid);
+        let adopted = self
+            .threads
+            .get(&child_tid)
+            .is_some_and(|thread| thread.parent == 0);
+        if adopted && self.is_of(child_tid, birth.child_pid) {
+            // The attach has taken it out of the kernel's list a moment before.
+            return;
+        }
         let ids = shown(birth.child_ids, birth.child_pid, child_tid);
         let known = self.threads.contains_key(&parent_tid);
         if known {
