@@ -277,7 +277,14 @@ pub(in crate::harness) fn accounts(trace: &Trace) -> Result<()> {
 /// Of an attach: each process that was attached to has its memory in the snapshot, and no task is told of as there and
 /// as born, or twice.
 pub(in crate::harness) fn snapshot(trace: &Trace) -> Result<()> {
-    for &pid in &trace.start.attached {
+    let ended: BTreeSet<_> = trace.exits().map(|(event, _)| event.pid).collect();
+    // One that ends while it is looked at may have had no time to show its memory.
+    let stay = trace
+        .start
+        .attached
+        .iter()
+        .filter(|pid| !ended.contains(*pid));
+    for &pid in stay {
         let is_there = |what: &What| matches!(what, What::Mmap(mmap) if mmap.by == "attach");
         let mut events = trace.events.iter();
         ensure!(
