@@ -37,24 +37,28 @@ async fn trace(args: &Attach, targets: &[u32]) -> Result<u8> {
 
 /// Takes `targets` under trace, with `tree` their descendants, too. From then on the hooks follow what they start.
 fn adopt(follow: &mut Follow<'_>, targets: &[u32], tree: bool) -> Result<()> {
-    let mut attached = targets.to_vec();
+    let begin = now();
+    let mut looked_at = targets.to_vec();
     if tree {
-        attached = target::with_descendants(&attached)?;
+        looked_at = target::with_descendants(&looked_at)?;
     }
-    follow.session.start(&[], &attached, now())?;
-    follow.probe.adopt(&attached)?;
-    if !tree {
-        return Ok(());
-    }
+    let mut attached = follow.probe.adopt(&looked_at)?;
     // A child may be born between the look at /proc and its parent's adoption. The next look finds it, and beside it
     // those that the hooks follow already.
-    loop {
-        let missed = target::with_descendants(&attached)?.split_off(attached.len());
-        if missed.is_empty() || follow.probe.adopt(&missed)?.is_empty() {
-            return Ok(());
+    while tree {
+        let missed = target::with_descendants(&looked_at)?.split_off(looked_at.len());
+        let adopted = follow.probe.adopt(&missed)?;
+        if adopted.is_empty() {
+            break;
         }
-        attached.extend(missed);
+        attached.extend(adopted);
+        looked_at.extend(missed);
     }
+    // A descendant may have ended between the look and the adoption; those that were asked for are named anyhow.
+    let ended = |pid: &&u32| !attached.contains(pid);
+    let missing: Vec<_> = targets.iter().filter(ended).copied().collect();
+    attached.splice(0..0, missing);
+    follow.session.start(&[], &attached, begin)
 }
 
 /// Ready after that time, or never.

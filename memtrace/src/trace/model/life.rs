@@ -37,10 +37,11 @@ impl Model {
                 self.lives.renumber(exec.old_tid, tid, shown, global);
             }
         }
-        let Some(old_mm) = self.threads.get(&tid).map(|thread| thread.mm) else {
+        let Some(thread) = self.threads.get(&tid) else {
             return;
         };
-        self.left_by_exec(exec.old_tid, old_mm);
+        let (pid, old_mm) = (thread.ids.pid, thread.mm);
+        self.left_by_exec(pid, exec.old_tid, old_mm);
         let let_go = self.let_go(tid, LetGo::Exec, ts);
         if let Some(mm) = self.mms.get_mut(&old_mm) {
             mm.running = mm.running.saturating_sub(1);
@@ -203,7 +204,11 @@ impl Model {
         };
         self.by_number.remove(&before.number);
         if before.running > 0 {
-            self.sharing.execed(before.number);
+            for user in &before.users {
+                if let Some(thread) = self.threads.get(user) {
+                    self.sharing.execed(before.number, thread.ids.pid);
+                }
+            }
             self.sharing.left(before.number, Leave::Exec);
         }
         for user in before.users {

@@ -358,11 +358,11 @@ impl Model {
         let Some(thread) = self.threads.get_mut(&tid) else {
             return;
         };
-        let left = (vma.mm != thread.mm).then_some(thread.mm);
+        let left = (vma.mm != thread.mm).then_some((thread.ids.pid, thread.mm));
         thread.vma = Some(mapped);
-        if let Some(old) = left {
+        if let Some((pid, old)) = left {
             // An exec is under way, and has left the old address space behind.
-            self.left_by_exec(tid, old);
+            self.left_by_exec(pid, tid, old);
         }
         events.extend(what.and_then(|what| self.event(tid, ts, what)));
     }

@@ -386,14 +386,17 @@ impl Model {
         }
     }
 
-    /// A task has left its address space by an exec.
-    pub(super) fn left_by_exec(&mut self, tid: u32, address: u64) {
+    /// A thread of the process that is shown as `pid` has left its address space by an exec.
+    pub(super) fn left_by_exec(&mut self, pid: u32, tid: u32, address: u64) {
         let Some(mm) = self.mms.get(&address) else {
             return;
         };
+        if mm.number == 0 || !mm.users.contains(&tid) {
+            return;
+        }
+        self.sharing.execed(mm.number, pid);
         // After a vfork it is the parent's, too.
-        if mm.number != 0 && mm.running <= 1 && mm.users.contains(&tid) {
-            self.sharing.execed(mm.number);
+        if mm.running <= 1 {
             self.sharing.left(mm.number, Leave::Exec);
         }
     }

@@ -111,9 +111,12 @@ impl Ledger {
         self.account.copied_again += 1;
     }
 
-    /// The child has exec'ed.
-    pub fn execed(&mut self) {
+    /// A process that had the child's address space has exec'ed.
+    pub fn execed(&mut self, pid: u32) {
         let account = &mut self.account;
+        if account.child != pid || account.execed {
+            return;
+        }
         account.execed = true;
         account.before_exec = account.by_child + account.by_parent + account.by_others;
     }

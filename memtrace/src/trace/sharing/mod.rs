@@ -255,10 +255,11 @@ impl Sharing {
         self.ledgers.gone(mm);
     }
 
-    /// The process for which a fork made this address space has exec'ed: just before [`Self::left`].
-    pub fn execed(&mut self, mm: u32) {
+    /// A process has left this address space by an exec: before [`Self::left`]. That counts for the fork which made it
+    /// if the process is the fork's child: others may have come to share it.
+    pub fn execed(&mut self, mm: u32, pid: u32) {
         if let Some(ledger) = self.ledgers.of_child(mm) {
-            ledger.execed();
+            ledger.execed(pid);
         }
     }
 

@@ -277,8 +277,8 @@ pub(in crate::harness) fn accounts(trace: &Trace) -> Result<()> {
 /// Of an attach: each process that was attached to has its memory in the snapshot, and no task is told of as there and
 /// as born, or twice.
 pub(in crate::harness) fn snapshot(trace: &Trace) -> Result<()> {
-    let ended: BTreeSet<_> = trace.exits().map(|(event, _)| event.pid).collect();
     // One that ends while it is looked at may have had no time to show its memory.
+    let ended: BTreeSet<_> = trace.exits().map(|(event, _)| event.pid).collect();
     let stay = trace
         .start
         .attached

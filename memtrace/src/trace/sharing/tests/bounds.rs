@@ -14,7 +14,7 @@ fn forks_whose_children_are_gone_leave_only_numbers() {
         sharing.fork(fork(number, 1, child), one_area(), &pages, &none);
         if number % 2 == 0 {
             assert!(sharing.copied(child, 0).is_some());
-            sharing.execed(child);
+            sharing.execed(child, 1000 + child);
             sharing.left(child, Leave::Exec);
         } else {
             sharing.left(child, Leave::Exit);

@@ -35,7 +35,7 @@ fn fork_of_fork_of_fork() {
     story.copies(3, 70..75, first);
     story.copies_alone(1, 70..72, first);
 
-    story.sharing.execed(3);
+    story.sharing.execed(3, 1000 + 3);
     story.sharing.left(3, Leave::Exec);
     assert_eq!(story.sharing.sharers(1, 70), [0_u32; 0]);
     assert_eq!(story.sharing.sharers(1, 80), [4]);
@@ -57,7 +57,7 @@ fn fork_and_exec() {
     story.copies(2, 0..12, fork);
     story.copies(1, 290..295, fork);
     story.takes_over(1, 0..2, fork);
-    story.sharing.execed(2);
+    story.sharing.execed(2, 1000 + 2);
     story.sharing.left(2, Leave::Exec);
     // Nobody else has it any more: taken over, but for one page that the kernel still holds.
     story.takes_over(1, 100..180, fork);

@@ -282,7 +282,7 @@ impl World {
 
     fn leave(&mut self, mm: u32) {
         let how = if self.random.one_in(3) {
-            self.sharing.execed(mm);
+            self.sharing.execed(mm, 1000 + mm);
             self.naive.execed(mm);
             Leave::Exec
         } else if self.random.one_in(5) {
