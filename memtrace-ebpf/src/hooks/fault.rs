@@ -22,7 +22,7 @@ use memtrace_ebpf::{
 
 use crate::hooks::{
     frame,
-    kernel::{Object, config, forget, offset, plain, read_member},
+    kernel::{Object, config, forget, offset, plain, read_into, read_member},
     paging::{self, direct_map, entry},
     ring,
     thread::{self, CLOSED, HELD, OPEN, Open, Thread},
@@ -81,7 +81,10 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
     };
     let flags = forget(u32::from(flags), &mut thread.merge) as u8;
     let before = walk(thread, mm, address, &mut seen);
-    let ip: u64 = if error & error_code::USER != 0 {
+    // A summary has no use for it.
+    let ip: u64 = if config().summary != 0 {
+        0
+    } else if error & error_code::USER != 0 {
         task.registers().load(offset!(regs_ip))
     } else {
         read_member(ctx.arg(1), offset!(regs_ip))
@@ -109,10 +112,14 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
         flags,
         pad: [0; 5],
         mapping,
-        pages: read_member(mapping, offset!(mapping_nrpages)),
+        pages: 0,
         map_count: page as u32,
         frame: (page >> 32) as u32,
     };
+    if mapping != 0 {
+        let member = mapping.wrapping_add(u64::from(offset!(mapping_nrpages)));
+        read_into(member, &mut thread.open.pages);
+    }
     thread.busy = 0;
 }
 
