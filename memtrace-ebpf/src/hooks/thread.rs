@@ -2,9 +2,9 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{HashMap, PerCpuArray},
+    maps::{Array, HashMap, PerCpuArray, Stack},
 };
-use memtrace_ebpf::record::{Header, Kind, Known, THREAD_WORDS};
+use memtrace_ebpf::record::{Header, Kind, Known, MAX_THREADS, THREAD_WORDS};
 
 use crate::hooks::{kernel::Object, paging::direct_map};
 
@@ -13,6 +13,8 @@ use crate::hooks::{kernel::Object, paging::direct_map};
 pub(crate) struct Thread {
     /// What user space may read. First, so that it needs to know nothing of the rest.
     pub(crate) known: Known,
+    /// Its `task_struct`: 0 when nobody uses this state.
+    task: u64,
     /// Set while a hook works on this state, so that one which interrupts it keeps away.
     pub(crate) busy: u32,
     /// The system call under way, or [`memtrace_ebpf::syscall::NONE`].
@@ -112,19 +114,47 @@ pub(crate) struct VmaCache {
     pub(crate) pad: u32,
 }
 
-/// Traced threads by the address of their `task_struct`: the key stays when an exec changes the thread's id. Allocated
-/// in advance, as the tick may run anywhere.
+/// The states. All are allocated in advance, as the tick may run anywhere.
 #[map]
-static THREADS: HashMap<u64, Thread> = HashMap::with_max_entries(16384, 0);
+static STATES: Array<Thread> = Array::with_max_entries(MAX_THREADS, 0);
+
+/// Which of them is whose, by the address of the `task_struct`: the key stays when an exec changes the thread's id.
+#[map]
+static THREADS: HashMap<u64, u32> = HashMap::with_max_entries(MAX_THREADS, 0);
+
+/// Which of them are nobody's. User space fills it.
+#[map]
+static FREE: Stack<u32> = Stack::with_max_entries(MAX_THREADS, 0);
+
+/// The traced task that was on this CPU last, and its state: a look into the hash table costs as much as all else that
+/// is done to enter a hook.
+#[map]
+static LAST: PerCpuArray<Last> = PerCpuArray::with_max_entries(1, 0);
+
+struct Last {
+    task: u64,
+    state: u32,
+}
 
 /// Where a new thread's state is put together: it is too large for the stack.
 #[map]
 static TEMPLATE: PerCpuArray<Thread> = PerCpuArray::with_max_entries(1, 0);
 
-/// The state of a task, if it is traced.
+/// The state of the task that runs on this CPU, if it is traced.
 #[inline(always)]
 pub(crate) fn find(task: Object) -> Option<&'static mut Thread> {
-    find_address(task.address())
+    if direct_map()?.stopped != 0 {
+        return None;
+    }
+    let task = task.address();
+    let last = LAST.get_ptr_mut(0)?;
+    // SAFETY: a valid pointer to this CPU's slot. A hook that interrupts this one is about the same task.
+    let last = unsafe { &mut *last };
+    if last.task != task {
+        last.state = index(task)?;
+        last.task = task;
+    }
+    state(last.state, task)
 }
 
 /// The state of the task with this `task_struct`, if it is traced.
@@ -133,10 +163,23 @@ pub(crate) fn find_address(task: u64) -> Option<&'static mut Thread> {
     if direct_map()?.stopped != 0 {
         return None;
     }
-    let state = THREADS.get_ptr_mut(task)?;
+    state(index(task)?, task)
+}
+
+#[inline(always)]
+fn index(task: u64) -> Option<u32> {
+    // SAFETY: an index is written once, before it is in the table.
+    unsafe { THREADS.get(task) }.copied()
+}
+
+/// The state with this index, if it is the task's.
+#[inline(always)]
+fn state(index: u32, task: u64) -> Option<&'static mut Thread> {
+    let state = STATES.get_ptr_mut(index)?;
     // SAFETY: the map gives a valid pointer. The thread itself is the only writer; hooks that interrupt one another on
     // the same thread look at `busy` first.
-    Some(unsafe { &mut *state })
+    let state = unsafe { &mut *state };
+    (state.task == task).then_some(state)
 }
 
 /// Begins to trace a task, of whose faults `counted` minor and major ones lie before. `false` when there are too many.
@@ -154,20 +197,43 @@ pub(crate) fn insert(
     };
     // SAFETY: a valid pointer to this CPU's template, whose other members stay zero for good.
     let new = unsafe { &mut *template };
+    new.task = task;
     new.known.pid = pid;
     new.known.tid = tid;
     [new.known.tally.min_flt, new.known.tally.maj_flt] = counted;
     new.call = call;
     new.hidden_mm = hidden_mm;
     new.table.tag = u64::MAX;
-    THREADS.insert(task, &*new, 0).is_ok()
+    let Ok(Some(free)) = FREE.pop() else {
+        return false;
+    };
+    if STATES.set(free, &*new, 0).is_ok() && THREADS.insert(task, free, 0).is_ok() {
+        return true;
+    }
+    release(free);
+    false
 }
 
 /// Forgets a task.
 #[inline(always)]
 pub(crate) fn remove(task: Object) {
+    let task = task.address();
+    let Some(index) = index(task) else {
+        return;
+    };
     // The only failure is that it isn't there.
-    let _ = THREADS.remove(task.address());
+    let _ = THREADS.remove(task);
+    if let Some(state) = state(index, task) {
+        state.task = 0;
+    }
+    release(index);
+}
+
+/// The state is nobody's.
+#[inline(always)]
+fn release(index: u32) {
+    // It was taken out of there, so there is room.
+    let _ = FREE.push(index, 0);
 }
 
 impl Thread {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
-use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use memtrace_ebpf::record::{Kind, Known, THREAD_WORDS};
 
 use crate::trace::record::Record;
@@ -13,7 +13,8 @@ pub struct Reader {
     records: RingBuf<MapData>,
     lost: PerCpuArray<MapData, u64>,
     written_until: PerCpuArray<MapData, u64>,
-    threads: HashMap<MapData, u64, [u64; THREAD_WORDS]>,
+    threads: HashMap<MapData, u64, u32>,
+    states: Array<MapData, [u64; THREAD_WORDS]>,
 }
 
 impl Reader {
@@ -21,13 +22,15 @@ impl Reader {
         records: RingBuf<MapData>,
         lost: PerCpuArray<MapData, u64>,
         written_until: PerCpuArray<MapData, u64>,
-        threads: HashMap<MapData, u64, [u64; THREAD_WORDS]>,
+        threads: HashMap<MapData, u64, u32>,
+    states: Array<MapData, [u64; THREAD_WORDS]>,
     ) -> Self {
         Self {
             records,
             lost,
             written_until,
             threads,
+            states,
         }
     }
 
@@ -85,7 +88,8 @@ impl Reader {
             .iter()
             // One that ends while the table is read is no longer there; its record tells the rest.
             .filter_map(Result::ok)
-            .map(|(_, words)| {
+            .filter_map(|(_, index)| self.states.get(&index, 0).ok())
+            .map(|words| {
                 bytemuck::pod_read_unaligned(&bytemuck::cast_slice(&words)[..size_of::<Known>()])
             })
             .collect()
