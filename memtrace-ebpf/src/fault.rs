@@ -102,6 +102,7 @@ pub mod vm {
     pub const PFNMAP: u64 = 0x400;
     pub const HUGETLB: u64 = 0x0040_0000;
     pub const MIXEDMAP: u64 = 0x1000_0000;
+    pub const MERGEABLE: u64 = 0x8000_0000;
 }
 
 /// What backs the memory that a fault fell into.

@@ -233,8 +233,9 @@ pub struct Task {
     pub summary: u32,
     /// The frame number of the zero page.
     pub zero_pfn: u32,
-    /// Not used.
-    pub pad: u32,
+    /// 1: of each page that a write finds protected its frame is looked at; 0: only where it may be the page cache's or
+    /// KSM's, as the accounts of forks need no more.
+    pub look: u32,
     /// The frames of two pages of this memtrace's own, which nobody else has: by them it finds the direct map, and is told
     /// from another memtrace that starts at the same moment.
     pub frames: [u64; 2],

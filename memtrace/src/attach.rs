@@ -9,6 +9,7 @@ use crate::{
     cli::Attach,
     follow::{Follow, event_loop},
     kernel::clock::now,
+    probe::Traced,
     target::{self, Inherited, Interrupt, Signals, status},
 };
 
@@ -24,7 +25,7 @@ pub fn attach(args: &Attach) -> Result<u8> {
 
 async fn trace(args: &Attach, targets: &[u32]) -> Result<u8> {
     let mut signals = Signals::new(&Inherited::at_start().but_for_keyboard())?;
-    let mut follow = Follow::open(&args.shown, true, &mut signals)?;
+    let mut follow = Follow::open(&args.shown, Traced::Running, &mut signals)?;
     let traced = match adopt(&mut follow, targets, args.tree) {
         Ok(()) => follow.until_end(elapsed(args.duration)).await,
         Err(error) => Err(error),

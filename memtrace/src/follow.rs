@@ -16,7 +16,7 @@ use tokio::{
 use crate::{
     cli::Shown,
     output::{self, Sink},
-    probe::{Options, Probe},
+    probe::{Options, Probe, Traced},
     session::Session,
     target::{Interrupt, Signals},
 };
@@ -56,15 +56,14 @@ pub enum Step<T> {
 }
 
 impl<'a> Follow<'a> {
-    /// Opens the output, then attaches the hooks; with `follow` they trace what a traced task starts, too. Nothing is
-    /// traced yet.
+    /// Opens the output, then attaches the hooks. Nothing is traced yet.
     ///
     /// # Errors
     /// One of them can't be done.
-    pub fn open(shown: &Shown, follow: bool, signals: &'a mut Signals) -> Result<Self> {
+    pub fn open(shown: &Shown, traced: Traced, signals: &'a mut Signals) -> Result<Self> {
         let (sink, name) = open_sink(shown)?;
         let mut probe = Probe::attach(Options {
-            follow,
+            traced,
             summary: shown.summary,
             verbose: shown.verbose,
         })?;

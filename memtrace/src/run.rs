@@ -9,6 +9,7 @@ use crate::{
     cli::Run,
     follow::{Follow, Step, event_loop},
     kernel::clock::now,
+    probe::Traced,
     target::{self, Credentials, Inherited, Interrupt, Signals, status},
 };
 
@@ -25,7 +26,10 @@ pub fn run(args: &Run) -> Result<u8> {
 async fn trace(args: &Run, credentials: &Credentials) -> Result<u8> {
     let inherited = Inherited::at_start();
     let mut signals = Signals::new(inherited)?;
-    let mut follow = Follow::open(&args.shown, !args.no_follow, &mut signals)?;
+    let whom = Traced::Started {
+        follow: !args.no_follow,
+    };
+    let mut follow = Follow::open(&args.shown, whom, &mut signals)?;
     let began = now();
     // The first process that is forked from here on is the one that is traced.
     let mut prog = target::spawn(&args.command, credentials, inherited)?;

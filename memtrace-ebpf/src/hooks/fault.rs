@@ -11,7 +11,7 @@ use aya_ebpf::{
     programs::{PerfEventContext, RawTracePointContext},
 };
 use memtrace_ebpf::{
-    fault::{Backing, Facts, Kind as FaultKind, error_code, kind},
+    fault::{Backing, Facts, Kind as FaultKind, error_code, kind, vm},
     pte::{Entry, Level},
     record::{
         FAULT_GREW, FAULT_MAJOR, FAULT_MINOR, FAULT_MM_GONE, FAULT_UNMAPPED, FAULT_VMA_UNKNOWN,
@@ -91,8 +91,9 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
     };
     let mapping = if flags == 0 { thread.vma.mapping } else { 0 };
     let level = forget(before.level as u32, &mut thread.merge);
-    let protected = is_protected_write(error, before.bits, level);
-    let page = if forget(protected, &mut thread.merge) != 0 {
+    let look = is_protected_write(error, before.bits, level)
+        & u32::from(config().look != 0 || !is_plain(thread));
+    let page = if forget(look, &mut thread.merge) != 0 {
         // Of a page of 2 MiB the part that is written; its entry has other bits below the frame.
         let inside = u64::from(level >> 1) * 511;
         frame::look_at((before.bits & FRAME) >> 12 & !inside | address >> 12 & inside)
@@ -131,6 +132,12 @@ fn is_protected_write(error: u8, entry: u64, level: u32) -> u32 {
     const _: () = assert!(Level::Pte as u32 == 1 && Level::Pmd as u32 == 2);
     let looked_at = level.wrapping_sub(3) >> 31;
     u32::from(error & error >> 1) & entry as u32 & looked_at & 1
+}
+
+/// Whether all pages in the VMA of the fault are anonymous, and none is KSM's. Without a branch.
+#[inline(always)]
+fn is_plain(thread: &Thread) -> bool {
+    (thread.vma.file | thread.vma.flags & vm::MERGEABLE) == 0
 }
 
 /// Finds the VMA of a fault: the flags that say how that went.

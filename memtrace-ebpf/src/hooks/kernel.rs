@@ -16,7 +16,7 @@ static CONFIG: Config = Config {
     follow: 0,
     summary: 0,
     zero_pfn: 0,
-    pad: 0,
+    look: 0,
     frames: [0; 2],
     file_frames: [0; 2],
 };

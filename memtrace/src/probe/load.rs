@@ -35,11 +35,20 @@ const FIND_DIRECT_MAP: &str = "find_direct_map";
 /// The hook that is attached for a moment by `memtrace attach`.
 const ADOPT_PROCESS: &str = "adopt_process";
 
+/// Who is traced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Traced {
+    /// A program from its birth; with `follow` its descendants, too.
+    Started { follow: bool },
+    /// Processes that have run before, and what they start.
+    Running,
+}
+
 /// What the hooks are asked to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Whether the descendants are followed.
-    pub follow: bool,
+    /// Who is traced.
+    pub traced: Traced,
     /// Whether faults are counted in the kernel and not sent.
     pub summary: bool,
     /// Whether the hooks' own diagnostics are wanted.
@@ -158,11 +167,12 @@ impl Probe {
 
 fn task(options: Options, sample: &Sample) -> Result<Task> {
     Ok(Task {
-        follow: u32::from(options.follow),
+        follow: u32::from(options.traced != Traced::Started { follow: false }),
         summary: u32::from(options.summary),
         zero_pfn: u32::try_from(sample.zero)
             .context("the zero page's frame number is beyond 16 TiB")?,
-        pad: 0,
+        // What was shared before the trace shows in how often a frame is mapped alone.
+        look: u32::from(options.traced == Traced::Running || !options.summary),
         frames: sample.frames,
         file_frames: sample.file_frames,
     })

@@ -6,5 +6,5 @@ mod load;
 mod log;
 mod read;
 
-pub use load::{Options, Probe};
+pub use load::{Options, Probe, Traced};
 pub use read::Reader;

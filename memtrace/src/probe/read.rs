@@ -23,7 +23,7 @@ impl Reader {
         lost: PerCpuArray<MapData, u64>,
         written_until: PerCpuArray<MapData, u64>,
         threads: HashMap<MapData, u64, u32>,
-    states: Array<MapData, [u64; THREAD_WORDS]>,
+        states: Array<MapData, [u64; THREAD_WORDS]>,
     ) -> Self {
         Self {
             records,
