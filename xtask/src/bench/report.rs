@@ -13,10 +13,9 @@ use super::tool::Tool;
 impl Display for Results {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", machine())?;
-        let rounds = self.runs.values().map(Vec::len).max().unwrap_or(0);
         writeln!(
             f,
-            "Medians of {rounds}: times as slow as untraced, by the program's own clock.\n"
+            "Medians: times as slow as untraced, by the program's own clock.\n"
         )?;
         write_table(f, &self.table())?;
         if !self.absent.is_empty() || !self.failed.is_empty() {
