@@ -1,12 +1,27 @@
-//! Builds the kernel side and leaves its object where `include_bytes_aligned!` finds it.
+//! Builds what memtrace carries: the kernel side, and the programs of the lab. It leaves them where the sources include
+//! them from.
 
-use std::env;
+use std::{
+    env,
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use aya_build::{Package, Toolchain, build_ebpf};
 
 fn main() -> Result<()> {
-    let root = env::var("CARGO_MANIFEST_DIR").context("cargo sets CARGO_MANIFEST_DIR")?;
+    let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
+    lab_programs(&root.join("src/lab/programs"))?;
+    kernel_side(&root)
+}
+
+fn variable(name: &str) -> Result<String> {
+    env::var(name).with_context(|| format!("cargo sets {name}"))
+}
+
+fn kernel_side(root: &Path) -> Result<()> {
     let toolchain = include_str!("../rust-toolchain.toml")
         .lines()
         .find_map(|line| line.strip_prefix("channel = "))
@@ -22,10 +37,55 @@ fn main() -> Result<()> {
     build_ebpf(
         [Package {
             name: "memtrace-ebpf",
-            root_dir: &format!("{root}/../memtrace-ebpf"),
+            root_dir: &format!("{}/../memtrace-ebpf", root.display()),
             features: &["probe"],
             ..Package::default()
         }],
         Toolchain::Custom(toolchain),
     )
+}
+
+/// Compiles each program of the lab, by the C compiler that links Rust's programs, too. Not optimised: each access to
+/// memory is where the source has it.
+fn lab_programs(folder: &Path) -> Result<()> {
+    println!("cargo:rerun-if-changed={}", folder.display());
+    let out = PathBuf::from(variable("OUT_DIR")?);
+    let compiler = cc::Build::new()
+        .opt_level(0)
+        .debug(false)
+        .try_get_compiler()
+        .context("no C compiler; install gcc and libc6-dev")?;
+    let mut sources: Vec<_> = fs::read_dir(folder)
+        .with_context(|| format!("can't list {}", folder.display()))?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<_>>()?;
+    sources.retain(|path| path.extension().is_some_and(|extension| extension == "c"));
+    sources.sort();
+    let mut table = String::from("static PROGRAMS: &[Program] = &[\n");
+    for source in &sources {
+        let name = source
+            .file_stem()
+            .and_then(|name| name.to_str())
+            .context("a name")?;
+        let executable = out.join(format!("lab-{name}"));
+        let status = compiler
+            .to_command()
+            .args(["-std=gnu11", "-Wall", "-Wextra", "-pthread", "-o"])
+            .args([&executable, source])
+            .status()
+            .with_context(|| format!("can't start {}", compiler.path().display()))?;
+        ensure!(
+            status.success(),
+            "{} doesn't compile: {status}",
+            source.display()
+        );
+        writeln!(
+            table,
+            "Program {{ name: {name:?}, source: include_str!({:?}), executable: include_bytes!({:?}) }},",
+            source.display().to_string(),
+            executable.display().to_string(),
+        )?;
+    }
+    table.push_str("];\n");
+    fs::write(out.join("programs.rs"), table).context("can't write the table of programs")
 }

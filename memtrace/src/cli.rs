@@ -42,6 +42,22 @@ Exit status:
   0 when the trace ended by Ctrl-C, after T, or because all that was traced has ended; 125 when
   memtrace itself fails; 143 when SIGTERM or SIGHUP ended it. The processes go on in any case.";
 
+const LAB_HELP: &str = "\
+Examples:
+  sudo memtrace lab
+          Decide all claims on this kernel, which takes a minute or two
+  sudo memtrace lab F9 T3
+          Only these
+  sudo memtrace lab --explain F9
+          And say what the book says, what was done, what was seen, and what to read
+  memtrace lab list
+          Which claims there are
+
+Exit status:
+  0 when each was decided as a Linux of today should have it, 1 when one differed, 2 when none did
+  and one was not decided (T9, about another system, never is); 125 when memtrace itself fails,
+  130 or 143 when a signal ended it.";
+
 /// The greatest process id that there can be.
 const MAX_PID: i64 = i32::MAX as i64;
 
@@ -76,6 +92,13 @@ pub enum Command {
     ///
     /// A PID is a process's id as ps shows it where memtrace runs: in a container, the container's.
     Attach(Attach),
+
+    /// Decide by experiments what the books say of processes and memory
+    ///
+    /// For each claim a small program runs under trace, and what the kernel did is held against what the book says:
+    /// confirmed, refuted, or qualified (right in one case and wrong in another). The verdict is made from the events of that
+    /// run, and /proc must agree.
+    Lab(Lab),
 }
 
 /// What is shown of a trace, and where.
@@ -152,6 +175,27 @@ pub struct Attach {
     pub pids: Vec<u32>,
 }
 
+/// Options of `memtrace lab`.
+#[derive(Args, Debug)]
+#[command(after_help = LAB_HELP)]
+pub struct Lab {
+    /// Explain each result: the claim, the experiment, what was seen, and why that decides it
+    #[arg(long)]
+    pub explain: bool,
+
+    /// With the program's source
+    #[arg(long, requires = "explain")]
+    pub source: bool,
+
+    /// How to write it: to be read (text), or an object a line (json)
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+
+    /// The claims to decide, by their ids; all by default. `list` shows which there are
+    #[arg(value_name = "ID")]
+    pub claims: Vec<String>,
+}
+
 impl Cli {
     /// Reads the command line. What is wrong with it, or the help that it asks for, is printed; then the exit status
     /// comes back.
@@ -200,14 +244,14 @@ mod tests {
     fn run(args: &[&str]) -> Result<Run, clap::Error> {
         match read("run", args)? {
             Command::Run(run) => Ok(run),
-            other @ Command::Attach(_) => panic!("{other:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
     fn attach(args: &[&str]) -> Result<Attach, clap::Error> {
         match read("attach", args)? {
             Command::Attach(attach) => Ok(attach),
-            other @ Command::Run(_) => panic!("{other:?}"),
+            other => panic!("{other:?}"),
         }
     }
 

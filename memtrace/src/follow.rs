@@ -17,6 +17,7 @@ use crate::{
     cli::Shown,
     output::{self, Sink},
     probe::{Options, Probe, Traced},
+    select::Only,
     session::Session,
     target::{Interrupt, Signals},
 };
@@ -62,12 +63,27 @@ impl<'a> Follow<'a> {
     /// One of them can't be done.
     pub fn open(shown: &Shown, traced: Traced, signals: &'a mut Signals) -> Result<Self> {
         let (sink, name) = open_sink(shown)?;
-        let mut probe = Probe::attach(Options {
+        let options = Options {
             traced,
             summary: shown.summary,
             verbose: shown.verbose,
-        })?;
-        let session = Session::new(&mut probe, shown.summary, shown.only(), sink, name)?;
+        };
+        Self::to(sink, name, options, shown.only(), signals)
+    }
+
+    /// Attaches the hooks. What they see goes to a sink, which is called `name`. Nothing is traced yet.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn to(
+        sink: Box<dyn Sink>,
+        name: String,
+        options: Options,
+        only: Only,
+        signals: &'a mut Signals,
+    ) -> Result<Self> {
+        let mut probe = Probe::attach(options)?;
+        let session = Session::new(&mut probe, options.summary, only, sink, name)?;
         let mut ticker = interval(PERIOD);
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {

@@ -1,13 +1,14 @@
 //! memtrace shows what the kernel really does with a program's memory and tasks, as it happens.
 //!
 //! One way through: a hook ([`memtrace_ebpf`]) writes a record, [`probe`] reads it, [`trace`] puts it in order and
-//! makes an event of it, [`output`] writes that. [`run`] and [`attach`] begin a trace, [`follow`] keeps it going, and
-//! [`session`] is the way from one end to the other.
+//! makes an event of it, [`output`] writes that. [`run`], [`attach`] and [`lab`] begin a trace, [`follow`] keeps
+//! it going, and [`session`] is the way from one end to the other.
 
 mod attach;
 mod cli;
 mod follow;
 mod kernel;
+mod lab;
 mod output;
 mod probe;
 mod run;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         cli::Command::Run(args) => run::run(&args),
         cli::Command::Attach(args) => attach::attach(&args),
+        cli::Command::Lab(args) => lab::lab(&args),
     };
     match result {
         Ok(status) => ExitCode::from(status),

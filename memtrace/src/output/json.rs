@@ -32,6 +32,11 @@ impl Json {
     }
 }
 
+/// An event as a value.
+pub(super) fn value(event: &Event) -> serde_json::Result<serde_json::Value> {
+    serde_json::to_value(Common::new(event, &event.what))
+}
+
 impl Sink for Json {
     fn start(&mut self, start: &Start) -> io::Result<()> {
         self.write(&Bound {

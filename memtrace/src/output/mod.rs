@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use crate::trace::event::{End, Event, Start};
+use crate::trace::event::{End, Event, Start, What};
 
 mod accounting;
 mod colour;
@@ -83,6 +83,33 @@ pub fn sink(format: Format, to: Box<dyn Write>, options: Options) -> Box<dyn Sin
     } else {
         sink
     }
+}
+
+/// An event as a line of text without its end, the time counted from `began`.
+pub fn as_text(event: &Event, began: u64, colour: bool) -> String {
+    let palette = colour::Palette::new(colour);
+    let (who, what) = (palette.process(event.pid), palette.what(&event.what));
+    let kind = match &event.what {
+        What::Fault(fault) => fault.kind.name(),
+        other => other.name(),
+    };
+    let time = wording::Seconds(event.ts.saturating_sub(began));
+    let Event {
+        pid, tid, ref comm, ..
+    } = *event;
+    let task = wording::TaskName { comm, pid, tid };
+    let mut line = format!("{time}  {who}{task}{who:#}  {what}{kind}{what:#}  ").into_bytes();
+    // Writing to a vector doesn't fail.
+    let _ = wording::write(&mut line, event, palette);
+    String::from_utf8_lossy(&line).into_owned()
+}
+
+/// An event as `memtrace run --format json` has it.
+///
+/// # Errors
+/// None that is known: serde asks for it.
+pub fn as_json(event: &Event) -> serde_json::Result<serde_json::Value> {
+    json::value(event)
 }
 
 /// Keeps the events from a sink.

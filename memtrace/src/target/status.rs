@@ -11,6 +11,8 @@ pub const FAILED: u8 = 125;
 pub const NOT_EXECUTABLE: u8 = 126;
 /// PROG was not found.
 pub const NOT_FOUND: u8 = 127;
+/// SIGINT or SIGQUIT ended memtrace.
+pub const INTERRUPTED: u8 = 128 + 2;
 /// SIGTERM or SIGHUP ended memtrace.
 pub const TERMINATED: u8 = 128 + 15;
 

@@ -1,0 +1,80 @@
+//! What an ELF file says of itself: a source that owes nothing to the kernel.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+use object::{Object as _, ObjectSection as _, ObjectSegment as _, ObjectSymbol as _};
+
+/// An ELF file. Addresses are those in the file: a position-independent program is loaded at some base above them.
+#[derive(Clone, Debug, Default)]
+pub struct Elf {
+    /// Its sections.
+    pub sections: Vec<Section>,
+    /// The parts of it that are loaded.
+    pub segments: Vec<Segment>,
+    /// The addresses of its symbols.
+    pub symbols: BTreeMap<String, u64>,
+}
+
+/// A section.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Section {
+    /// `.text` and so on.
+    pub name: String,
+    /// Where it is; 0 for one that isn't loaded.
+    pub address: u64,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// A segment that is loaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Segment {
+    /// Where it is.
+    pub address: u64,
+    /// Bytes in memory.
+    pub size: u64,
+    /// Bytes that the file has of it; the rest is zero.
+    pub file_size: u64,
+}
+
+impl Elf {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let file = object::File::parse(bytes).context("not an ELF file")?;
+        let sections = file
+            .sections()
+            .map(|section| Section {
+                name: section.name().unwrap_or_default().to_owned(),
+                address: section.address(),
+                size: section.size(),
+            })
+            .collect();
+        let segments = file
+            .segments()
+            .map(|segment| Segment {
+                address: segment.address(),
+                size: segment.size(),
+                file_size: segment.file_range().1,
+            })
+            .collect();
+        let symbols = file
+            .symbols()
+            .filter_map(|symbol| Some((symbol.name().ok()?.to_owned(), symbol.address())))
+            .filter(|(name, _)| !name.is_empty())
+            .collect();
+        Ok(Self {
+            sections,
+            segments,
+            symbols,
+        })
+    }
+
+    /// A section by its name.
+    pub fn section(&self, name: &str) -> Option<&Section> {
+        self.sections.iter().find(|section| section.name == name)
+    }
+}

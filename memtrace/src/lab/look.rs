@@ -1,0 +1,181 @@
+//! A look at a process through /proc and kcmp(2), while it waits at a mark.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+use nix::libc;
+use procfs::process::{MMapPath, PageInfo, Process};
+
+use super::observed::{Look, Mapping, ThreadLook};
+
+const PAGE: u64 = 4096;
+
+/// `enum kcmp_type` (include/uapi/linux/kcmp.h).
+const KCMP: [(&str, libc::c_long); 6] = [
+    ("VM", 1),
+    ("FILES", 2),
+    ("FS", 3),
+    ("SIGHAND", 4),
+    ("IO", 5),
+    ("SYSVSEM", 6),
+];
+
+/// Looks at a process: at the pages of these addresses, too, and with `other` at what its thread `tid` and that one
+/// have in common.
+///
+/// # Errors
+/// /proc can't be read.
+pub fn look(
+    pid: u32,
+    tid: u32,
+    addresses: impl Iterator<Item = u64>,
+    other: Option<u32>,
+) -> Result<Look> {
+    let process =
+        Process::new(pid.cast_signed()).with_context(|| format!("can't read /proc/{pid}"))?;
+    let stat = process.stat()?;
+    let mut look = Look {
+        faults: (stat.minflt, stat.majflt),
+        ..Look::default()
+    };
+    for map in process.maps()? {
+        look.maps.push(Mapping {
+            start: map.address.0,
+            end: map.address.1,
+            perms: map.perms.as_str().to_owned(),
+            offset: map.offset,
+            name: name(&map.pathname),
+        });
+    }
+    let mut pages = process.pagemap()?;
+    for address in addresses {
+        let frame = match pages.get_info(usize::try_from(address / PAGE)?) {
+            Ok(PageInfo::MemoryPage(flags))
+                if flags.contains(procfs::process::MemoryPageFlags::PRESENT) =>
+            {
+                Some(flags.get_page_frame_number().0)
+            }
+            // Another half of the address space than the user's has no entry.
+            Ok(_) | Err(_) => None,
+        };
+        look.frames.insert(address, frame);
+    }
+    let status = process.status()?;
+    look.status = [
+        ("VmPeak", status.vmpeak),
+        ("VmSize", status.vmsize),
+        ("VmLck", status.vmlck),
+        ("VmHWM", status.vmhwm),
+        ("VmRSS", status.vmrss),
+        ("RssAnon", status.rssanon),
+        ("RssFile", status.rssfile),
+        ("RssShmem", status.rssshmem),
+        ("VmData", status.vmdata),
+        ("VmStk", status.vmstk),
+        ("VmPTE", status.vmpte),
+        ("Threads", Some(status.threads)),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+    .collect();
+    for task in process.tasks()?.flatten() {
+        // One that ends meanwhile has nothing to show.
+        let (Ok(stat), Ok(status)) = (task.stat(), task.status()) else {
+            continue;
+        };
+        look.threads.push(ThreadLook {
+            tid: task.tid.cast_unsigned(),
+            state: stat.state,
+            policy: stat.policy.unwrap_or_default(),
+            nice: stat.nice,
+            switches: (
+                status.voluntary_ctxt_switches.unwrap_or_default(),
+                status.nonvoluntary_ctxt_switches.unwrap_or_default(),
+            ),
+        });
+    }
+    if let Some(other) = other {
+        look.kcmp = KCMP
+            .into_iter()
+            .filter_map(|(name, kind)| Some((name, same(tid, other, kind)?)))
+            .collect();
+    }
+    Ok(look)
+}
+
+fn name(path: &MMapPath) -> String {
+    match path {
+        MMapPath::Path(path) => path.display().to_string(),
+        MMapPath::Heap => "[heap]".to_owned(),
+        MMapPath::Stack => "[stack]".to_owned(),
+        MMapPath::Vdso => "[vdso]".to_owned(),
+        MMapPath::Vvar => "[vvar]".to_owned(),
+        MMapPath::Anonymous => String::new(),
+        MMapPath::Other(name) => format!("[{name}]"),
+        other => format!("{other:?}"),
+    }
+}
+
+/// Whether kcmp(2) finds the same object behind two threads; nothing where it can't tell.
+fn same(one: u32, other: u32, kind: libc::c_long) -> Option<bool> {
+    // SAFETY: kcmp has no effect, and all its arguments are numbers.
+    let order = unsafe { libc::syscall(libc::SYS_kcmp, one, other, kind, 0, 0) };
+    (order >= 0).then_some(order == 0)
+}
+
+/// What a mark's line says: its name, the thread, and the values.
+pub fn parse(line: &str) -> Option<(String, u32, BTreeMap<String, u64>)> {
+    let mut parts = line.splitn(3, '|');
+    let (name, tid, values) = (parts.next()?, parts.next()?, parts.next()?);
+    let values = values
+        .split_whitespace()
+        .map(|value| {
+            let (key, number) = value.split_once('=')?;
+            let number = match number.strip_prefix("0x") {
+                Some(digits) => u64::from_str_radix(digits, 16).ok()?,
+                // printf's %p of no address.
+                None if number == "(nil)" => 0,
+                None => number.parse::<i64>().ok()?.cast_unsigned(),
+            };
+            Some((key.to_owned(), number))
+        })
+        .collect::<Option<_>>()?;
+    Some((name.to_owned(), tid.parse().ok()?, values))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_a_name_a_thread_and_values() {
+        let (name, tid, values) =
+            parse("before the fork|17|page=0x7f00 child=-1 none=(nil)").expect("a mark");
+        assert_eq!((name.as_str(), tid), ("before the fork", 17));
+        let wanted = [("child", u64::MAX), ("none", 0), ("page", 0x7f00)];
+        assert_eq!(
+            values,
+            wanted.map(|(key, value)| (key.to_owned(), value)).into()
+        );
+        assert!(parse("end|17|").expect("a mark").2.is_empty());
+        for broken in ["", "x", "x|y|", "x|1", "x|1|a", "x|1|a=b"] {
+            assert_eq!(parse(broken), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn a_look_at_oneself() {
+        let here = Box::new(7_u64);
+        let address = std::ptr::from_ref(&*here).addr() as u64;
+        let pid = std::process::id();
+        let look = look(pid, pid, [address].into_iter(), Some(pid)).expect("/proc is there");
+        assert!(
+            look.maps
+                .iter()
+                .any(|map| (map.start..map.end).contains(&address))
+        );
+        assert!(look.frames.contains_key(&address));
+        assert!(look.faults.0 > 0 && look.status["VmRSS"] > 0);
+        assert!(look.threads.iter().any(|thread| thread.tid == pid));
+    }
+}

@@ -1,0 +1,153 @@
+//! `memtrace lab`: experiments that decide, on the running kernel, what a course's notes claim.
+//!
+//! A claim ([`claims`]) names a program ([`programs`]) and a judge. The program runs under trace ([`run`]) and says at
+//! its marks which addresses matter; there memtrace looks at it through /proc, too ([`look`]). The judge is a pure
+//! function from all of that ([`observed`]) to a verdict and its evidence ([`claim`]); [`report`] and [`explain`] show it.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+
+use self::{
+    claim::{Claim, Finding, Method, Undecided},
+    observed::Observed,
+    report::Report,
+    run::Outcome,
+};
+use crate::{
+    cli,
+    follow::event_loop,
+    target::{self, Credentials, Inherited, Interrupt, Signals, status},
+};
+
+mod choose;
+mod claim;
+mod claims;
+mod elf;
+mod explain;
+mod look;
+mod observed;
+mod programs;
+mod report;
+mod run;
+#[cfg(test)]
+mod story;
+
+/// A claim, and what came of its experiment.
+#[derive(Debug)]
+pub struct Decided {
+    claim: &'static Claim,
+    result: Result<Finding, Undecided>,
+    /// When the trace began, in nanoseconds of `CLOCK_MONOTONIC`.
+    began: u64,
+}
+
+impl Decided {
+    /// Whether it was decided, and otherwise than a Linux of today should have it.
+    fn differs(&self) -> bool {
+        let verdict = self.result.as_ref().ok().map(|finding| finding.verdict);
+        verdict.is_some_and(|verdict| !self.claim.expected.contains(&verdict))
+    }
+}
+
+/// All was decided, and as expected.
+const AS_EXPECTED: u8 = 0;
+/// Something was decided otherwise than expected.
+const DIFFERS: u8 = 1;
+/// Something was not decided, and nothing otherwise than expected.
+const UNDECIDED: u8 = 2;
+
+/// Runs the experiments that are asked for, or lists them. Returns memtrace's exit status.
+///
+/// # Errors
+/// memtrace itself can't work, or an id is none.
+pub fn lab(args: &cli::Lab) -> Result<u8> {
+    let chosen = choose::choose(&args.claims)?;
+    let report = Report::new(args);
+    if choose::is_list(&args.claims) {
+        report.list(&chosen)?;
+        return Ok(AS_EXPECTED);
+    }
+    if chosen
+        .iter()
+        .any(|claim| matches!(claim.method, Method::Experiment { .. }))
+    {
+        target::require_root()?;
+    }
+    event_loop()?.block_on(decide(&chosen, &report))
+}
+
+async fn decide(chosen: &[&'static Claim], report: &Report) -> Result<u8> {
+    let inherited = Inherited::at_start();
+    let credentials = Credentials::choose(None)?;
+    let mut signals = Signals::new(inherited)?;
+    let folder = tempfile::Builder::new()
+        .prefix("memtrace-lab-")
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .tempdir()
+        .context(
+            "can't make a folder for the programs; set TMPDIR to one where programs may run",
+        )?;
+    // What several claims are about runs once.
+    let mut seen: BTreeMap<&str, Result<Box<Observed>, Undecided>> = BTreeMap::new();
+    let mut all = Vec::new();
+    for (at, &claim) in chosen.iter().enumerate() {
+        report.progress(at, chosen.len(), claim);
+        let (result, began) = match claim.method {
+            Method::Never(why) => (Err(Undecided::because(why)), 0),
+            Method::Experiment { program, judge } => {
+                if !seen.contains_key(program) {
+                    let known = programs::find(program)
+                        .context("a claim names a program that isn't there")?;
+                    let outcome =
+                        run::run(known, folder.path(), &credentials, inherited, &mut signals)
+                            .await?;
+                    let observed = match outcome {
+                        Outcome::Ended(observed) => Ok(observed),
+                        Outcome::Stuck(why) => Err(Undecided::NotHere(why)),
+                        Outcome::Interrupted(Interrupt::Keyboard) => {
+                            return Ok(status::INTERRUPTED);
+                        }
+                        Outcome::Interrupted(Interrupt::End) => return Ok(status::TERMINATED),
+                    };
+                    seen.insert(program, observed);
+                }
+                match &seen[program] {
+                    Ok(observed) => (
+                        complete(observed).and_then(|()| judge(observed)),
+                        observed.began,
+                    ),
+                    Err(why) => (Err(why.clone()), 0),
+                }
+            }
+        };
+        all.push(Decided {
+            claim,
+            result,
+            began,
+        });
+        report.decided(&all[at])?;
+    }
+    report.end(&all)?;
+    Ok(status_of(&all))
+}
+
+/// What is lost may be what decides.
+fn complete(seen: &Observed) -> Result<(), Undecided> {
+    match seen.lost() {
+        0 => Ok(()),
+        lost => Err(Undecided::because(format!(
+            "{lost} records of the trace were lost"
+        ))),
+    }
+}
+
+fn status_of(all: &[Decided]) -> u8 {
+    if all.iter().any(Decided::differs) {
+        DIFFERS
+    } else if all.iter().any(|one| one.result.is_err()) {
+        UNDECIDED
+    } else {
+        AS_EXPECTED
+    }
+}

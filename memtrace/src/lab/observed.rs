@@ -1,0 +1,211 @@
+//! What was seen of a program of the lab: the events of its trace, its marks, and what /proc said at each.
+
+use std::collections::BTreeMap;
+
+use super::claim::Undecided;
+use crate::trace::event::{Clone, Cloned, End, Event, Exec, Exit, Fault, ForkAccount, What};
+
+/// All that a judge gets.
+#[derive(Debug, Default)]
+pub struct Observed {
+    /// When the trace began, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub began: u64,
+    /// In time order.
+    pub events: Vec<Event>,
+    /// In the order in which they came.
+    pub marks: Vec<Mark>,
+    /// The accounts at the end.
+    pub end: Option<End>,
+    /// How the program ended, as `wait4(2)` has it.
+    pub status: i32,
+    /// The program's ELF file, as [`super::elf`] reads it.
+    pub elf: super::elf::Elf,
+}
+
+/// A program has said where it is.
+#[derive(Clone, Debug, Default)]
+pub struct Mark {
+    /// When memtrace heard of it, in nanoseconds of `CLOCK_MONOTONIC`: the program waits then. What it did before has
+    /// happened, what it does after has not.
+    pub ts: u64,
+    /// The process, as the kernel says.
+    pub pid: u32,
+    /// The thread, as it says itself.
+    pub tid: u32,
+    /// What it is called.
+    pub name: String,
+    /// The addresses and numbers that the program has given.
+    pub values: BTreeMap<String, u64>,
+    /// What the kernel says elsewhere at this moment.
+    pub look: Look,
+}
+
+/// The process at a mark, as /proc and kcmp(2) show it: a source that owes nothing to memtrace's hooks.
+#[derive(Clone, Debug, Default)]
+pub struct Look {
+    /// /proc/PID/maps.
+    pub maps: Vec<Mapping>,
+    /// For each address that the mark names: the frame of its page by /proc/PID/pagemap; nothing where none is present.
+    pub frames: BTreeMap<u64, Option<u64>>,
+    /// Minor and major faults of the process so far, by /proc/PID/stat.
+    pub faults: (u64, u64),
+    /// The numbers of /proc/PID/status (VmRSS, VmPTE, RssAnon, ... in KiB), by name.
+    pub status: BTreeMap<String, u64>,
+    /// Its threads, by /proc/PID/task.
+    pub threads: Vec<ThreadLook>,
+    /// Where the mark has `kcmp=TID`: whether kcmp(2) finds the object of the marking thread and of that one the same,
+    /// by `VM`, `FILES`, `FS`, `SIGHAND`, `IO`, `SYSVSEM`.
+    pub kcmp: BTreeMap<&'static str, bool>,
+}
+
+/// A line of /proc/PID/maps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mapping {
+    /// First address.
+    pub start: u64,
+    /// The address after the last.
+    pub end: u64,
+    /// `r-xp`
+    pub perms: String,
+    /// Offset in the file.
+    pub offset: u64,
+    /// The file, or `[heap]` and the like; empty for none.
+    pub name: String,
+}
+
+/// A thread, by /proc/PID/task/TID.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ThreadLook {
+    /// Its id.
+    pub tid: u32,
+    /// `R`, `S`, `D` ...
+    pub state: char,
+    /// `SCHED_*`, as a number.
+    pub policy: u32,
+    /// The nice value.
+    pub nice: i64,
+    /// How often it has left its CPU: by itself, and because another had to run.
+    pub switches: (u64, u64),
+}
+
+impl Observed {
+    /// The only mark, or the first one, with this name.
+    ///
+    /// # Errors
+    /// The program never came there.
+    pub fn mark(&self, name: &str) -> Result<&Mark, Undecided> {
+        self.marks
+            .iter()
+            .find(|mark| mark.name == name)
+            .ok_or_else(|| Undecided::because(format!("the program never came to \"{name}\"")))
+    }
+
+    /// All marks with this name.
+    pub fn marks<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Mark> {
+        self.marks.iter().filter(move |mark| mark.name == name)
+    }
+
+    /// The page faults.
+    pub fn faults(&self) -> impl Iterator<Item = (&Event, &Fault)> {
+        self.events.iter().filter_map(|event| match &event.what {
+            What::Fault(fault) => Some((event, fault)),
+            _ => None,
+        })
+    }
+
+    /// The faults of a process in the page at this address.
+    pub fn faults_at(&self, pid: u32, address: u64) -> impl Iterator<Item = (&Event, &Fault)> {
+        self.faults()
+            .filter(move |(event, fault)| event.pid == pid && fault.addr.0 >> 12 == address >> 12)
+    }
+
+    /// The births of tasks.
+    pub fn clones(&self) -> impl Iterator<Item = (&Event, &Clone)> {
+        self.events.iter().filter_map(|event| match &event.what {
+            What::Clone(clone) => Some((event, clone)),
+            _ => None,
+        })
+    }
+
+    /// The birth of a task.
+    ///
+    /// # Errors
+    /// It was not seen.
+    pub fn birth(&self, tid: u32) -> Result<(&Event, &Clone), Undecided> {
+        self.clones()
+            .find(|(_, clone)| clone.child_tid == tid)
+            .ok_or_else(|| Undecided::because(format!("the birth of {tid} was not seen")))
+    }
+
+    /// The returns of calls that made a task, in the parent.
+    pub fn cloned(&self) -> impl Iterator<Item = (&Event, &Cloned)> {
+        self.events.iter().filter_map(|event| match &event.what {
+            What::Cloned(cloned) => Some((event, cloned)),
+            _ => None,
+        })
+    }
+
+    /// The execs.
+    pub fn execs(&self) -> impl Iterator<Item = (&Event, &Exec)> {
+        self.events.iter().filter_map(|event| match &event.what {
+            What::Exec(exec) => Some((event, exec)),
+            _ => None,
+        })
+    }
+
+    /// The ends of threads.
+    pub fn exits(&self) -> impl Iterator<Item = (&Event, &Exit)> {
+        self.events.iter().filter_map(|event| match &event.what {
+            What::Exit(exit) => Some((event, exit)),
+            _ => None,
+        })
+    }
+
+    /// The account of the fork that made this process.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn account(&self, child: u32) -> Result<&ForkAccount, Undecided> {
+        let forks = self.end.iter().flat_map(|end| &end.forks);
+        forks
+            .into_iter()
+            .find(|fork| fork.child == child)
+            .ok_or_else(|| Undecided::because(format!("no account of the fork that made {child}")))
+    }
+
+    /// Records that were lost on the way.
+    pub fn lost(&self) -> u64 {
+        self.end.iter().flat_map(|end| end.lost.values()).sum()
+    }
+}
+
+impl Mark {
+    /// A value that the program gave.
+    ///
+    /// # Errors
+    /// It did not.
+    pub fn value(&self, key: &str) -> Result<u64, Undecided> {
+        self.values.get(key).copied().ok_or_else(|| {
+            Undecided::because(format!(
+                "the program gave no \"{key}\" at \"{}\"",
+                self.name
+            ))
+        })
+    }
+
+    /// The frame of the page at a value's address, by pagemap.
+    ///
+    /// # Errors
+    /// The program gave none.
+    pub fn frame(&self, key: &str) -> Result<Option<u64>, Undecided> {
+        let address = self.value(key)?;
+        Ok(self.look.frames.get(&address).copied().flatten())
+    }
+
+    /// The mapping that an address lies in, by /proc/PID/maps.
+    pub fn mapping(&self, address: u64) -> Option<&Mapping> {
+        let maps = self.look.maps.iter();
+        maps.into_iter()
+            .find(|mapping| (mapping.start..mapping.end).contains(&address))
+    }
+}

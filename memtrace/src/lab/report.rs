@@ -1,0 +1,242 @@
+//! What `memtrace lab` prints: its progress on stderr, the table, the explanations or JSON on stdout.
+
+use std::io::{IsTerminal as _, Write, stderr, stdout};
+
+use anyhow::{Context as _, Result};
+use comfy_table::{Table, presets::NOTHING};
+use serde_json::json;
+
+use super::{
+    Decided,
+    claim::{Claim, Method, Seen, Undecided},
+    explain::explain,
+    programs,
+};
+use crate::{
+    cli::Lab,
+    output::{self, Format},
+};
+
+/// What stands in place of a verdict.
+const UNDECIDED: &str = "not decidable here";
+
+/// Prints as results come.
+#[derive(Debug)]
+pub struct Report {
+    format: Format,
+    explain: bool,
+    source: bool,
+    /// Whether the progress is one line that is written over.
+    terminal: bool,
+    colour: bool,
+}
+
+impl Report {
+    /// For what the command line asks.
+    pub fn new(args: &Lab) -> Self {
+        Self {
+            format: args.format,
+            explain: args.explain,
+            source: args.source,
+            terminal: stderr().is_terminal(),
+            colour: output::colour_wanted(&stdout()),
+        }
+    }
+
+    /// Prints which claims there are.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn list(&self, chosen: &[&Claim]) -> Result<()> {
+        if self.format == Format::Json {
+            return chosen.iter().try_for_each(|claim| {
+                print(&json!({"id": claim.id, "claim": claim.short, "book": claim.book}))
+            });
+        }
+        let mut table = new_table();
+        table.set_header(["id", "claim"]);
+        for claim in chosen {
+            table.add_row([claim.id, claim.short]);
+        }
+        print_table(&table)
+    }
+
+    /// Says on stderr what runs now.
+    pub fn progress(&self, at: usize, of: usize, claim: &Claim) {
+        let (clear, end) = if self.terminal {
+            ("\r\x1b[K", "")
+        } else {
+            ("", "\n")
+        };
+        // Where not even this can be written the result still can.
+        let _ = write!(
+            stderr(),
+            "{clear}[{:2}/{of}] {}: {}{end}",
+            at + 1,
+            claim.id,
+            claim.short
+        );
+        let _ = stderr().flush();
+    }
+
+    /// Prints a result that needn't wait for the others.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn decided(&self, one: &Decided) -> Result<()> {
+        if self.format == Format::Json {
+            return print(&value(one)?);
+        }
+        if !self.explain {
+            return Ok(());
+        }
+        self.clear();
+        print(&explain(one, self.colour))?;
+        if self.source
+            && let Method::Experiment { program, .. } = one.claim.method
+            && let Some(program) = programs::find(program)
+        {
+            print(&format_args!(
+                "The program, {}.c:\n\n{}",
+                program.name, program.source
+            ))?;
+        }
+        Ok(())
+    }
+
+    /// Prints the table, and the total.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn end(&self, all: &[Decided]) -> Result<()> {
+        self.clear();
+        if self.format == Format::Json {
+            return Ok(());
+        }
+        if !self.explain {
+            let mut table = new_table();
+            table.set_header(["id", "claim", "verdict", "what decides it"]);
+            for one in all {
+                let (verdict, figure) = row(one);
+                table.add_row([one.claim.id, one.claim.short, &verdict, &figure]);
+            }
+            print_table(&table)?;
+            print(&"")?;
+        }
+        print(&total(all))
+    }
+
+    /// Takes the line of the progress away.
+    fn clear(&self) {
+        if self.terminal {
+            let _ = write!(stderr(), "\r\x1b[K");
+            let _ = stderr().flush();
+        }
+    }
+}
+
+/// The verdict and the figure of a row.
+fn row(one: &Decided) -> (String, String) {
+    match &one.result {
+        Ok(finding) if one.differs() => (
+            format!("{} (!)", finding.verdict.name()),
+            format!("{}; expected: {}", finding.figure, expected(one.claim)),
+        ),
+        Ok(finding) => (finding.verdict.name().to_owned(), finding.figure.clone()),
+        Err(Undecided::NotHere(why)) => (UNDECIDED.to_owned(), why.clone()),
+        Err(Undecided::Contradiction(what)) => (
+            "CONTRADICTION".to_owned(),
+            format!("this does not hold: {what}"),
+        ),
+    }
+}
+
+/// The verdicts that a Linux of today should give, in words.
+pub fn expected(claim: &Claim) -> String {
+    let names: Vec<_> = claim
+        .expected
+        .iter()
+        .map(|verdict| verdict.name())
+        .collect();
+    names.join(" or ")
+}
+
+/// How many of each.
+fn total(all: &[Decided]) -> String {
+    let count = |wanted: &dyn Fn(&Decided) -> bool| all.iter().filter(|one| wanted(one)).count();
+    let of = |name: &str| {
+        count(&|one| {
+            one.result
+                .as_ref()
+                .is_ok_and(|finding| finding.verdict.name() == name)
+        })
+    };
+    let mut words = format!(
+        "{} claims: {} confirmed, {} qualified, {} refuted, {} not decidable here",
+        all.len(),
+        of("confirmed"),
+        of("qualified"),
+        of("refuted"),
+        count(&|one| matches!(one.result, Err(Undecided::NotHere(_)))),
+    );
+    let contradictions = count(&|one| matches!(one.result, Err(Undecided::Contradiction(_))));
+    if contradictions > 0 {
+        words += &format!(", {contradictions} where memtrace and another source disagree");
+    }
+    match count(&Decided::differs) {
+        0 => words += ". None is otherwise than a Linux of today should have it.",
+        differ => {
+            words +=
+                &format!(". {differ} otherwise than a Linux of today should have it: marked (!).")
+        }
+    }
+    words
+}
+
+/// A result for programs.
+fn value(one: &Decided) -> Result<serde_json::Value> {
+    let claim = one.claim;
+    let mut value = json!({
+        "id": claim.id,
+        "claim": claim.short,
+        "book": claim.book,
+        "experiment": claim.experiment,
+        "expected": claim.expected,
+        "differs": one.differs(),
+        "read": claim.read,
+    });
+    let more = match &one.result {
+        Ok(finding) => {
+            let evidence = finding.seen.iter().map(|seen| match seen {
+                Seen::Text(text) => Ok(json!(text)),
+                Seen::Event(event) => output::as_json(event),
+            });
+            json!({
+                "verdict": finding.verdict,
+                "figure": finding.figure,
+                "why": finding.why,
+                "evidence": evidence.collect::<serde_json::Result<Vec<_>>>()?,
+            })
+        }
+        Err(Undecided::NotHere(why)) => json!({"verdict": null, "why": why}),
+        Err(Undecided::Contradiction(what)) => json!({"verdict": null, "contradiction": what}),
+    };
+    if let (Some(value), serde_json::Value::Object(more)) = (value.as_object_mut(), more) {
+        value.extend(more);
+    }
+    Ok(value)
+}
+
+fn new_table() -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    table
+}
+
+fn print_table(table: &Table) -> Result<()> {
+    table.lines().try_for_each(|line| print(&line.trim()))
+}
+
+fn print(what: &dyn std::fmt::Display) -> Result<()> {
+    writeln!(stdout(), "{what}").context("can't write to stdout")
+}

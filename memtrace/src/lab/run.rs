@@ -1,0 +1,225 @@
+//! Runs a program of the lab under trace.
+
+use std::{
+    cell::RefCell, ffi::OsString, fs, io, os::unix::fs::PermissionsExt as _,
+    os::unix::process::ExitStatusExt as _, path::Path, rc::Rc, time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{UnixListener, UnixStream},
+    process::Child,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    elf::Elf,
+    look::{look, parse},
+    observed::{Look, Mark, Observed},
+    programs::Program,
+};
+use crate::{
+    follow::{Follow, Step},
+    kernel::clock::now,
+    output::Sink,
+    probe::{Options, Traced},
+    select::Only,
+    target::{self, Credentials, Inherited, Interrupt, Signals},
+    trace::event::{End, Event, Start},
+};
+
+/// Where a program finds the socket for its marks.
+const SOCKET: &str = "MEMTRACE_LAB";
+/// A program that takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The longest line of a mark.
+const LINE: u64 = 4096;
+
+/// What came of a run.
+pub enum Outcome {
+    /// It ended.
+    Ended(Box<Observed>),
+    /// It had to be ended: why.
+    Stuck(String),
+    /// A signal asked memtrace to stop.
+    Interrupted(Interrupt),
+}
+
+/// Runs a program in this folder, and gathers all that is seen of it.
+///
+/// # Errors
+/// memtrace itself can't work: the reason.
+pub async fn run(
+    program: &Program,
+    folder: &Path,
+    credentials: &Credentials,
+    inherited: &Inherited,
+    signals: &mut Signals,
+) -> Result<Outcome> {
+    let file = folder.join(program.name);
+    fs::write(&file, program.executable)
+        .with_context(|| format!("can't write {}", file.display()))?;
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755))?;
+    let path = folder.join("marks");
+    let listener = UnixListener::bind(&path)
+        .with_context(|| format!("can't make the socket {}", path.display()))?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o777))?;
+
+    let gathered = Rc::new(RefCell::new(Gathered::default()));
+    let mut follow = Follow::to(
+        Box::new(Gather(Rc::clone(&gathered))),
+        "memory".to_owned(),
+        Options {
+            traced: Traced::Experiment,
+            summary: false,
+            verbose: false,
+        },
+        Only::ALL,
+        signals,
+    )?;
+    let command = [OsString::from(file)];
+    let variables = [(SOCKET, path.as_os_str())];
+    let began = now();
+    let mut prog = target::spawn(&command, &variables, credentials, inherited)?;
+    let mut marks = Vec::new();
+    follow.session.start(&command, &[], began)?;
+    let watched = watch(&mut follow, &mut prog, &listener, &mut marks).await;
+    if !matches!(watched, Ok(Watched::Ended(_))) {
+        // It may wait for something that never comes. Its own children end by PR_SET_PDEATHSIG, or of themselves.
+        prog.kill().await.context("can't end the program")?;
+    }
+    let watched = follow.close(watched);
+    fs::remove_file(&path)?;
+    let status = match watched? {
+        Watched::Ended(status) => status,
+        Watched::Stuck => {
+            return Ok(Outcome::Stuck(format!(
+                "the program {} did not end",
+                program.name
+            )));
+        }
+        Watched::Interrupted(interrupt) => return Ok(Outcome::Interrupted(interrupt)),
+    };
+    let Gathered { events, end } = gathered.take();
+    Ok(Outcome::Ended(Box::new(Observed {
+        began,
+        events,
+        marks,
+        end,
+        status,
+        elf: Elf::parse(program.executable)?,
+    })))
+}
+
+/// How the watch over a program ended.
+enum Watched {
+    Ended(i32),
+    Stuck,
+    Interrupted(Interrupt),
+}
+
+/// What happens next.
+enum Next {
+    Ended(io::Result<std::process::ExitStatus>),
+    Mark(io::Result<UnixStream>),
+    Late,
+}
+
+async fn watch(
+    follow: &mut Follow<'_>,
+    prog: &mut Child,
+    listener: &UnixListener,
+    marks: &mut Vec<Mark>,
+) -> Result<Watched> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut status = None;
+    while status.is_none() || !follow.session.nothing_lives() {
+        let next = async {
+            tokio::select! {
+                // First what was said, then the end.
+                biased;
+                stream = listener.accept() => Next::Mark(stream.map(|(stream, _)| stream)),
+                ended = prog.wait(), if status.is_none() => Next::Ended(ended),
+                () = sleep_until(deadline) => Next::Late,
+            }
+        };
+        match follow.step(next).await? {
+            Step::Happened(Next::Mark(stream)) => marks.push(take(stream?).await?),
+            Step::Happened(Next::Ended(ended)) => {
+                status = Some(
+                    ended
+                        .context("can't learn how the program ended")?
+                        .into_raw(),
+                );
+            }
+            Step::Happened(Next::Late) => return Ok(Watched::Stuck),
+            Step::Asked(interrupt) => return Ok(Watched::Interrupted(interrupt)),
+            Step::Ticked => {}
+        }
+    }
+    Ok(Watched::Ended(status.unwrap_or_default()))
+}
+
+/// Takes a mark: the program waits until its process has been looked at.
+async fn take(mut stream: UnixStream) -> Result<Mark> {
+    let ts = now();
+    let mut line = String::new();
+    (&mut stream)
+        .take(LINE)
+        .read_to_string(&mut line)
+        .await
+        .context("can't read a mark")?;
+    let Some((name, tid, values)) = parse(&line) else {
+        bail!("the program has made a mark that is none: {line:?}");
+    };
+    let pid = stream
+        .peer_cred()?
+        .pid()
+        .context("the kernel doesn't say who makes a mark")?;
+    let pid = pid.cast_unsigned();
+    let other = values
+        .get("kcmp")
+        .and_then(|&other| u32::try_from(other).ok());
+    let look: Look = look(pid, tid, values.values().copied(), other)?;
+    // Who is gone already doesn't wait.
+    let _ = stream.write_all(b"\n").await;
+    Ok(Mark {
+        ts,
+        pid,
+        tid,
+        name,
+        values,
+        look,
+    })
+}
+
+/// What the trace gave.
+#[derive(Debug, Default)]
+struct Gathered {
+    events: Vec<Event>,
+    end: Option<End>,
+}
+
+/// Keeps events in memory.
+struct Gather(Rc<RefCell<Gathered>>);
+
+impl Sink for Gather {
+    fn start(&mut self, _: &Start) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn event(&mut self, event: &Event) -> io::Result<()> {
+        self.0.borrow_mut().events.push(event.clone());
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn end(&mut self, end: &End) -> io::Result<()> {
+        self.0.borrow_mut().end = Some(end.clone());
+        Ok(())
+    }
+}

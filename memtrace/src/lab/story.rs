@@ -1,0 +1,120 @@
+//! For tests: what a judge is given, made by hand.
+
+use super::observed::{Look, Mark, Observed};
+use crate::trace::event::{
+    Access, Address, Counted, Event, Exit, Fault, FaultKind, Mode, Region, What,
+};
+
+/// Tells a story, an event after the other.
+#[derive(Debug, Default)]
+pub struct Story {
+    seen: Observed,
+    now: u64,
+}
+
+impl Story {
+    /// Something happens to the first thread of a process.
+    pub fn event(&mut self, pid: u32, what: What) -> &mut Event {
+        self.thread_event(pid, pid, what)
+    }
+
+    /// Something happens to a thread.
+    pub fn thread_event(&mut self, pid: u32, tid: u32, what: What) -> &mut Event {
+        self.now += 1000;
+        self.seen.events.push(Event {
+            ts: self.now,
+            pid,
+            tid,
+            global: None,
+            comm: "prog".into(),
+            what,
+        });
+        let last = self.seen.events.len() - 1;
+        &mut self.seen.events[last]
+    }
+
+    /// A process's write fault, in its data, that the kernel counts.
+    pub fn fault(
+        &mut self,
+        pid: u32,
+        address: u64,
+        kind: FaultKind,
+        before: u64,
+        after: u64,
+    ) -> &mut Fault {
+        let fault = Fault {
+            addr: Address(address),
+            ip: Address(0x40_1000),
+            access: Access::Write,
+            mode: Mode::User,
+            kind,
+            region: Region::Data,
+            part: None,
+            file: None,
+            offset: None,
+            page_size: 4096,
+            pfn_before: Some(before),
+            pfn_after: Some(after),
+            counted: Some(Counted::Minor),
+            signal: None,
+            detail: None,
+            cause: None,
+            late: 0,
+        };
+        match &mut self.event(pid, What::Fault(fault)).what {
+            What::Fault(fault) => fault,
+            _ => unreachable!("it was made here"),
+        }
+    }
+
+    /// A process ends.
+    pub fn exit(&mut self, pid: u32, code: Option<u32>, signal: Option<u32>) {
+        let exit = Exit {
+            code,
+            signal,
+            thread: false,
+        };
+        self.event(pid, What::Exit(exit));
+    }
+
+    /// The program makes a mark, with values.
+    pub fn mark(&mut self, pid: u32, name: &str, values: &[(&str, u64)]) -> &mut Look {
+        self.now += 1000;
+        self.seen.marks.push(Mark {
+            ts: self.now,
+            pid,
+            tid: pid,
+            name: name.to_owned(),
+            values: values
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), *value))
+                .collect(),
+            look: Look {
+                frames: values.iter().map(|(_, value)| (*value, None)).collect(),
+                ..Look::default()
+            },
+        });
+        let last = self.seen.marks.len() - 1;
+        &mut self.seen.marks[last].look
+    }
+
+    /// The story so far, to be changed.
+    pub fn seen(&mut self) -> &mut Observed {
+        &mut self.seen
+    }
+
+    /// The story.
+    pub fn observed(self) -> Observed {
+        self.seen
+    }
+}
+
+impl Look {
+    /// What pagemap shows for the mark's addresses, in their order.
+    pub fn frames(&mut self, frames: &[u64]) -> &mut Self {
+        for (slot, frame) in self.frames.values_mut().zip(frames) {
+            *slot = Some(*frame);
+        }
+        self
+    }
+}
