@@ -42,6 +42,8 @@ pub enum Traced {
     Started { follow: bool },
     /// Processes that have run before, and what they start.
     Running,
+    /// A program of the lab from its birth, with its descendants; the hooks tell more than else.
+    Experiment,
 }
 
 /// What the hooks are asked to do.
