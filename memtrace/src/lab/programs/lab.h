@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -68,6 +69,12 @@ static inline void mark(const char *name, const char *format, ...)
 	close(lab);
 }
 
+/* For a process that is to crash: nobody needs a picture of its memory. */
+static inline void no_core(void)
+{
+	need(prctl(PR_SET_DUMPABLE, 0) == 0, "prctl");
+}
+
 /* Fresh memory of so many bytes, each page written to. */
 static inline char *touched(size_t bytes)
 {
@@ -109,7 +116,11 @@ static inline char *filled(size_t bytes, int advice)
 	char *memory = (char *)(((uintptr_t)space + huge - 1) & -huge);
 	/* A kernel without huge pages refuses the advice, and has small ones. */
 	madvise(memory, bytes, advice);
+	/* The first touch of each 2 MiB shows which pages the kernel gives. */
+	for (size_t at = 0; at < bytes; at += huge)
+		memory[at] = 1;
 #ifdef MADV_POPULATE_WRITE
+	/* The rest without a fault for each page. */
 	if (madvise(memory, bytes, MADV_POPULATE_WRITE) == 0)
 		return memory;
 #endif
