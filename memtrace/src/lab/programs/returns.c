@@ -1,0 +1,59 @@
+/* A function calls vfork, and its child ends, or execs, or does what it must not: it returns from that function. Each of
+ * the three is done by a process that is there for nothing else. */
+#include "lab.h"
+#include <sys/resource.h>
+
+enum way { ENDS, EXECS, RETURNS };
+
+static const char *const ways[] = {"ends", "execs", "returns"};
+
+/* 1 in the child that returns, 2 in the parent. */
+static int calls_vfork(enum way way)
+{
+	volatile int in_parent = 2;
+	pid_t child = vfork();
+	if (child == 0) {
+		if (way == ENDS)
+			_exit(0);
+		if (way == EXECS)
+			execlp("true", "true", NULL);
+		return 1;
+	}
+	need(child > 0, "vfork");
+	return in_parent;
+}
+
+/* A call like any other: its variables lie where those of calls_vfork were, and the address to return to, too. */
+static void uses_the_stack(void)
+{
+	volatile long numbers[64] __attribute__((unused));
+	for (int at = 0; at < 64; at++)
+		numbers[at] = at;
+}
+
+static int thrown_away(enum way way)
+{
+	/* Whatever happens, it ends soon and leaves no core. */
+	alarm(5);
+	setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+	if (calls_vfork(way) == 1) {
+		alarm(5);
+		mark("child has returned", "way=%d", way);
+		uses_the_stack();
+		return 0;
+	}
+	mark("parent has returned", "way=%d", way);
+	return 0;
+}
+
+int main(void)
+{
+	for (enum way way = ENDS; way <= RETURNS; way++) {
+		pid_t child = fork();
+		need(child >= 0, "fork");
+		if (child == 0)
+			return thrown_away(way);
+		mark(ways[way], "child=%d status=%d", child, wait_for(child));
+	}
+	return 0;
+}
