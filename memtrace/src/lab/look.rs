@@ -1,6 +1,6 @@
 //! A look at a process through /proc and kcmp(2), while it waits at a mark.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context as _, Result};
 use nix::libc;
@@ -78,6 +78,7 @@ pub fn look(
     .into_iter()
     .filter_map(|(name, value)| Some((name.to_owned(), value?)))
     .collect();
+    look.files = files(pid)?;
     for task in process.tasks()?.flatten() {
         // One that ends meanwhile has nothing to show.
         let (Ok(stat), Ok(status)) = (task.stat(), task.status()) else {
@@ -101,6 +102,22 @@ pub fn look(
             .collect();
     }
     Ok(look)
+}
+
+/// The open files of a process by their numbers, and the position in each.
+fn files(pid: u32) -> Result<BTreeMap<u64, u64>> {
+    let folder = format!("/proc/{pid}/fdinfo");
+    let list = fs::read_dir(&folder).with_context(|| format!("can't read {folder}"))?;
+    Ok(list
+        .flatten()
+        .filter_map(|entry| {
+            let number = entry.file_name().to_str()?.parse().ok()?;
+            // One that is closed meanwhile isn't open.
+            let text = fs::read_to_string(entry.path()).ok()?;
+            let position = text.lines().find_map(|line| line.strip_prefix("pos:"))?;
+            Some((number, position.trim().parse().ok()?))
+        })
+        .collect())
 }
 
 fn name(path: &MMapPath) -> String {
@@ -176,6 +193,7 @@ mod tests {
         );
         assert!(look.frames.contains_key(&address));
         assert!(look.faults.0 > 0 && look.status["VmRSS"] > 0);
+        assert!(!look.files.is_empty());
         assert!(look.threads.iter().any(|thread| thread.tid == pid));
     }
 }

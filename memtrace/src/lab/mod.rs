@@ -32,6 +32,7 @@ mod report;
 mod run;
 #[cfg(test)]
 mod story;
+mod times;
 
 /// A claim, and what came of its experiment.
 #[derive(Debug)]

@@ -51,6 +51,8 @@ pub struct Look {
     pub faults: (u64, u64),
     /// The numbers of /proc/PID/status (VmRSS, VmPTE, RssAnon, ... in KiB), by name.
     pub status: BTreeMap<String, u64>,
+    /// The position in each file that it has open, by /proc/PID/fdinfo.
+    pub files: BTreeMap<u64, u64>,
     /// Its threads, by /proc/PID/task.
     pub threads: Vec<ThreadLook>,
     /// Where the mark has `kcmp=TID`: whether kcmp(2) finds the object of the marking thread and of that one the same,

@@ -2,7 +2,8 @@
 
 use super::observed::{Look, Mark, Observed};
 use crate::trace::event::{
-    Access, Address, Counted, Event, Exit, Fault, FaultKind, Mode, Region, What,
+    Access, Address, ByObject, Clone, Cloned, Copied, Counted, Event, Exec, Exit, Fault, FaultKind, Mode,
+    Region, Shared, What,
 };
 
 /// Tells a story, an event after the other.
@@ -63,6 +64,70 @@ impl Story {
         };
         match &mut self.event(pid, What::Fault(fault)).what {
             What::Fault(fault) => fault,
+            _ => unreachable!("it was made here"),
+        }
+    }
+
+    /// A process makes another, which gets a copy of its address space, or shares it where nothing is copied.
+    pub fn birth(&mut self, parent: u32, child: u32, copied: Option<Copied>) -> &mut Clone {
+        let clone = Clone {
+            call: "clone",
+            thread: false,
+            child_pid: child,
+            child_tid: child,
+            child_global: None,
+            flags: Vec::new(),
+            exit_signal: Some(17),
+            shared: Shared {
+                mm: copied.is_none(),
+                files: false,
+                fs: false,
+                sighand: false,
+                signal: false,
+                nsproxy: false,
+                cred: false,
+                io: false,
+                sysvsem: false,
+            },
+            objects: ByObject::default(),
+            fork: copied.map(|_| child),
+            copied,
+            followed: true,
+        };
+        match &mut self.event(parent, What::Clone(clone)).what {
+            What::Clone(clone) => clone,
+            _ => unreachable!("it was made here"),
+        }
+    }
+
+    /// The call that made a child returns in its parent.
+    pub fn cloned(&mut self, parent: u32, child: u32, dur: u64) -> &mut Cloned {
+        let cloned = Cloned {
+            child_pid: child,
+            child_tid: child,
+            fork: None,
+            dur,
+            first: None,
+            held: None,
+            let_go: None,
+        };
+        match &mut self.event(parent, What::Cloned(cloned)).what {
+            What::Cloned(cloned) => cloned,
+            _ => unreachable!("it was made here"),
+        }
+    }
+
+    /// A process becomes another program.
+    pub fn exec(&mut self, pid: u32, file: &str) -> &mut Exec {
+        let exec = Exec {
+            file: file.to_owned(),
+            exe: Some(file.into()),
+            args: Vec::new(),
+            truncated: false,
+            old_tid: None,
+        };
+        match &mut self.event(pid, What::Exec(exec)).what {
+            What::Exec(exec) => exec,
             _ => unreachable!("it was made here"),
         }
     }

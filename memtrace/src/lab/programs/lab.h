@@ -108,7 +108,7 @@ static inline void mark_pages(const char *name, const char *first, int count, si
 
 /* Memory that begins where a huge page can, all of it in use: in pages of 4 KiB with MADV_NOHUGEPAGE, of
  * 2 MiB with MADV_HUGEPAGE where the machine has them. */
-static inline char *filled(size_t bytes, int advice)
+static inline char *populated(size_t bytes, int advice)
 {
 	const size_t huge = 2UL << 20;
 	char *space = mmap(NULL, bytes + huge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
