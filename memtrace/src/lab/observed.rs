@@ -121,6 +121,20 @@ impl Observed {
             .filter(move |(event, fault)| event.pid == pid && fault.addr.0 >> 12 == address >> 12)
     }
 
+    /// The faults of a process in these pages, after one mark and before another.
+    pub fn faults_in<'a>(
+        &'a self,
+        pages: &'a [u64],
+        from: &'a Mark,
+        to: &'a Mark,
+    ) -> impl Iterator<Item = (&'a Event, &'a Fault)> {
+        self.faults().filter(move |(event, fault)| {
+            event.pid == from.pid
+                && (from.ts..to.ts).contains(&event.ts)
+                && pages.iter().any(|page| page >> 12 == fault.addr.0 >> 12)
+        })
+    }
+
     /// The births of tasks.
     pub fn clones(&self) -> impl Iterator<Item = (&Event, &Clone)> {
         self.events.iter().filter_map(|event| match &event.what {
@@ -202,6 +216,14 @@ impl Mark {
     pub fn frame(&self, key: &str) -> Result<Option<u64>, Undecided> {
         let address = self.value(key)?;
         Ok(self.look.frames.get(&address).copied().flatten())
+    }
+
+    /// The pages `page0` and on, which `mark_pages` of lab.h gives, and the frame of each by pagemap.
+    pub fn pages(&self) -> Vec<(u64, Option<u64>)> {
+        (0..)
+            .map_while(|number| self.values.get(&format!("page{number}")))
+            .map(|&page| (page, self.look.frames.get(&page).copied().flatten()))
+            .collect()
     }
 
     /// The mapping that an address lies in, by /proc/PID/maps.

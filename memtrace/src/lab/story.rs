@@ -2,8 +2,8 @@
 
 use super::observed::{Look, Mark, Observed};
 use crate::trace::event::{
-    Access, Address, ByObject, Clone, Cloned, Copied, Counted, Event, Exec, Exit, Fault, FaultKind, Mode,
-    Region, Shared, What,
+    Access, Address, ByObject, Clone, Cloned, Copied, Counted, Event, Exec, Exit, Fault, FaultKind,
+    Mode, Region, Shared, What,
 };
 
 /// Tells a story, an event after the other.
@@ -161,6 +161,15 @@ impl Story {
         });
         let last = self.seen.marks.len() - 1;
         &mut self.seen.marks[last].look
+    }
+
+    /// The same with pages, as `mark_pages` of lab.h names them; each has a frame, or none.
+    pub fn mark_pages(&mut self, pid: u32, name: &str, pages: &[(u64, Option<u64>)]) -> &mut Look {
+        let names: Vec<_> = (0..pages.len()).map(|number| format!("page{number}")).collect();
+        let values: Vec<_> = names.iter().zip(pages).map(|(name, page)| (name.as_str(), page.0)).collect();
+        let look = self.mark(pid, name, &values);
+        look.frames = pages.iter().copied().collect();
+        look
     }
 
     /// The story so far, to be changed.
