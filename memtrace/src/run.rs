@@ -32,7 +32,7 @@ async fn trace(args: &Run, credentials: &Credentials) -> Result<u8> {
     let mut follow = Follow::open(&args.shown, whom, &mut signals)?;
     let began = now();
     // The first process that is forked from here on is the one that is traced.
-    let mut prog = target::spawn(&args.command, &[], credentials, inherited)?;
+    let mut prog = target::spawn(&args.command, |_| (), credentials, inherited)?;
 
     let mut ended = None;
     let traced = match follow.session.start(&args.command, &[], began) {

@@ -4,11 +4,12 @@ use std::io::{IsTerminal as _, Write, stderr, stdout};
 
 use anyhow::{Context as _, Result};
 use comfy_table::{Table, presets::NOTHING};
+use serde::Serialize;
 use serde_json::json;
 
 use super::{
     Decided,
-    claim::{Claim, Method, Seen, Undecided},
+    claim::{Claim, Method, Seen, Undecided, Verdict},
     explain::explain,
     programs,
 };
@@ -85,7 +86,7 @@ impl Report {
     /// It can't be written.
     pub fn decided(&self, one: &Decided) -> Result<()> {
         if self.format == Format::Json {
-            return print(&value(one)?);
+            return print(&json(one)?);
         }
         if !self.explain {
             return Ok(());
@@ -193,38 +194,58 @@ fn total(all: &[Decided]) -> String {
     words
 }
 
-/// A result for programs.
-fn value(one: &Decided) -> Result<serde_json::Value> {
+/// A result for programs; `output/SCHEMA.md` describes it.
+#[derive(Serialize)]
+struct Row<'a> {
+    id: &'a str,
+    claim: &'a str,
+    verdict: Option<Verdict>,
+    expected: &'a [Verdict],
+    differs: bool,
+    figure: Option<&'a str>,
+    why: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contradiction: Option<&'a str>,
+    book: &'a str,
+    experiment: &'a str,
+    evidence: Vec<serde_json::Value>,
+    read: &'a [&'a str],
+}
+
+fn json(one: &Decided) -> Result<String> {
     let claim = one.claim;
-    let mut value = json!({
-        "id": claim.id,
-        "claim": claim.short,
-        "book": claim.book,
-        "experiment": claim.experiment,
-        "expected": claim.expected,
-        "differs": one.differs(),
-        "read": claim.read,
-    });
-    let more = match &one.result {
+    let mut row = Row {
+        id: claim.id,
+        claim: claim.short,
+        verdict: None,
+        expected: claim.expected,
+        differs: one.differs(),
+        figure: None,
+        why: "",
+        contradiction: None,
+        book: claim.book,
+        experiment: claim.experiment,
+        evidence: Vec::new(),
+        read: claim.read,
+    };
+    match &one.result {
         Ok(finding) => {
+            row.verdict = Some(finding.verdict);
+            row.figure = Some(&finding.figure);
+            row.why = &finding.why;
             let evidence = finding.seen.iter().map(|seen| match seen {
                 Seen::Text(text) => Ok(json!(text)),
                 Seen::Event(event) => output::as_json(event),
             });
-            json!({
-                "verdict": finding.verdict,
-                "figure": finding.figure,
-                "why": finding.why,
-                "evidence": evidence.collect::<serde_json::Result<Vec<_>>>()?,
-            })
+            row.evidence = evidence.collect::<serde_json::Result<_>>()?;
         }
-        Err(Undecided::NotHere(why)) => json!({"verdict": null, "why": why}),
-        Err(Undecided::Contradiction(what)) => json!({"verdict": null, "contradiction": what}),
-    };
-    if let (Some(value), serde_json::Value::Object(more)) = (value.as_object_mut(), more) {
-        value.extend(more);
+        Err(Undecided::NotHere(why)) => row.why = why,
+        Err(Undecided::Contradiction(what)) => {
+            row.why = "memtrace's events and another source do not agree";
+            row.contradiction = Some(what);
+        }
     }
-    Ok(value)
+    Ok(serde_json::to_string(&row)?)
 }
 
 fn new_table() -> Table {

@@ -6,10 +6,15 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use nix::{
+    errno::Errno,
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{UnixListener, UnixStream},
-    process::Child,
+    process::{Child, Command},
     time::{Instant, sleep_until},
 };
 
@@ -79,15 +84,23 @@ pub async fn run(
         signals,
     )?;
     let command = [OsString::from(file)];
-    let variables = [(SOCKET, path.as_os_str())];
+    let adapt = |command: &mut Command| {
+        // A group of its own, so that all of it can be ended.
+        command.process_group(0).env(SOCKET, &path);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+    };
     let began = now();
-    let mut prog = target::spawn(&command, &variables, credentials, inherited)?;
+    let mut prog = target::spawn(&command, adapt, credentials, inherited)?;
+    let group = Pid::from_raw(prog.id().context("the program has no id")?.cast_signed());
     let mut marks = Vec::new();
     follow.session.start(&command, &[], began)?;
     let watched = watch(&mut follow, &mut prog, &listener, &mut marks).await;
     if !matches!(watched, Ok(Watched::Ended(_))) {
-        // It may wait for something that never comes. Its own children end by PR_SET_PDEATHSIG, or of themselves.
-        prog.kill().await.context("can't end the program")?;
+        // It may wait for something that never comes.
+        match killpg(group, Signal::SIGKILL) {
+            Ok(()) | Err(Errno::ESRCH) => prog.wait().await?,
+            Err(error) => return Err(error).context("can't end the program"),
+        };
     }
     let watched = follow.close(watched);
     fs::remove_file(&path)?;

@@ -24,13 +24,13 @@ use super::user::Credentials;
 const WHILE_BECOMING_USER: i32 = 1 << 16;
 
 /// Starts `command` (a program, looked up in PATH unless it has a slash, and its arguments) in memtrace's own process
-/// group, session and folder, with all that memtrace was started with, and these variables. It isn't killed when memtrace
-/// ends.
+/// group, session and folder, with all that memtrace was started with, but for what `adapt` changes. It isn't killed when
+/// memtrace ends.
 ///
 /// Returns once PROG runs: its exec has succeeded. Wants a tokio runtime around it.
 pub fn spawn(
     command: &[OsString],
-    variables: &[(&str, &OsStr)],
+    adapt: impl FnOnce(&mut Command),
     credentials: &Credentials,
     inherited: &Inherited,
 ) -> Result<Child, SpawnError> {
@@ -42,13 +42,11 @@ pub fn spawn(
         .map_err(|error| SpawnError::new(program, credentials, &error))?;
 
     let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .envs(credentials.environment())
-        .envs(variables.iter().copied());
+    command.args(arguments).envs(credentials.environment());
     for variable in credentials.unset() {
         command.env_remove(variable);
     }
+    adapt(&mut command);
     let (who, inherited) = (credentials.clone(), *inherited);
     let in_child = move || {
         who.assume()
@@ -179,7 +177,7 @@ mod tests {
     }
 
     async fn run(command: &[OsString], credentials: &Credentials) -> Result<u8, SpawnError> {
-        let mut child = spawn(command, &[], credentials, Inherited::at_start())?;
+        let mut child = spawn(command, |_| (), credentials, Inherited::at_start())?;
         Ok(status::of(child.wait().await.expect("a status")))
     }
 
