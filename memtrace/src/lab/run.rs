@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell, ffi::OsString, fs, io, os::unix::fs::PermissionsExt as _,
-    os::unix::process::ExitStatusExt as _, path::Path, rc::Rc, time::Duration,
+    os::unix::process::ExitStatusExt as _, path::Path, process::Stdio, rc::Rc, time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
