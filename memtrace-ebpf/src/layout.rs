@@ -63,6 +63,16 @@ layout! {
     task_files: "task_struct"."files",
     /// Root, working directory, umask.
     task_fs: "task_struct"."fs",
+    /// Kernel stack.
+    task_stack: "task_struct"."stack",
+    /// Thread pointer of a task that doesn't run: where its thread-local data are.
+    task_thread_pointer: "task_struct"."thread.fsbase",
+    /// How it is scheduled: `SCHED_*`.
+    task_policy: "task_struct"."policy",
+    /// Priority by its nice value: 120 for nice 0.
+    task_static_prio: "task_struct"."static_prio",
+    /// Priority under `SCHED_FIFO` and `SCHED_RR`; 0 under others.
+    task_rt_priority: "task_struct"."rt_priority",
     /// Signal handlers.
     task_sighand: "task_struct"."sighand",
     /// Shared signal state: one per thread group.
@@ -236,6 +246,10 @@ pub struct Task {
     /// 1: of each page that a write finds protected its frame is looked at; 0: only where it may be the page cache's or
     /// KSM's, as the accounts of forks need no more.
     pub look: u32,
+    /// 1: what only the lab asks for is sent, too: see [`crate::record::Kind::Born`] and those after it.
+    pub detail: u32,
+    /// Not used.
+    pub pad: u32,
     /// The frames of two pages of this memtrace's own, which nobody else has: by them it finds the direct map, and is told
     /// from another memtrace that starts at the same moment.
     pub frames: [u64; 2],

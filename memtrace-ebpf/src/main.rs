@@ -84,10 +84,10 @@ fn sched_process_exit(_ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// `sched:sched_switch(preempt, prev, next, ...)`, `__schedule` in `kernel/sched/core.c`; `prev` is the current task.
+/// `sched:sched_switch(preempt, prev, next, prev_state)`, `__schedule` in `kernel/sched/core.c`; `prev` is the current task.
 #[raw_tracepoint(tracepoint = "sched_switch")]
 fn sched_switch(ctx: RawTracePointContext) -> i32 {
-    task::leave_cpu(&ctx);
+    task::switch(&ctx);
     0
 }
 

@@ -5,11 +5,11 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use crate::trace::event::{FaultKind, What};
 
 /// A set of kinds of events. It is asked about each event, so it is a bit mask: a bit per fault kind, then one per
-/// other event at its place in [`What::NAMES`].
+/// other event at its place in [`What::NAMES`], and a last one for those that only the lab gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Only(u32);
 
-const _: () = assert!(FaultKind::COUNT + What::NAMES.len() <= u32::BITS as usize);
+const _: () = assert!(FaultKind::COUNT + What::NAMES.len() < u32::BITS as usize);
 
 impl Only {
     /// Everything.
@@ -37,6 +37,7 @@ impl Only {
             What::Mremap(_) => 12,
             What::Madvise(_) => 13,
             What::Lost(_) => 14,
+            What::Born(_) | What::Runs(_) | What::Rests(_) | What::Return(_) => 15,
         };
         FaultKind::COUNT + place
     }

@@ -80,7 +80,7 @@ pub(crate) fn exit(ctx: &RawTracePointContext) {
     let ret: i64 = ctx.arg(1);
     if syscall::changes_mappings(thread.call)
         && mm.address() != thread.hidden_mm
-        && (config().summary == 0 || takes_away(thread, ret))
+        && (config!(summary) == 0 || takes_away(thread, ret))
     {
         if thread.call == syscall::MMAP
             && thread.args[3] & ANONYMOUS == 0
@@ -137,7 +137,13 @@ fn returned(thread: &mut Thread, ret: i64, ts: u64) {
             began: thread.began,
             hooked: thread.hooked,
             child_tid: thread.child,
-            pad: 0,
+            call: thread.call,
+            ret,
+            ip: if config!(detail) == 0 {
+                0
+            } else {
+                Object::current().registers().load(offset!(regs_ip))
+            },
         },
     );
 }

@@ -39,7 +39,7 @@ pub(crate) fn find(ctx: &RawTracePointContext) {
     }
     let first: u64 = regs.load(offset!(regs_si));
     let address: u64 = regs.load(offset!(regs_dx));
-    let frames = config().frames;
+    let frames = config!(frames);
     let Some(found) = direct_map() else { return };
     let pgd: u64 = read_member(task.follow(offset!(task_mm)).address(), offset!(mm_pgd));
     let tracer = u64::from(task.load::<u32>(offset!(task_tgid)));
@@ -74,7 +74,7 @@ pub(crate) fn find(ctx: &RawTracePointContext) {
 #[inline(always)]
 fn find_vmemmap(map: &mut DirectMap, task: Object, address: u64) {
     let mm = task.follow(offset!(task_mm)).address();
-    let frames = config().file_frames;
+    let frames = config!(file_frames);
     let first = array_of(mm, address, frames[0]);
     if first != 0 && first == array_of(mm, address + PAGE_SIZE, frames[1]) {
         map.vmemmap = first;

@@ -82,7 +82,7 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
     let flags = forget(u32::from(flags), &mut thread.merge) as u8;
     let before = walk(thread, mm, address, &mut seen);
     // A summary has no use for it.
-    let ip: u64 = if config().summary != 0 {
+    let ip: u64 = if config!(summary) != 0 {
         0
     } else if error & error_code::USER != 0 {
         task.registers().load(offset!(regs_ip))
@@ -92,7 +92,7 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
     let mapping = if flags == 0 { thread.vma.mapping } else { 0 };
     let level = forget(before.level as u32, &mut thread.merge);
     let look = is_protected_write(error, before.bits, level)
-        & u32::from(config().look != 0 || !is_plain(thread));
+        & u32::from(config!(look) != 0 || !is_plain(thread));
     let page = if forget(look, &mut thread.merge) != 0 {
         // Of a page of 2 MiB the part that is written; its entry has other bits below the frame.
         let inside = u64::from(level >> 1) * 511;
@@ -251,14 +251,14 @@ fn finish(thread: &mut Thread, after: u64, level: u8, flags: u8, signal: u32) {
         thread.hidden[usize::from(flags & FAULT_MAJOR != 0)] += u32::from(counted);
         return;
     }
-    if config().summary != 0 {
+    if config!(summary) != 0 {
         let cache = &thread.vma;
         let vma = cache.record_flags as u8;
         let before = Entry {
             bits: open.before,
             level: Level::from_number(open.level),
         };
-        let zero = Some(u64::from(config().zero_pfn));
+        let zero = Some(u64::from(config!(zero_pfn)));
         let after = Entry {
             bits: after,
             level: Level::from_number(level),
@@ -383,7 +383,7 @@ pub(crate) fn signal(ctx: &RawTracePointContext) {
 /// The thread leaves its CPU. If that is in the middle of a fault, the reader must know.
 #[inline(always)]
 pub(crate) fn pause(thread: &mut Thread) {
-    if thread.open.state == OPEN && config().summary == 0 && thread.open.mm != thread.hidden_mm {
+    if thread.open.state == OPEN && config!(summary) == 0 && thread.open.mm != thread.hidden_mm {
         thread.open.state = HELD;
         let head = thread.head(Kind::Held, thread.open.ts);
         ring::send(Kind::Held, Held { head });

@@ -17,6 +17,8 @@ static CONFIG: Config = Config {
     summary: 0,
     zero_pfn: 0,
     look: 0,
+    detail: 0,
+    pad: 0,
     frames: [0; 2],
     file_frames: [0; 2],
 };
@@ -30,16 +32,23 @@ macro_rules! offset {
 }
 pub(crate) use offset;
 
+/// What the hooks are asked to do.
+macro_rules! config {
+    ($field:ident) => {
+        // SAFETY: a static of this program. Volatile, as the loader replaces what is written there.
+        unsafe { ::core::ptr::read_volatile(&raw const $crate::hooks::kernel::asked().$field) }
+    };
+}
+pub(crate) use config;
+
 #[inline(always)]
 pub(crate) fn layout() -> &'static Layout {
     &LAYOUT
 }
 
-/// What the hooks are asked to do.
 #[inline(always)]
-pub(crate) fn config() -> Config {
-    // SAFETY: a static of this program. Volatile, as the loader replaces what is written there.
-    unsafe { ptr::read_volatile(&raw const CONFIG) }
+pub(crate) fn asked() -> &'static Config {
+    &CONFIG
 }
 
 /// An object of the kernel's whose type the verifier knows.

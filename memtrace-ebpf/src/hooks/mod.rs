@@ -3,6 +3,7 @@
 pub(crate) mod adopt;
 pub(crate) mod call;
 pub(crate) mod direct_map;
+pub(crate) mod experiment;
 pub(crate) mod fault;
 pub(crate) mod file;
 pub(crate) mod frame;

@@ -132,7 +132,7 @@ extern "C" fn step(_index: u32, _context: *mut c_void) -> i64 {
 fn next_vma(done: &mut Survey) -> i64 {
     let attach = done.seen == Seen::Attach as u32;
     // With `--summary` nothing else tells which files are code.
-    let code = config().summary != 0 && done.vma.flags & vm::EXEC != 0;
+    let code = config!(summary) != 0 && done.vma.flags & vm::EXEC != 0;
     if done.unsent != 0 && (attach || code || done.private != 0) {
         done.unsent = 0;
         let seen = if attach { Seen::Attach } else { Seen::Fork };
@@ -326,7 +326,7 @@ fn read_table(survey: &mut Survey, direct_map: u64) {
 #[inline(never)]
 extern "C" fn scan(index: u32, _context: *mut c_void) -> i64 {
     let Some(survey) = survey() else { return 1 };
-    let zero = u64::from(config().zero_pfn);
+    let zero = u64::from(config!(zero_pfn));
     let first = u64::from(index & (TABLE_PAGES / GROUP - 1) as u32) * GROUP;
     let (mut present, mut writable, mut dirty, mut zeros, mut swapped) = (0, 0, 0, 0, 0);
     let mut bit = 0;

@@ -16,6 +16,7 @@ use memtrace_ebpf::{
 };
 
 use crate::hooks::{
+    experiment,
     fault::{NO_CALL, is_over, now, pause, settle},
     file,
     kernel::{Object, config, offset, read_into, read_member},
@@ -66,7 +67,7 @@ pub(crate) fn birth(ctx: &RawTracePointContext) {
         } else {
             0
         };
-        let follow = thread || config().follow != 0;
+        let follow = thread || config!(follow) != 0;
         (state.call, stack(state), state.began, follow, hidden)
     } else {
         if thread || !is_first(parent) {
@@ -128,6 +129,9 @@ pub(crate) fn birth(ctx: &RawTracePointContext) {
         let comm = child + u64::from(offset!(task_comm));
         read_into(comm, &mut record.comm);
     });
+    if config!(detail) != 0 {
+        experiment::born(ctx, parent, child, ts);
+    }
     if let Some(state) = thread::find(parent) {
         state.child = tid;
         state.hooked += now() - ts;
@@ -237,7 +241,7 @@ pub(crate) fn exec(ctx: &RawTracePointContext) {
         send_exec(scratch, mm, ctx.arg(2));
     }
     objects(thread, task, syscall::EXECVE, ts);
-    if config().summary == 0 {
+    if config!(summary) == 0 {
         vma::list(ts);
     }
     thread.busy = 0;
@@ -337,9 +341,18 @@ pub(crate) fn exit() {
     thread.busy = 0;
 }
 
+/// A task leaves its CPU, and another gets it.
+#[inline(always)]
+pub(crate) fn switch(ctx: &RawTracePointContext) {
+    leave_cpu(ctx);
+    if config!(detail) != 0 {
+        experiment::runs(ctx);
+    }
+}
+
 /// A task leaves its CPU; a dead one for good.
 #[inline(always)]
-pub(crate) fn leave_cpu(ctx: &RawTracePointContext) {
+fn leave_cpu(ctx: &RawTracePointContext) {
     // The task that leaves is the current one until the switch.
     let task = Object::current();
     let Some(thread) = thread::find(task) else {
@@ -350,6 +363,9 @@ pub(crate) fn leave_cpu(ctx: &RawTracePointContext) {
     let ts = now();
     if dead || is_over(thread, task) {
         settle(thread, task, ts);
+    }
+    if config!(detail) != 0 {
+        experiment::rests(ctx, thread, ts);
     }
     if dead {
         debug!(ctx, "thread {} is gone", thread.known.tid);

@@ -339,7 +339,7 @@ fn remember(thread: &mut Thread, mm: Object, found: Found, seq: u32, ts: u64, se
         record_flags: u32::from(record_flags(&found, &identity)),
         pad: 0,
     };
-    if crate::hooks::kernel::config().summary != 0 {
+    if crate::hooks::kernel::config!(summary) != 0 {
         return;
     }
     send(Outgoing {

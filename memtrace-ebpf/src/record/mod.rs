@@ -5,9 +5,11 @@
 
 use bytemuck::{Pod, Zeroable};
 
+mod experiment;
 mod memory;
 mod task;
 
+pub use experiment::*;
 pub use memory::*;
 pub use task::*;
 
@@ -47,11 +49,17 @@ pub enum Kind {
     Task = 15,
     /// A [`Surveyed`].
     Surveyed = 16,
+    /// A [`Born`].
+    Born = 17,
+    /// A [`Runs`].
+    Runs = 18,
+    /// A [`Rests`].
+    Rests = 19,
 }
 
 impl Kind {
     /// Every kind, in the order of their numbers, which begin at 1.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::Fault,
         Self::Vma,
         Self::Path,
@@ -68,10 +76,13 @@ impl Kind {
         Self::Objects,
         Self::Task,
         Self::Surveyed,
+        Self::Born,
+        Self::Runs,
+        Self::Rests,
     ];
 
     /// Slots in the table of lost records: a slot for a task that could not be followed, then one per kind.
-    pub const SLOTS: u32 = 17;
+    pub const SLOTS: u32 = 20;
 
     /// The kind with this number.
     pub fn from_number(number: u8) -> Option<Self> {
@@ -97,6 +108,9 @@ impl Kind {
             Self::Objects => "objects",
             Self::Task => "task",
             Self::Surveyed => "survey",
+            Self::Born => "born",
+            Self::Runs => "runs",
+            Self::Rests => "rests",
         }
     }
 }

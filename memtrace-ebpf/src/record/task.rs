@@ -108,8 +108,12 @@ pub struct Returned {
     pub hooked: u64,
     /// In the parent: the child.
     pub child_tid: u32,
-    /// Not used.
-    pub pad: u32,
+    /// The system call.
+    pub call: u32,
+    /// What it returns.
+    pub ret: i64,
+    /// For the lab: the instruction in user mode that it returns to; 0 otherwise.
+    pub ip: u64,
 }
 
 /// In [`Header::flags`] of a [`Returned`]: it is the child's first return to user mode.

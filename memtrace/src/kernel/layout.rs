@@ -8,10 +8,15 @@ use memtrace_ebpf::layout::Layout;
 use super::btf::Btf;
 
 /// Members that some supported kernel lacks; the hooks do without them.
-const OPTIONAL: [&str; 5] = [
+const OPTIONAL: [&str; 10] = [
     "mm_lock_seq",
     "task_io",
     "task_sysvsem",
+    "task_stack",
+    "task_thread_pointer",
+    "task_policy",
+    "task_static_prio",
+    "task_rt_priority",
     "nsproxy_time",
     "folio_entire_map_count",
 ];

@@ -77,6 +77,8 @@ impl Palette {
             },
             What::Clone(_)
             | What::Cloned(_)
+            | What::Born(_)
+            | What::Return(_)
             | What::Task(_)
             | What::Share(_)
             | What::Unshare(_)
@@ -88,7 +90,9 @@ impl Palette {
             | What::Munmap(_)
             | What::Mprotect(_)
             | What::Mremap(_)
-            | What::Madvise(_) => Style::new(),
+            | What::Madvise(_)
+            | What::Runs(_)
+            | What::Rests(_) => Style::new(),
         })
     }
 }

@@ -65,6 +65,10 @@ impl Sink for Json {
             What::Mremap(what) => self.write(&Common::new(event, what)),
             What::Madvise(what) => self.write(&Common::new(event, what)),
             What::Lost(what) => self.write(&Common::new(event, what)),
+            What::Born(what) => self.write(&Common::new(event, what)),
+            What::Runs(what) => self.write(&Common::new(event, what)),
+            What::Rests(what) => self.write(&Common::new(event, what)),
+            What::Return(what) => self.write(&Common::new(event, what)),
         }
     }
 

@@ -175,6 +175,8 @@ fn task(options: Options, sample: &Sample) -> Result<Task> {
             .context("the zero page's frame number is beyond 16 TiB")?,
         // What was shared before the trace shows in how often a frame is mapped alone.
         look: u32::from(options.traced == Traced::Running || !options.summary),
+        detail: u32::from(options.traced == Traced::Experiment),
+        pad: 0,
         frames: sample.frames,
         file_frames: sample.file_frames,
     })

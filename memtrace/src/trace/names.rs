@@ -184,6 +184,20 @@ pub fn call(number: u32) -> &'static str {
     syscalls::Sysno::new(number as usize).map_or("unknown call", |call| call.name())
 }
 
+/// A scheduling policy's name (`include/uapi/linux/sched.h`).
+pub fn policy(number: u32) -> &'static str {
+    match number {
+        0 => "SCHED_OTHER",
+        1 => "SCHED_FIFO",
+        2 => "SCHED_RR",
+        3 => "SCHED_BATCH",
+        5 => "SCHED_IDLE",
+        6 => "SCHED_DEADLINE",
+        7 => "SCHED_EXT",
+        _ => "unknown policy",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

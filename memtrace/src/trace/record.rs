@@ -2,8 +2,8 @@
 
 use bytemuck::{Pod, try_pod_read_unaligned};
 use memtrace_ebpf::record::{
-    Birth, Call, Exec, Exit, Fault, Gone, Header, Held, Kind, Objects, Pages, Path, Rename,
-    Returned, Surveyed, Task, Unobserved, Vma,
+    Birth, Born, Call, Exec, Exit, Fault, Gone, Header, Held, Kind, Objects, Pages, Path, Rename,
+    Rests, Returned, Runs, Surveyed, Task, Unobserved, Vma,
 };
 
 /// A record of the hooks. The rare large ones are boxed, as most are faults.
@@ -41,6 +41,12 @@ pub enum Record {
     Task(Box<Task>),
     /// See [`Surveyed`].
     Surveyed(Box<Surveyed>),
+    /// See [`Born`].
+    Born(Box<Born>),
+    /// See [`Runs`].
+    Runs(Box<Runs>),
+    /// See [`Rests`].
+    Rests(Rests),
 }
 
 impl Record {
@@ -71,6 +77,9 @@ impl Record {
             Kind::Objects => Self::Objects(Box::new(head(bytes)?.0)),
             Kind::Task => Self::Task(Box::new(head(bytes)?.0)),
             Kind::Surveyed => Self::Surveyed(Box::new(head(bytes)?.0)),
+            Kind::Born => Self::Born(Box::new(head(bytes)?.0)),
+            Kind::Runs => Self::Runs(Box::new(head(bytes)?.0)),
+            Kind::Rests => Self::Rests(head(bytes)?.0),
         })
     }
 
@@ -93,6 +102,9 @@ impl Record {
             Self::Objects(record) => &record.head,
             Self::Task(record) => &record.head,
             Self::Surveyed(record) => &record.head,
+            Self::Born(record) => &record.head,
+            Self::Runs(record) => &record.head,
+            Self::Rests(record) => &record.head,
         }
     }
 }

@@ -11,10 +11,12 @@ use crate::trace::event::{End, Event, Global, Lost, Start, What};
 mod calls;
 mod clones;
 mod ends;
+mod experiment;
 mod faults;
 mod objects;
 mod tasks;
 
+pub(super) use experiment::experiment;
 pub(super) use ends::{account, end, fork, life, whole_end};
 pub use faults::fault;
 pub(super) use faults::{by_fork, copies, faults};

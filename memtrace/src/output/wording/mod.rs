@@ -11,6 +11,7 @@ use super::escape::Escaped;
 use crate::trace::event::{Event, Lost, What};
 
 mod cause;
+mod experiment;
 pub(super) mod fault;
 mod memory;
 mod number;
@@ -50,6 +51,10 @@ pub(super) fn write(out: &mut impl Write, event: &Event, palette: Palette) -> io
         What::Mremap(mremap) => memory::mremap(out, mremap, palette),
         What::Madvise(madvise) => memory::madvise(out, madvise),
         What::Lost(lost) => write_lost(out, lost, palette),
+        What::Born(born) => experiment::born(out, born),
+        What::Runs(runs) => experiment::runs(out, runs),
+        What::Rests(rests) => experiment::rests(out, rests),
+        What::Return(returned) => experiment::returned(out, returned),
     }
 }
 

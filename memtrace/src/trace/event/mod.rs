@@ -8,11 +8,13 @@ pub use memtrace_ebpf::fault::Kind as FaultKind;
 use serde::{Serialize, Serializer};
 
 mod end;
+mod experiment;
 mod fault;
 mod memory;
 mod task;
 
 pub use end::{Account, Area, End, ForkAccount, Life, Use};
+pub use experiment::{Born, Both, Rests, Return, Runs};
 pub use fault::{Access, Because, Cause, Counted, Fault, ForkRef, Mode, Part, Region};
 pub use memory::{Brk, By, Madvise, Mmap, Mprotect, Mremap, Range, Returned};
 pub use task::{
@@ -116,10 +118,18 @@ pub enum What {
     Madvise(Madvise),
     /// Records were lost: the reader was too slow.
     Lost(Lost),
+    /// For the lab: more of a birth.
+    Born(Born),
+    /// For the lab: a thread gets a CPU.
+    Runs(Runs),
+    /// For the lab: a thread leaves its CPU.
+    Rests(Rests),
+    /// For the lab: a call that makes a task returns.
+    Return(Return),
 }
 
 impl What {
-    /// The `type` in JSON, and the name that `--only` takes.
+    /// The `type` in JSON, and the name that `--only` takes if it is one of [`Self::NAMES`].
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Fault(_) => "fault",
@@ -137,10 +147,14 @@ impl What {
             Self::Mremap(_) => "mremap",
             Self::Madvise(_) => "madvise",
             Self::Lost(_) => "lost",
+            Self::Born(_) => "born",
+            Self::Runs(_) => "runs",
+            Self::Rests(_) => "rests",
+            Self::Return(_) => "return",
         }
     }
 
-    /// All the names that [`Self::name`] gives.
+    /// All the names that [`Self::name`] gives, but for those events that only the lab gets.
     pub const NAMES: [&str; 15] = [
         "fault", "clone", "cloned", "task", "share", "unshare", "exec", "exit", "brk", "mmap",
         "munmap", "mprotect", "mremap", "madvise", "lost",

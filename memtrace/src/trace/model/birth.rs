@@ -231,6 +231,7 @@ impl Model {
     /// A clone has returned.
     pub(super) fn returned(&mut self, returned: Returned, ts: u64, events: &mut Vec<Event>) {
         let tid = returned.head.tid;
+        events.extend(self.returns(&returned, ts));
         if returned.head.flags & RETURNED_IN_CHILD != 0 {
             if let Some(cloning) = self.cloning_of(tid) {
                 cloning.child_returned = true;

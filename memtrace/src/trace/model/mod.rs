@@ -24,10 +24,12 @@ use super::{
 
 mod attach;
 mod birth;
+mod experiment;
 mod life;
 mod pages;
 
 use birth::Cloning;
+use experiment::Numbers;
 use pages::{Pending, Unfollowed};
 
 const PAGE_SHIFT: u32 = 12;
@@ -100,6 +102,9 @@ pub struct Model {
     pending: HashMap<u64, Pending>,
     births: u64,
     book: Book,
+    /// For the lab: each `task_struct`, and each kernel stack.
+    tasks: Numbers,
+    kernel_stacks: Numbers,
 }
 
 /// What there is to report at the end.
@@ -137,6 +142,8 @@ impl Model {
             pending: HashMap::default(),
             births: 0,
             book: Book::default(),
+            tasks: Numbers::default(),
+            kernel_stacks: Numbers::default(),
         }
     }
 
@@ -174,6 +181,9 @@ impl Model {
             Record::Task(task) => self.task(&task, ts, events),
             Record::Surveyed(surveyed) => self.surveyed(&surveyed, ts, events),
             Record::Held(_) => {}
+            Record::Born(born) => events.extend(self.born(&born, ts)),
+            Record::Runs(runs) => events.extend(self.runs(&runs, ts)),
+            Record::Rests(rests) => events.extend(self.rests(&rests, ts)),
         }
     }
 

@@ -2,8 +2,8 @@
 
 use bytemuck::{Pod, bytes_of};
 use memtrace_ebpf::record::{
-    Birth, Call, Exec, Exit, Fault, Gone, Header, Held, Kind, Objects, Pages, Path, Rename,
-    Returned, Surveyed, Task, Unobserved, Vma,
+    Birth, Born, Call, Exec, Exit, Fault, Gone, Header, Held, Kind, Objects, Pages, Path, Rename,
+    Rests, Returned, Runs, Surveyed, Task, Unobserved, Vma,
 };
 
 use super::random::Random;
@@ -49,6 +49,9 @@ fn each() -> Vec<(Kind, Vec<u8>)> {
         bytes(Kind::Objects, Objects::default(), b""),
         bytes(Kind::Task, Task::default(), b""),
         bytes(Kind::Surveyed, Surveyed::default(), b""),
+        bytes(Kind::Born, Born::default(), b""),
+        bytes(Kind::Runs, Runs::default(), b""),
+        bytes(Kind::Rests, Rests::default(), b""),
     ]
 }
 
@@ -124,7 +127,7 @@ fn garbage_is_a_record_of_its_kind_or_none() {
             .map(|_| random.below(256) as u8)
             .collect();
         if let Some(kind) = bytes.get_mut(at) {
-            *kind %= 16;
+            *kind %= Kind::ALL.len() as u8 + 1;
         }
         if let Some(record) = Record::decode(&bytes) {
             decoded += 1;

@@ -8,6 +8,7 @@ mod bounded;
 mod cloned;
 mod container;
 mod decode;
+mod experiment;
 mod forks;
 mod giving_up;
 mod machine;

@@ -140,7 +140,7 @@ impl Machine {
             began,
             hooked: 0,
             child_tid,
-            pad: 0,
+            ..Returned::default()
         };
         self.thread(cpu).doing = Doing::Nothing;
         self.promise(cpu, wire(&record, &[]));

@@ -6,6 +6,7 @@ use memtrace_ebpf::record::{Header, Kind, Known, Parts};
 
 use crate::trace::{model::Model, order::Order, record::Record};
 
+mod experiment;
 mod memory;
 mod outcome;
 mod tasks;

@@ -1,0 +1,86 @@
+//! What the lab alone asks for: how a task came to be, and when which thread has a CPU.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::generated::{bpf_get_smp_processor_id, bpf_get_stack},
+    programs::RawTracePointContext,
+};
+use memtrace_ebpf::record::{Born, CALLERS, Header, Kind, Rests, Runs};
+
+use crate::hooks::{
+    fault::now,
+    kernel::{Object, offset, read_member},
+    ring,
+    thread::{self, Thread},
+};
+
+/// The current task has made a child, at the time `ts` of its birth's record.
+#[inline(always)]
+pub(crate) fn born(ctx: &RawTracePointContext, parent: Object, child: u64, ts: u64) {
+    ring::send_filled(Kind::Born, |record: &mut Born| {
+        record.head = Header {
+            ts,
+            tid: parent.load(offset!(task_pid)),
+            kind: Kind::Born as u8,
+            ..Header::default()
+        };
+        record.child_tid = read_member(child, offset!(task_pid));
+        record.tasks = [parent.address(), child];
+        record.stacks = record
+            .tasks
+            .map(|task| read_member(task, offset!(task_stack)));
+        // SAFETY: the memory is the record's, of that size.
+        let written = unsafe {
+            bpf_get_stack(
+                ctx.as_ptr(),
+                (&raw mut record.callers).cast(),
+                size_of::<[u64; CALLERS]>() as u32,
+                0,
+            )
+        };
+        record.depth = if written < 0 { 0 } else { written as u32 / 8 };
+    });
+}
+
+/// The thread leaves its CPU at `ts`.
+#[inline(always)]
+pub(crate) fn rests(ctx: &RawTracePointContext, thread: &Thread, ts: u64) {
+    let (preempted, state): (u64, u64) = (ctx.arg(0), ctx.arg(3));
+    ring::send(
+        Kind::Rests,
+        Rests {
+            head: thread.head(Kind::Rests, ts),
+            cpu: cpu(),
+            runnable: u32::from(preempted & 1 != 0 || state as u32 == 0),
+        },
+    );
+}
+
+/// A traced thread gets the CPU.
+#[inline(always)]
+pub(crate) fn runs(ctx: &RawTracePointContext) {
+    let task: u64 = ctx.arg(2);
+    let Some(thread) = thread::find_address(task) else {
+        return;
+    };
+    ring::send(
+        Kind::Runs,
+        Runs {
+            head: thread.head(Kind::Runs, now()),
+            cpu: cpu(),
+            policy: read_member(task, offset!(task_policy)),
+            task,
+            stack: read_member(task, offset!(task_stack)),
+            mm: read_member(task, offset!(task_mm)),
+            thread_pointer: read_member(task, offset!(task_thread_pointer)),
+            static_prio: read_member(task, offset!(task_static_prio)),
+            rt_priority: read_member(task, offset!(task_rt_priority)),
+        },
+    );
+}
+
+#[inline(always)]
+fn cpu() -> u32 {
+    // SAFETY: the helper has no conditions.
+    unsafe { bpf_get_smp_processor_id() }
+}

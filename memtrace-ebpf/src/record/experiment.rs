@@ -1,0 +1,62 @@
+//! Records that the lab alone asks for ([`crate::layout::Task::detail`]).
+
+use bytemuck::{Pod, Zeroable};
+
+use super::Header;
+
+/// Return addresses that a [`Born`] has, at the most.
+pub const CALLERS: usize = 16;
+
+/// More of a birth, at the same time as its [`super::Birth`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Born {
+    /// Time, and the parent thread.
+    pub head: Header,
+    /// The child's thread.
+    pub child_tid: u32,
+    /// How many of the callers are known.
+    pub depth: u32,
+    /// The parent's and the child's `task_struct`.
+    pub tasks: [u64; 2],
+    /// The parent's and the child's kernel stack; 0 where this kernel doesn't tell.
+    pub stacks: [u64; 2],
+    /// Return addresses in the kernel, the innermost first.
+    pub callers: [u64; CALLERS],
+}
+
+/// A thread gets a CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Runs {
+    /// Time and thread.
+    pub head: Header,
+    /// The CPU.
+    pub cpu: u32,
+    /// `SCHED_*`
+    pub policy: u32,
+    /// Its `task_struct`.
+    pub task: u64,
+    /// Its kernel stack.
+    pub stack: u64,
+    /// Its address space.
+    pub mm: u64,
+    /// Its thread pointer.
+    pub thread_pointer: u64,
+    /// Its priority by its nice value, 120 for nice 0; 0 where this kernel doesn't tell.
+    pub static_prio: i32,
+    /// Its priority under `SCHED_FIFO` and `SCHED_RR`; 0 under others.
+    pub rt_priority: u32,
+}
+
+/// A thread leaves its CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Rests {
+    /// Time and thread.
+    pub head: Header,
+    /// The CPU.
+    pub cpu: u32,
+    /// 1: it could go on, another had to run; 0: it waits for something, or has ended.
+    pub runnable: u32,
+}

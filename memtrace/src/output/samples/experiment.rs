@@ -1,0 +1,51 @@
+//! What only the lab gets.
+
+use crate::trace::event::{Address, Born, Both, Rests, Return, Runs, What};
+
+/// Every such event, and each way it can be told.
+pub(in crate::output) fn experiment() -> Vec<What> {
+    let both = |parent, child| Both { parent, child };
+    let born = Born {
+        child_pid: 1235,
+        child_tid: 1235,
+        task: both(Some(1), Some(2)),
+        kernel_stack: both(Some(1), None),
+        callers: vec![Address(0xffff_ffff_8112_3456), Address(0xffff_ffff_8112_3500)],
+    };
+    let runs = Runs {
+        cpu: 1,
+        task: Some(2),
+        kernel_stack: Some(2),
+        mm: Some(3),
+        tls: Address(0x7f12_3456_7740),
+        policy: Some("SCHED_OTHER"),
+        nice: Some(5),
+        rt_priority: 0,
+    };
+    let real_time = Runs {
+        policy: Some("SCHED_FIFO"),
+        rt_priority: 10,
+        ..runs.clone()
+    };
+    let untold = Runs {
+        kernel_stack: None,
+        mm: None,
+        policy: None,
+        nice: None,
+        ..runs.clone()
+    };
+    let rests = [true, false].map(|runnable| What::Rests(Rests { cpu: 0, runnable }));
+    let returns = [(false, 1235), (true, 0)].map(|(in_child, ret)| {
+        What::Return(Return {
+            call: "fork",
+            in_child,
+            ret,
+            ip: Address(0x7f12_3456_789a),
+        })
+    });
+    let mut all = vec![What::Born(born)];
+    all.extend([runs, real_time, untold].map(What::Runs));
+    all.extend(rests);
+    all.extend(returns);
+    all
+}
