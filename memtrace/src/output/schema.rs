@@ -63,7 +63,11 @@ fn sections() -> Sections {
 
 fn lines() -> Vec<Value> {
     let mut events = story();
-    events.extend(samples::experiment().into_iter().map(|what| samples::event(999_999, 1234, what)));
+    events.extend(
+        samples::experiment()
+            .into_iter()
+            .map(|what| samples::event(999_999, 1234, what)),
+    );
     let text = samples::written(Format::Json, PLAIN, &events, &whole_end());
     text.lines()
         .map(|line| serde_json::from_str(line).expect("JSON"))

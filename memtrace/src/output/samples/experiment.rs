@@ -10,7 +10,10 @@ pub(in crate::output) fn experiment() -> Vec<What> {
         child_tid: 1235,
         task: both(Some(1), Some(2)),
         kernel_stack: both(Some(1), None),
-        callers: vec![Address(0xffff_ffff_8112_3456), Address(0xffff_ffff_8112_3500)],
+        callers: vec![
+            Address(0xffff_ffff_8112_3456),
+            Address(0xffff_ffff_8112_3500),
+        ],
     };
     let runs = Runs {
         cpu: 1,

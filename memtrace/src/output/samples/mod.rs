@@ -16,8 +16,8 @@ mod faults;
 mod objects;
 mod tasks;
 
-pub(super) use experiment::experiment;
 pub(super) use ends::{account, end, fork, life, whole_end};
+pub(super) use experiment::experiment;
 pub use faults::fault;
 pub(super) use faults::{by_fork, copies, faults};
 pub(super) use objects::left;

@@ -30,12 +30,7 @@ impl Numbers {
 
     /// The same for a task that has just been made. Where a task that lives has it, it is that one's; else it is
     /// another than what was at this address before.
-    fn of_new(
-        &mut self,
-        address: u64,
-        tid: u32,
-        lives: impl FnOnce(u32) -> bool,
-    ) -> Option<u32> {
+    fn of_new(&mut self, address: u64, tid: u32, lives: impl FnOnce(u32) -> bool) -> Option<u32> {
         match self.known.get(&address) {
             Some((number, owner)) if lives(*owner) => Some(*number),
             _ => (address != 0).then(|| self.new_number(address, tid)),

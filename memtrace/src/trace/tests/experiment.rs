@@ -61,9 +61,16 @@ fn a_child_has_its_own_task_and_stack_or_its_parents() {
     story.born(100, 300, [TASKS[0], TASKS[0]], [STACKS[0], STACKS[1]]);
     let outcome = story.play();
     let births = births(&outcome);
-    assert_eq!((births[0].task, births[0].kernel_stack), (both(1, 2), both(1, 2)));
+    assert_eq!(
+        (births[0].task, births[0].kernel_stack),
+        (both(1, 2), both(1, 2))
+    );
     let same = "its parent's task, its brother's stack";
-    assert_eq!((births[1].task, births[1].kernel_stack), (both(1, 1), both(1, 2)), "{same}");
+    assert_eq!(
+        (births[1].task, births[1].kernel_stack),
+        (both(1, 1), both(1, 2)),
+        "{same}"
+    );
     let callers = [0xffff_ffff_8100_0010, 0xffff_ffff_8100_0020].map(Address);
     assert_eq!(births[0].callers, callers, "and no more than there are");
 }
@@ -124,8 +131,14 @@ fn a_thread_that_gets_a_cpu_is_the_one_that_was_born() {
         rt_priority: 0,
     };
     assert_eq!(runs[0], (200, &child));
-    assert_eq!((runs[1].0, runs[1].1.task, runs[1].1.mm), (100, Some(1), Some(2)));
-    assert_eq!((runs[1].1.policy, runs[1].1.rt_priority), (Some("SCHED_FIFO"), 9));
+    assert_eq!(
+        (runs[1].0, runs[1].1.task, runs[1].1.mm),
+        (100, Some(1), Some(2))
+    );
+    assert_eq!(
+        (runs[1].1.policy, runs[1].1.rt_priority),
+        (Some("SCHED_FIFO"), 9)
+    );
     let events = outcome.events.iter();
     let rests: Vec<_> = events
         .filter_map(|event| match &event.what {
@@ -156,6 +169,9 @@ fn a_call_that_returns_twice_is_told_twice_but_only_to_the_lab() {
         ret,
         ip: Address(0x7f00),
     };
-    assert_eq!(told(0x7f00), [(200, returned(true, 0)), (100, returned(false, 200))]);
+    assert_eq!(
+        told(0x7f00),
+        [(200, returned(true, 0)), (100, returned(false, 200))]
+    );
     assert_eq!(told(0), []);
 }
