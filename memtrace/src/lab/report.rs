@@ -194,7 +194,7 @@ fn total(all: &[Decided]) -> String {
     words
 }
 
-/// A result for programs; `output/SCHEMA.md` describes it.
+/// A result for programs; `SCHEMA.md` beside this file describes it.
 #[derive(Serialize)]
 struct Row<'a> {
     id: &'a str,
@@ -260,4 +260,124 @@ fn print_table(table: &Table) -> Result<()> {
 
 fn print(what: &dyn std::fmt::Display) -> Result<()> {
     writeln!(stdout(), "{what}").context("can't write to stdout")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::claim::{Evidence, Finding};
+
+    static CLAIM: Claim = Claim {
+        id: "F0",
+        short: "a claim",
+        book: "The book.",
+        experiment: "The experiment.",
+        expected: &[Verdict::Qualified],
+        read: &["mm/memory.c: do_wp_page - copies"],
+        method: Method::Never("It is made up."),
+    };
+
+    fn decided(verdict: Verdict) -> Decided {
+        let mut evidence = Evidence::default();
+        evidence.say("A sentence.");
+        with(evidence.decide(verdict, "1 of 3", "It is so."))
+    }
+
+    fn with(result: Result<Finding, Undecided>) -> Decided {
+        Decided {
+            claim: &CLAIM,
+            result,
+            began: 0,
+        }
+    }
+
+    fn contradiction() -> Decided {
+        with(Err(Undecided::Contradiction("both are 1".to_owned())))
+    }
+
+    #[test]
+    fn every_field_is_described() {
+        let described = include_str!("SCHEMA.md");
+        let rows = [
+            decided(Verdict::Refuted),
+            with(Err(Undecided::because("no KSM"))),
+            contradiction(),
+        ];
+        let mut met = std::collections::BTreeSet::new();
+        for row in &rows {
+            let json: serde_json::Value =
+                serde_json::from_str(&json(row).expect("JSON")).expect("JSON");
+            for (name, _) in json.as_object().expect("an object") {
+                assert!(described.contains(&format!("\n| `{name}` |")), "{name}");
+                met.insert(name.clone());
+            }
+        }
+        assert_eq!(described.matches("\n| `").count(), met.len());
+    }
+
+    #[test]
+    fn a_difference_is_marked_and_a_contradiction_is_loud() {
+        assert_eq!(
+            row(&decided(Verdict::Qualified)),
+            ("qualified".into(), "1 of 3".into())
+        );
+        let (verdict, figure) = row(&decided(Verdict::Refuted));
+        assert_eq!(
+            (verdict.as_str(), figure.as_str()),
+            ("refuted (!)", "1 of 3; expected: qualified")
+        );
+        let (verdict, figure) = row(&contradiction());
+        assert!(verdict == "CONTRADICTION" && figure.contains("both are 1"));
+    }
+
+    #[test]
+    fn the_total_counts_each() {
+        let all = [
+            decided(Verdict::Qualified),
+            decided(Verdict::Refuted),
+            with(Err(Undecided::because("no KSM"))),
+        ];
+        let words = total(&all);
+        for part in [
+            "3 claims",
+            "0 confirmed",
+            "1 qualified",
+            "1 refuted",
+            "1 not decidable",
+            "1 otherwise",
+        ] {
+            assert!(words.contains(part), "{part}: {words}");
+        }
+        assert!(total(&all[..1]).contains("None is otherwise"));
+        assert!(total(&[contradiction()]).contains("1 where memtrace and another source disagree"));
+    }
+
+    #[test]
+    fn the_exit_status_tells_the_worst() {
+        use crate::lab::status_of;
+        let same = || decided(Verdict::Qualified);
+        assert_eq!(status_of(&[same()]), 0);
+        assert_eq!(
+            status_of(&[same(), with(Err(Undecided::because("no KSM")))]),
+            2
+        );
+        assert_eq!(status_of(&[contradiction()]), 2);
+        assert_eq!(status_of(&[contradiction(), decided(Verdict::Refuted)]), 1);
+    }
+
+    #[test]
+    fn an_explanation_says_all_of_it() {
+        let text = explain(&decided(Verdict::Refuted), false);
+        for part in [
+            "F0: a claim",
+            "The book.",
+            "A sentence.",
+            "refuted (1 of 3). It is so.",
+            "should give: qualified",
+            "do_wp_page",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(explain(&contradiction(), false).contains("both are 1"));
+    }
 }
