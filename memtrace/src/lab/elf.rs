@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
-use object::{Object as _, ObjectSection as _, ObjectSegment as _, ObjectSymbol as _};
+use object::{
+    Object as _, ObjectSection as _, ObjectSegment as _, ObjectSymbol as _, SectionFlags,
+    SectionKind, elf,
+};
 
 /// An ELF file. Addresses are those in the file: a position-independent program is loaded at some base above them.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +28,19 @@ pub struct Section {
     pub address: u64,
     /// Bytes.
     pub size: u64,
+    /// In which column size(1) counts it; nothing for one that isn't loaded.
+    pub counted: Option<Counted>,
+}
+
+/// A column of size(1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// Not to be written: code and constants.
+    Text,
+    /// To be written, with contents.
+    Data,
+    /// To be written, without.
+    Bss,
 }
 
 /// A segment that is loaded.
@@ -51,6 +67,7 @@ impl Elf {
                 name: section.name().unwrap_or_default().to_owned(),
                 address: section.address(),
                 size: section.size(),
+                counted: counted(&section),
             })
             .collect();
         let segments = file
@@ -76,5 +93,24 @@ impl Elf {
     /// A section by its name.
     pub fn section(&self, name: &str) -> Option<&Section> {
         self.sections.iter().find(|section| section.name == name)
+    }
+}
+
+fn counted<'a>(section: &impl object::ObjectSection<'a>) -> Option<Counted> {
+    let SectionFlags::Elf { sh_flags } = section.flags() else {
+        return None;
+    };
+    let has = |flag: u32| sh_flags & u64::from(flag) != 0;
+    if !has(elf::SHF_ALLOC) {
+        None
+    } else if has(elf::SHF_EXECINSTR) || !has(elf::SHF_WRITE) {
+        Some(Counted::Text)
+    } else if matches!(
+        section.kind(),
+        SectionKind::UninitializedData | SectionKind::UninitializedTls
+    ) {
+        Some(Counted::Bss)
+    } else {
+        Some(Counted::Data)
     }
 }

@@ -23,12 +23,12 @@ int main(void)
 	char *large = written(LARGE);
 	mark("large block", "large=%p size=%d", large, LARGE);
 	free(large);
-	mark("large block freed", "large=%p", large);
+	mark("large block freed", "size=%d", LARGE);
 
-	char *old = blocks[COUNT / 2];
-	free(old);
+	mark("before the free", "old=%p", blocks[COUNT / 2]);
+	free(blocks[COUNT / 2]);
 	char *again = written(SMALL);
-	mark("small block again", "old=%p again=%p", old, again);
+	mark("served again", "again=%p", again);
 
 	static const size_t sizes[] = {1,   2,   3,    5,    7,    10,   13,    20,    31,     50,
 				       77,  100, 200,  333,  500,  1001, 2000,  3333,  5000,   10000,
@@ -38,7 +38,6 @@ int main(void)
 	for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
 		used += snprintf(values + used, sizeof values - used, "of_%zu=%p ", sizes[i],
 				 written(sizes[i]));
-	mark("many sizes", "%s", values);
-	mark("end", "most=%zu", _Alignof(max_align_t));
+	mark("many sizes", "most=%zu %s", _Alignof(max_align_t), values);
 	return 0;
 }
