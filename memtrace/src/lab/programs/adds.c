@@ -68,7 +68,7 @@ int main(void)
 		pid_t parent = fork();
 		need(parent >= 0, "fork");
 		if (parent == 0) {
-			memset(untouched(sizes[size] << 20), 1, sizes[size] << 20);
+			populated(sizes[size] << 20, MADV_NOHUGEPAGE);
 			mark("parent", "mib=%zu", sizes[size]);
 			children();
 			threads();

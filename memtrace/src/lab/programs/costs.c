@@ -14,7 +14,7 @@ static void *nothing(void *unused)
 
 static void make(size_t mib)
 {
-	memset(untouched(mib << 20), 1, mib << 20);
+	populated(mib << 20, MADV_NOHUGEPAGE);
 	mark("processes", "mib=%zu", mib);
 	for (int round = 0; round < ROUNDS; round++) {
 		pid_t child = fork();
