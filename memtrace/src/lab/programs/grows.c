@@ -19,7 +19,7 @@ static void forks(const char *pages, int advice, size_t mib)
 
 int main(void)
 {
-	for (size_t mib = 16; mib <= 256; mib *= 4) {
+	for (size_t mib = 8; mib <= 128; mib *= 4) {
 		forks("small pages", MADV_NOHUGEPAGE, mib);
 		forks("huge pages", MADV_HUGEPAGE, mib);
 	}

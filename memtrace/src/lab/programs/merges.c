@@ -20,6 +20,7 @@ static int switch_on(long before)
 	if (keeper == 0) {
 		char end;
 		close(alive[1]);
+		/* What ends the others at the terminal does not end this one. */
 		setsid();
 		(void)!read(alive[0], &end, 1);
 		put(before);
@@ -36,23 +37,22 @@ int main(void)
 	if (run == 0 || run == 2)
 		on = switch_on(run);
 
-	char *pages = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	need(pages != MAP_FAILED, "mmap");
-	for (int page = 0; page < PAGES; page++)
-		memset(pages + page * PAGE, 'k', PAGE);
-	mark("before", "run=%ld on=%d a=%p b=%p c=%p", run, on, pages, pages + PAGE, pages + 2 * PAGE);
+	char *pages = untouched(PAGES * PAGE);
+	memset(pages, 'k', PAGES * PAGE);
+	mark("start", "run=%ld on=%d pages=%d", run, on, PAGES);
+	mark_pages("before", pages, PAGES, PAGE);
 	int asked = on && madvise(pages, PAGES * PAGE, MADV_MERGEABLE) == 0;
-	/* ksmd looks at a page twice before it merges it. */
+	/* ksmd merges a page that it has found unchanged twice. Five seconds are plenty. */
 	for (int wait = 0; asked && wait < 50; wait++) {
 		if (number_in("/proc/self/ksm_merging_pages") >= PAGES)
 			break;
 		usleep(100 * 1000);
 	}
-	mark("waited", "asked=%d a=%p b=%p c=%p", asked, pages, pages + PAGE, pages + 2 * PAGE);
-	pages[0]++;
-	mark("written", "a=%p b=%p c=%p", pages, pages + PAGE, pages + 2 * PAGE);
+	mark_pages("merged", pages, PAGES, PAGE);
+	pages[0] = 'K';
+	mark_pages("written", pages, PAGES, PAGE);
 	if (asked)
 		madvise(pages, PAGES * PAGE, MADV_UNMERGEABLE);
-	mark("unmerged", "a=%p b=%p c=%p", pages, pages + PAGE, pages + 2 * PAGE);
+	mark_pages("unmerged", pages, PAGES, PAGE);
 	return 0;
 }

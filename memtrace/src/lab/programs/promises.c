@@ -1,5 +1,6 @@
 /* Asks for far more memory than the machine has, touches a little of what it gets, and forks. */
 #include "lab.h"
+#include <sys/resource.h>
 #include <sys/sysinfo.h>
 
 static char *ask(size_t bytes, int flags)
@@ -13,9 +14,12 @@ int main(void)
 	need(sysinfo(&info) == 0, "sysinfo");
 	size_t all = (info.totalram + info.totalswap) * info.mem_unit & -(size_t)PAGE;
 	size_t too_much = all + (1 << 30), most = all / 4 * 3 & -(size_t)PAGE;
+	struct rlimit own;
+	need(getrlimit(RLIMIT_AS, &own) == 0, "getrlimit");
 	/* How generous the kernel is set to be: 0 as it thinks fit, 1 always, 2 never beyond its limit. */
-	mark("before", "mode=%ld all=%zu too_much=%zu most=%zu",
-	     number_in("/proc/sys/vm/overcommit_memory"), all, too_much, most);
+	mark("before", "mode=%ld all=%zu too_much=%zu most=%zu limited=%d",
+	     number_in("/proc/sys/vm/overcommit_memory"), all, too_much, most,
+	     own.rlim_cur != RLIM_INFINITY);
 
 	/* More than there is, at one time; then without a reservation. */
 	ask(too_much, 0);

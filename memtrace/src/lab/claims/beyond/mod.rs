@@ -2,5 +2,26 @@
 
 use crate::lab::claim::Claim;
 
+mod batch;
+mod x07;
+mod x08;
+mod x09;
+mod x10;
+mod x11;
+mod x12;
+mod x13;
+mod x14;
+mod x15;
+
 /// In the order of their numbers.
-pub const CLAIMS: &[Claim] = &[];
+pub const CLAIMS: &[Claim] = &[
+    x07::CLAIM,
+    x08::CLAIM,
+    x09::CLAIM,
+    x10::CLAIM,
+    x11::CLAIM,
+    x12::CLAIM,
+    x13::CLAIM,
+    x14::CLAIM,
+    x15::CLAIM,
+];

@@ -1,0 +1,305 @@
+//! X9: a thread's stack is 8 MiB of addresses, and as much memory as it touches.
+
+use crate::{
+    lab::{
+        claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
+        observed::{Mark, Observed},
+    },
+    trace::event::{Address, By, Event, FaultKind, Mmap, Returned, What},
+};
+
+pub const CLAIM: Claim = Claim {
+    id: "X9",
+    short: "each thread's stack takes 8 MiB of memory",
+    book: "Each thread needs a stack of its own, and its default size is 8 MiB. So a program with a \
+           thousand threads takes about 8 GB of memory for their stacks alone.",
+    experiment: "A program starts eight threads with the default size of the stack. Seven of them call a \
+                 function that uses 4 KiB of it; one calls it 100 levels deep. Then, in a child process, \
+                 a thread calls it without end.",
+    expected: &[Verdict::Refuted],
+    read: &[
+        "glibc, nptl/allocatestack.c: allocate_stack - mmap of the whole, and a guard page at its end",
+        "mm/memory.c: do_anonymous_page - gives a page of it at the first touch",
+        "man 3 pthread_attr_setstacksize, pthread_attr_setguardsize",
+    ],
+    method: Method::Experiment {
+        program: "stacks",
+        judge,
+    },
+};
+
+/// A stack: the mapping that it lies in.
+struct Stack<'a> {
+    event: &'a Event,
+    start: u64,
+    len: u64,
+}
+
+fn judge(seen: &Observed) -> Result<Finding, Undecided> {
+    let alone = seen.mark("alone")?;
+    let together = seen.mark("together")?;
+    let runaway = seen.mark("runaway")?;
+    let mut evidence = Evidence::default();
+
+    let threads = alone.value("threads")?;
+    let mut stacks = Vec::new();
+    for mark in seen.marks("thread") {
+        let stack = stack(seen, mark)?;
+        let used: u64 = seen
+            .faults()
+            .filter(|(event, fault)| {
+                event.pid == alone.pid
+                    && (alone.ts..together.ts).contains(&event.ts)
+                    && (stack.start..stack.start + stack.len).contains(&fault.addr.0)
+                    && fault.pfn_before.is_none()
+                    && fault.pfn_after.is_some()
+            })
+            .map(|(_, fault)| fault.page_size)
+            .sum();
+        stacks.push((mark.value("levels")?, stack, used));
+    }
+    if stacks.len() as u64 != threads || threads == 0 {
+        return Err(Undecided::because(format!(
+            "the stacks of {} of {threads} threads were seen",
+            stacks.len()
+        )));
+    }
+    stacks.sort_by_key(|(levels, ..)| *levels);
+
+    for (which, one) in [
+        ("a thread that uses little", stacks.first()),
+        ("the one that goes deep", stacks.last()),
+    ] {
+        let Some((levels, stack, used)) = one else {
+            continue;
+        };
+        evidence
+            .say(format!(
+                "The stack of {which} ({levels} times 4 KiB): a mapping of {} KiB, of which {} KiB were \
+                 touched.",
+                stack.len / 1024,
+                used / 1024
+            ))
+            .event(stack.event);
+        let opened = seen.events.iter().find(|event| {
+            let inside =
+                |address: u64| (stack.start + 1..stack.start + stack.len).contains(&address);
+            event.ts > stack.event.ts
+                && matches!(&event.what, What::Mprotect(mprotect) if inside(mprotect.addr.0))
+        });
+        if let Some(event) = opened {
+            evidence
+                .say("All but its lowest part, the guard, is then opened:")
+                .event(event);
+        }
+    }
+    let (mapped, used) = stacks
+        .iter()
+        .fold((0, 0), |(mapped, all), (_, stack, used)| {
+            (mapped + stack.len, all + used)
+        });
+
+    guard(seen, runaway, &mut evidence)?;
+
+    let grown = |what: &str| {
+        let of = |mark: &Mark| mark.look.status.get(what).copied();
+        Some(of(together)?.saturating_sub(of(alone)?) * 1024)
+    };
+    let grown =
+        grown("VmSize").ok_or_else(|| Undecided::because("/proc/PID/status has no VmSize"))?;
+    evidence.agree(
+        grown >= mapped,
+        format!(
+            "by VmSize in /proc/PID/status the address space grew by {} KiB meanwhile; the stacks that were \
+             mapped have {}",
+            grown / 1024,
+            mapped / 1024
+        ),
+    )?;
+    let faults = together.look.faults.0.saturating_sub(alone.look.faults.0);
+    let counted: usize = stacks
+        .iter()
+        .map(|(_, stack, _)| {
+            seen.faults()
+                .filter(|(event, fault)| {
+                    event.pid == alone.pid
+                        && (alone.ts..together.ts).contains(&event.ts)
+                        && (stack.start..stack.start + stack.len).contains(&fault.addr.0)
+                })
+                .count()
+        })
+        .sum();
+    evidence.agree(
+        faults >= counted as u64,
+        format!(
+            "/proc/PID/stat counts {faults} minor faults of the process in this time, {counted} of which \
+             the trace has in the stacks"
+        ),
+    )?;
+
+    let full = stacks
+        .iter()
+        .filter(|(_, stack, used)| used * 2 >= stack.len)
+        .count();
+    let figure = format!("{} MiB mapped, {} KiB used", mapped >> 20, used / 1024);
+    if full == stacks.len() {
+        evidence.decide(
+            Verdict::Confirmed,
+            figure,
+            "Each thread's stack was filled with memory, whether the thread used it or not.",
+        )
+    } else if full == 0 {
+        evidence.decide(
+            Verdict::Refuted,
+            figure,
+            "The size of a stack is that of a mapping: addresses that the thread may use. Memory comes \
+             page by page as the thread gets there, and never for what lies below. A thousand threads \
+             need about 8 GB of addresses, of which a 64-bit process has plenty, but only the memory that they \
+             touch.",
+        )
+    } else {
+        evidence.decide(
+            Verdict::Qualified,
+            figure,
+            format!(
+                "The stacks of {full} of {threads} threads were filled with memory, the others not."
+            ),
+        )
+    }
+}
+
+/// The mapping that a thread's stack lies in: the last that was made there before the thread spoke.
+fn stack<'a>(seen: &'a Observed, mark: &Mark) -> Result<Stack<'a>, Undecided> {
+    let here = mark.value("here")?;
+    let covers = |mmap: &Mmap| match mmap.ret {
+        Returned::Address(Address(start)) => {
+            (mmap.by == By::Call && (start..start + mmap.len).contains(&here)).then_some(start)
+        }
+        Returned::Error(_) => None,
+    };
+    seen.events
+        .iter()
+        .rev()
+        .filter(|event| event.ts < mark.ts)
+        .find_map(|event| match &event.what {
+            What::Mmap(mmap) => covers(mmap).map(|start| Stack {
+                event,
+                start,
+                len: mmap.len,
+            }),
+            _ => None,
+        })
+        .ok_or_else(|| Undecided::because("no mmap of a thread's stack was seen"))
+}
+
+/// The thread without end must have been stopped by the end of its stack.
+fn guard(seen: &Observed, runaway: &Mark, evidence: &mut Evidence) -> Result<(), Undecided> {
+    let stack = stack(seen, runaway)?;
+    let fatal = seen
+        .faults()
+        .filter(|(event, _)| event.pid == runaway.pid && event.ts > runaway.ts)
+        .find(|(_, fault)| fault.kind == FaultKind::Invalid);
+    let Some((event, fault)) = fatal else {
+        return Err(Undecided::because(
+            "the thread without end was not stopped by a fault",
+        ));
+    };
+    let above = fault
+        .addr
+        .0
+        .checked_sub(stack.start)
+        .filter(|above| *above < stack.len);
+    let where_it_is = match above {
+        Some(above) => {
+            format!("{above} bytes above the lowest address of its mapping: in the guard")
+        }
+        None => "outside its mapping".to_owned(),
+    };
+    evidence
+        .say(format!(
+            "The thread without end filled its stack until it came to a page that may not be touched, {where_it_is}. \
+             The signal ended the whole process:"
+        ))
+        .event(event);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::story::Story;
+
+    const STACK: u64 = 8 << 20;
+
+    fn mmap(story: &mut Story, start: u64) {
+        let mmap = Mmap {
+            addr: Address(start),
+            len: STACK,
+            prot: Vec::new(),
+            flags: Vec::new(),
+            file: None,
+            offset: None,
+            ret: Returned::Address(Address(start)),
+            by: By::Call,
+            region: None,
+            resident: None,
+            private: None,
+        };
+        story.event(1, What::Mmap(mmap));
+    }
+
+    /// Two threads touch so many pages each; the third runs away.
+    fn story(pages: [u64; 2]) -> Observed {
+        let mut story = Story::default();
+        let start = |thread: u64| 0x1000_0000 * (thread + 1);
+        let look = story.mark(1, "alone", &[("threads", 2)]);
+        look.status.insert("VmSize".to_owned(), 100);
+        for (thread, pages) in (0..).zip(pages) {
+            mmap(&mut story, start(thread));
+            for page in 0..pages {
+                let at = start(thread) + STACK - 4096 * (page + 1);
+                story.fault(1, at, FaultKind::ZeroFill, 0, 7).pfn_before = None;
+            }
+            let here = [("here", start(thread) + STACK - 8), ("levels", pages)];
+            story.mark(1, "thread", &here);
+        }
+        let look = story.mark(1, "together", &[]);
+        look.status
+            .insert("VmSize".to_owned(), 100 + 2 * STACK / 1024);
+        look.faults.0 = pages.iter().sum();
+        story.mark(2, "runaway", &[("here", start(0) + STACK - 8)]);
+        let fault = story.fault(2, start(0) + 4000, FaultKind::Invalid, 0, 0);
+        fault.signal = Some(11);
+        story.observed()
+    }
+
+    #[test]
+    fn the_verdict_is_that_of_the_records() {
+        let finding = |pages| judge(&story(pages)).expect("decided");
+        assert_eq!(finding([1, 100]).verdict, Verdict::Refuted);
+        assert_eq!(finding([1, 100]).figure, "16 MiB mapped, 404 KiB used");
+        assert_eq!(finding([2048, 2048]).verdict, Verdict::Confirmed);
+        assert_eq!(finding([1, 2048]).verdict, Verdict::Qualified);
+    }
+
+    #[test]
+    fn the_guard_must_be_seen() {
+        let mut seen = story([1, 100]);
+        seen.events.pop();
+        assert!(matches!(judge(&seen), Err(Undecided::NotHere(_))));
+    }
+
+    #[test]
+    fn status_must_agree() {
+        let mut seen = story([1, 100]);
+        for mark in &mut seen.marks {
+            mark.look.status.insert("VmSize".to_owned(), 100);
+        }
+        assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
+        let mut seen = story([1, 100]);
+        for mark in &mut seen.marks {
+            mark.look.faults.0 = 0;
+        }
+        assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
+    }
+}

@@ -1,0 +1,206 @@
+//! X15: fork's work grows with the memory in use, and with how small its pages are.
+
+use super::batch::{Batch, SLACK, batches};
+use crate::lab::{
+    claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
+    observed::Observed,
+};
+
+pub const CLAIM: Claim = Claim {
+    id: "X15",
+    short: "thanks to copy-on-write fork costs the same always",
+    book: "Since fork copies no memory but shares it until a write, it costs the same for a big process \
+           as for a small one.",
+    experiment: "A process that uses 8 MiB of memory in pages of 4 KiB forks five times; then one that \
+                 uses as much in pages of 2 MiB. The same with 32 and with 128 MiB. The children end at \
+                 once.",
+    expected: &[Verdict::Refuted],
+    read: &[
+        "mm/memory.c: copy_page_range, copy_pte_range - copies the entries of the page tables, one by one",
+        "mm/huge_memory.c: copy_huge_pmd - one entry for 2 MiB, and a table kept ready for when the page \
+         is split (pgtable_trans_huge_deposit)",
+        "kernel/fork.c: dup_mmap - for each mapping",
+    ],
+    method: Method::Experiment {
+        program: "grows",
+        judge,
+    },
+};
+
+const HUGE: u64 = 2 << 20;
+
+fn judge(seen: &Observed) -> Result<Finding, Undecided> {
+    let mut evidence = Evidence::default();
+    let (mut growing, mut times) = (Vec::new(), Vec::new());
+    let mut figure = String::new();
+    for (name, pages) in [
+        ("small pages", "pages of 4 KiB"),
+        ("huge pages", "pages of 2 MiB"),
+    ] {
+        let batches = batches(seen, name)?;
+        for batch in &batches {
+            let (mib, entries) = (batch.mib()?, entries(seen, batch));
+            evidence.say(format!(
+                "With {mib} MiB in {pages} a fork had {entries} entries for private pages to copy, gave \
+                 the child {} KiB of page tables, and took {}.",
+                batch.table_bytes() / 1024,
+                batch.times
+            ));
+        }
+        let (Some(least), Some(most)) = (batches.first(), batches.last()) else {
+            return Err(Undecided::because("no sizes were seen"));
+        };
+        let (small, big) = (least.mib()?, most.mib()?);
+        if name == "small pages" {
+            figure = format!(
+                "tables {} KiB at {small} MiB, {} at {big}",
+                least.table_bytes() / 1024,
+                most.table_bytes() / 1024
+            );
+        }
+        evidence.say(format!("The first of the forks with {big} MiB in {pages}:"));
+        if let Some((event, _)) = most.births.first() {
+            evidence.event(event);
+        }
+        let copied = most.table_bytes().saturating_sub(least.table_bytes());
+        let own = most
+            .parents_tables()?
+            .saturating_sub(least.parents_tables()?);
+        evidence.agree(
+            copied.abs_diff(own) <= SLACK,
+            format!(
+                "from {small} to {big} MiB in {pages} the parent's own page tables grew by {} KiB by VmPTE \
+                 in /proc/PID/status, the child's by {} KiB",
+                own / 1024,
+                copied / 1024
+            ),
+        )?;
+        // More than what comes and goes.
+        growing.push(copied > SLACK);
+        times.push(format!("{big} MiB in {pages}: {}", most.times));
+    }
+
+    match growing[..] {
+        [true, true] => evidence.decide(
+            Verdict::Refuted,
+            figure,
+            format!(
+                "No memory is copied, but the tables that say where it is are: 8 bytes for each page, in \
+                 tables of 4 KiB that must be had and filled. With pages of 2 MiB the tables are as large \
+                 (the kernel keeps one ready for each huge page, in case it must be split), but there is \
+                 one entry to copy where there were 512. The calls took, in the median and from the \
+                 shortest to the longest: {}.",
+                times.join("; ")
+            ),
+        ),
+        [false, false] => evidence.decide(
+            Verdict::Confirmed,
+            figure,
+            "What a fork copied did not grow with the process.",
+        ),
+        _ => evidence.decide(
+            Verdict::Qualified,
+            figure,
+            "What a fork copied grew with the process for one size of pages, and not for the other.",
+        ),
+    }
+}
+
+/// Entries for private pages that a fork of this batch copies: one for 4 KiB, or one for the 2 MiB of a huge page. A
+/// huge page came by one fault, after the mark before.
+fn entries(seen: &Observed, batch: &Batch) -> u64 {
+    let before = seen.marks.iter().rev().find(|mark| mark.ts < batch.mark.ts);
+    let since = before.map_or(0, |mark| mark.ts);
+    let huge = seen
+        .faults()
+        .filter(|(event, fault)| {
+            event.pid == batch.mark.pid
+                && (since..batch.mark.ts).contains(&event.ts)
+                && fault.page_size == HUGE
+                && fault.pfn_before.is_none()
+        })
+        .count() as u64;
+    let pages = batch.copied().map_or(0, |copied| copied.pages);
+    pages.saturating_sub(huge * (HUGE / 4096 - 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        lab::{claim::Seen, story::Story},
+        trace::event::{Copied, Event, FaultKind, What},
+    };
+
+    /// The page tables grow so much a MiB, for small and for huge pages.
+    fn story(small: u64, huge: u64) -> Observed {
+        let mut story = Story::default();
+        let mut child = 1;
+        for mib in [8, 32, 128] {
+            for (name, growth) in [("small pages", small), ("huge pages", huge)] {
+                if name == "huge pages" {
+                    for number in 0..mib / 2 {
+                        let fault = story.fault(1, HUGE * number, FaultKind::ZeroFill, 0, 512);
+                        fault.page_size = HUGE;
+                        fault.pfn_before = None;
+                    }
+                }
+                let tables = 40_960 + mib * growth;
+                let look = story.mark(1, name, &[("mib", mib)]);
+                look.status.insert("VmPTE".to_owned(), tables / 1024);
+                for _ in 0..5 {
+                    child += 1;
+                    let copied = Copied {
+                        pages: mib * 256 + 20,
+                        table_bytes: tables,
+                        ..Copied::default()
+                    };
+                    story.birth(1, child, Some(copied));
+                    story.cloned(1, child, 1_000_000);
+                }
+            }
+        }
+        story.mark(1, "done", &[("rounds", 5)]);
+        story.observed()
+    }
+
+    #[test]
+    fn the_verdict_is_that_of_the_records() {
+        let verdict = |small, huge| judge(&story(small, huge)).expect("decided").verdict;
+        assert_eq!(verdict(2048, 2048), Verdict::Refuted);
+        assert_eq!(verdict(2048, 0), Verdict::Qualified);
+        assert_eq!(verdict(0, 0), Verdict::Confirmed);
+    }
+
+    #[test]
+    fn a_huge_page_is_one_entry() {
+        let finding = judge(&story(2048, 2048)).expect("decided");
+        assert_eq!(finding.figure, "tables 56 KiB at 8 MiB, 296 at 128");
+        let says = |words: &str| {
+            finding
+                .seen
+                .iter()
+                .any(|seen| matches!(seen, Seen::Text(text) if text.contains(words)))
+        };
+        assert!(says("128 MiB in pages of 4 KiB a fork had 32788 entries"));
+        assert!(says("128 MiB in pages of 2 MiB a fork had 84 entries"));
+    }
+
+    #[test]
+    fn a_fork_that_was_not_seen_decides_nothing() {
+        let mut seen = story(2048, 2048);
+        let birth = |event: &Event| matches!(event.what, What::Clone(_));
+        let last = seen.events.iter().rposition(birth).expect("there is one");
+        seen.events.remove(last);
+        assert!(matches!(judge(&seen), Err(Undecided::NotHere(_))));
+    }
+
+    #[test]
+    fn the_parents_tables_must_agree() {
+        let mut seen = story(2048, 2048);
+        for mark in &mut seen.marks {
+            mark.look.status.insert("VmPTE".to_owned(), 10);
+        }
+        assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
+    }
+}
