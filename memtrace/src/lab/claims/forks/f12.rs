@@ -7,7 +7,7 @@ use crate::{
         claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
         observed::{Mark, Observed},
     },
-    trace::event::ForkAccount,
+    trace::event::{FaultKind, ForkAccount},
 };
 
 pub const CLAIM: Claim = Claim {
@@ -99,7 +99,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
         .and_then(|size| size.forks.first())
     {
         evidence
-            .say("The birth of the first child of the largest parent, its copies and its exec:");
+            .say("The birth of the first child of the largest parent, the first of its copies, and its exec:");
         evidence.event(seen.birth(fork.child)?.0);
         if let Some((exec, _)) = seen.execs().find(|(event, _)| event.pid == fork.child) {
             for (event, _) in seen
@@ -107,7 +107,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
                 .filter(|(event, fault)| {
                     event.pid == fork.child
                         && event.ts < exec.ts
-                        && fault.kind == crate::trace::event::FaultKind::CowCopy
+                        && fault.kind == FaultKind::CowCopy
                 })
                 .take(4)
             {
@@ -136,8 +136,8 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
         evidence.decide(
             Verdict::Confirmed,
             figure,
-            "The copies before the exec are the few pages that parent and child happen to write, mostly of their \
-             stacks; they don't grow with the parent. What does grow, and the time with it, is the copy of the page \
+            "The copies before the exec are the few pages that parent and child happen to write, mostly of the stack and \
+             of the C library's data; they don't grow with the parent. What does grow, and the time with it, is the copy of the page \
              tables: 8 bytes for each page of 4096. So it is cheap, but not free.",
         )
     } else if shares.iter().all(|(pages, copied)| copied * 2 >= *pages) {
@@ -171,19 +171,19 @@ fn gap(before: &Mark, account: &ForkAccount) -> Result<u64, Undecided> {
 fn say(evidence: &mut Evidence, mib: u64, size: &Size) {
     let dur = size.figures(|fork| fork.dur.unwrap_or_default());
     let copied = size.figures(|fork| fork.before_exec);
-    let micro = |nanoseconds: u64| nanoseconds as f64 / 1000.0;
+    let ms = |nanoseconds: u64| nanoseconds as f64 / 1e6;
     evidence.say(format!(
         "{mib} MiB, {} forks: {} pages left shared, {} copied before the exec ({} to {}), {} KiB of page tables; the \
-         call took {:.0} us ({:.0} to {:.0}).",
+         call took {:.2} ms ({:.2} to {:.2}).",
         size.forks.len(),
         size.figures(|fork| fork.pages).median(),
         copied.median(),
         copied.spread().0,
         copied.spread().1,
         size.figures(|fork| fork.table_bytes).median() / 1024,
-        micro(dur.median()),
-        micro(dur.spread().0),
-        micro(dur.spread().1),
+        ms(dur.median()),
+        ms(dur.spread().0),
+        ms(dur.spread().1),
     ));
 }
 

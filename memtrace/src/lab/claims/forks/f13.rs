@@ -5,7 +5,7 @@ use crate::{
         claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
         observed::{Mark, Observed},
     },
-    trace::event::{Clone, Event, Got, ObjectKind},
+    trace::event::{Both, Clone, Event, Got, ObjectKind, What},
 };
 
 pub const CLAIM: Claim = Claim {
@@ -76,6 +76,8 @@ struct Case<'a> {
     event: &'a Event,
     clone: &'a Clone,
     mark: &'a Mark,
+    /// Whether the kernel's `task_struct` and stack were others than the parent's, where that is known.
+    own_task: Option<bool>,
 }
 
 impl Case<'_> {
@@ -110,6 +112,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
             event,
             clone,
             mark,
+            own_task: own_task(seen, clone.child_tid),
         });
     }
     for part in &PARTS {
@@ -128,6 +131,10 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
         evidence
             .say(format!("With {}, {}:", case.name(), case_in_words(case)))
             .event(case.event);
+    }
+    let own_tasks = cases.iter().all(|case| case.own_task == Some(true));
+    if own_tasks {
+        evidence.say("The task_struct and the kernel stack were the child's own in each case.");
     }
     let compared = check(&mut evidence, &cases)?;
 
@@ -172,7 +179,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
             format!(
                 "clone shares neither half nor whole, but just what its flags say: each flag shares its own part, and \
                  without it the child gets a copy (of the semaphore undos: none). What the book describes is CLONE_VM \
-                 with CLONE_FILES.{checked} The task_struct and the kernel stack are the child's own in each case."
+                 with CLONE_FILES.{checked}"
             ),
         )
     } else {
@@ -183,6 +190,16 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
              holds nor that of the flags.",
         )
     }
+}
+
+/// Whether a child's `task_struct` and kernel stack are its own.
+fn own_task(seen: &Observed, child: u32) -> Option<bool> {
+    let born = seen.events.iter().find_map(|event| match &event.what {
+        What::Born(born) if born.child_tid == child => Some(born),
+        _ => None,
+    })?;
+    let differ = |both: &Both| Some(both.parent? != both.child?);
+    Some(differ(&born.task)? && differ(&born.kernel_stack)?)
 }
 
 /// What the child shares, and what it has of its own.

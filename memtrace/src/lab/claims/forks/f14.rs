@@ -71,7 +71,12 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
         .event(without.over);
     for (what, case) in [("ends", &ended), ("execs", &execed)] {
         evidence.say(format!(
-            "With CLONE_VFORK and a child that {what}; the parent was held for {:.1} ms:",
+            "With CLONE_VFORK and a child that {what}; the parent {}was held for {:.1} ms:",
+            if case.sleeps.is_some() {
+                "leaves its CPU in the call and "
+            } else {
+                ""
+            },
             case.what.held.unwrap_or_default() as f64 / 1e6
         ));
         let mut events = vec![case.birth, case.over, case.cloned];
@@ -93,7 +98,8 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
         };
         evidence.agree(
             case.held() == case.held_by_marks(),
-            format!("{name} the parent said that it was back {order} the child said that it was about to end or exec"),
+            format!("{name} the parent said that it was back {order} the child said that it was about to end or exec, \
+                 as in the trace"),
         )?;
     }
 

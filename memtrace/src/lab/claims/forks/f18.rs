@@ -120,8 +120,8 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     if let Some((event, _)) = returns.invalid {
         evidence
             .say(
-                "Then its parent goes on and returns, too, to the address that is now in that place of the stack. It \
-                 is the child's number, and no code:",
+                "Then its parent goes on and returns, too, but to the address that is now in that place of the stack. \
+                 There is no code:",
             )
             .event(event);
     }
