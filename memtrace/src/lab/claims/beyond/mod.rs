@@ -3,6 +3,12 @@
 use crate::lab::claim::Claim;
 
 mod batch;
+mod x01;
+mod x02;
+mod x03;
+mod x04;
+mod x05;
+mod x06;
 mod x07;
 mod x08;
 mod x09;
@@ -15,6 +21,12 @@ mod x15;
 
 /// In the order of their numbers.
 pub const CLAIMS: &[Claim] = &[
+    x01::CLAIM,
+    x02::CLAIM,
+    x03::CLAIM,
+    x04::CLAIM,
+    x05::CLAIM,
+    x06::CLAIM,
     x07::CLAIM,
     x08::CLAIM,
     x09::CLAIM,
