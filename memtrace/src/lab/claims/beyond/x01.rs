@@ -13,7 +13,7 @@ pub const CLAIM: Claim = Claim {
     short: "a stack can grow to the mapping below it",
     book: "mmap(2) on MAP_GROWSDOWN, the flag of stacks: a touch of the page below the mapping makes it grow by a page. \
            \"This growth can be repeated until the mapping grows to within a page of the high end of the next lower \
-           mapping, at which point touching the 'guard' page will result in a SIGSEGV signal.\"",
+           mapping, at which point touching the 'guard' page will result in a SIGSEGV signal\".",
     experiment: "A child process makes such a mapping at the upper end of some free room, and a mapping that can be \
                  written at the lower end. Then it touches page after page, downwards, until that fails. A second child \
                  does the same above a mapping that nobody may access.",

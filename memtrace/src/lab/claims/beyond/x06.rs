@@ -12,7 +12,7 @@ pub const CLAIM: Claim = Claim {
     id: "X6",
     short: "MAP_POPULATE spares the page faults",
     book: "mmap(2): with MAP_POPULATE the call itself fills in the page tables of the new mapping. \"This will help to \
-           reduce blocking on page faults later.\"",
+           reduce blocking on page faults later\".",
     experiment: "A program maps 32 pages and writes to each; then it maps 32 pages with MAP_POPULATE, and writes to each.",
     expected: &[Verdict::Confirmed],
     read: &[
