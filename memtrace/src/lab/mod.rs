@@ -25,6 +25,7 @@ mod claim;
 mod claims;
 mod elf;
 mod explain;
+mod inside;
 mod look;
 mod observed;
 mod programs;
@@ -32,6 +33,7 @@ mod report;
 mod run;
 #[cfg(test)]
 mod story;
+mod symbols;
 mod times;
 
 /// A claim, and what came of its experiment.

@@ -20,6 +20,8 @@ pub struct Observed {
     pub status: i32,
     /// The program's ELF file, as [`super::elf`] reads it.
     pub elf: super::elf::Elf,
+    /// The kernel's functions that the return addresses in its events lie in, by /proc/kallsyms.
+    pub symbols: BTreeMap<u64, String>,
 }
 
 /// A program has said where it is.

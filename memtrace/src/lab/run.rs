@@ -23,6 +23,7 @@ use super::{
     look::{look, parse},
     observed::{Look, Mark, Observed},
     programs::Program,
+    symbols,
 };
 use crate::{
     follow::{Follow, Step},
@@ -117,6 +118,7 @@ pub async fn run(
     let Gathered { events, end } = gathered.take();
     Ok(Outcome::Ended(Box::new(Observed {
         began,
+        symbols: symbols::of(&events),
         events,
         marks,
         end,

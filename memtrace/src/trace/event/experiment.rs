@@ -37,7 +37,7 @@ pub struct Runs {
     pub task: Option<u32>,
     /// Its kernel stack.
     pub kernel_stack: Option<u32>,
-    /// Its address space; none, too, while an exec replaces it.
+    /// Its address space; none, too, while an exec replaces it, and at the end.
     pub mm: Option<u32>,
     /// Its thread pointer: where its thread-local data are.
     pub tls: Address,
