@@ -26,7 +26,7 @@ static void *thread(void *levels)
 static void *runaway(void *levels)
 {
 	int here = 0;
-	mark("runaway", "here=%p", &here);
+	mark("runaway", "here=%p levels=%d", &here, *(int *)levels);
 	here = deeper(*(int *)levels);
 	return NULL;
 }
@@ -49,7 +49,10 @@ int main(void)
 	pid_t child = fork();
 	need(child >= 0, "fork");
 	if (child == 0) {
-		need(pthread_create(&threads[0], NULL, runaway, &endless) == 0, "pthread_create");
+		pthread_attr_t small;
+		pthread_attr_init(&small);
+		need(pthread_attr_setstacksize(&small, 1 << 20) == 0, "pthread_attr_setstacksize");
+		need(pthread_create(&threads[0], &small, runaway, &endless) == 0, "pthread_create");
 		pthread_join(threads[0], NULL);
 		_exit(0);
 	}

@@ -110,12 +110,21 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
         ),
     )?;
 
-    let one_fill = of_huge.len() == 1;
     let figure = format!(
         "2 MiB by {}; a write copies {} KiB",
         faults(of_huge.len()),
         first_copy.page_size / 1024
     );
+    conclude(evidence, figure, of_huge.len() == 1, copied_all)
+}
+
+/// The verdict: whether one fault brought in all, and one write copied all.
+fn conclude(
+    evidence: Evidence,
+    figure: String,
+    one_fill: bool,
+    copied_all: bool,
+) -> Result<Finding, Undecided> {
     match (one_fill, copied_all) {
         (true, true) => evidence.decide(
             Verdict::Confirmed,
@@ -137,8 +146,9 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
             figure,
             "The first half is right: one fault did the work of 512. The second is not: when the child \
              wrote, the kernel split its entry for the huge page into 512 small ones (the memory itself \
-             stayed where it was), and copied just the 4 KiB that were written to. What a fork costs a program with huge pages is not the copying of 2 MiB: it \
-             is that a huge page becomes 512 small ones, each with a fault of its own at the first write.",
+             stayed where it was), and copied just the 4 KiB that were written to. What a fork costs a \
+             program with huge pages is not the copying of 2 MiB: it is that a huge page becomes 512 small \
+             ones, each with a fault of its own at the first write.",
         ),
     }
 }

@@ -1,4 +1,4 @@
-//! X8: posix_spawn copies nothing of its caller, whatever its size.
+//! X8: `posix_spawn` copies nothing of its caller, whatever its size.
 
 use super::batch::{Batch, SLACK, batches};
 use crate::{
@@ -141,7 +141,7 @@ mod tests {
         trace::event::{Copied, Exec, What},
     };
 
-    /// posix_spawn copies these bytes at the three sizes, if any.
+    /// `posix_spawn` copies these bytes at the three sizes, if any.
     fn story(spawned: [Option<u64>; 3]) -> Observed {
         let mut story = Story::default();
         let mut child = 1;

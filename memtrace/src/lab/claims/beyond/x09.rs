@@ -5,7 +5,7 @@ use crate::{
         claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
         observed::{Mark, Observed},
     },
-    trace::event::{Address, By, Event, FaultKind, Mmap, Returned, What},
+    trace::event::{Address, By, Event, Fault, FaultKind, Mmap, Returned, What},
 };
 
 pub const CLAIM: Claim = Claim {
@@ -15,7 +15,7 @@ pub const CLAIM: Claim = Claim {
            thousand threads takes about 8 GB of memory for their stacks alone.",
     experiment: "A program starts eight threads with the default size of the stack. Seven of them call a \
                  function that uses 4 KiB of it; one calls it 100 levels deep. Then, in a child process, \
-                 a thread calls it without end.",
+                 a thread with a stack of 1 MiB calls it without end.",
     expected: &[Verdict::Refuted],
     read: &[
         "glibc, nptl/allocatestack.c: allocate_stack - mmap of the whole, and a guard page at its end",
@@ -28,35 +28,47 @@ pub const CLAIM: Claim = Claim {
     },
 };
 
-/// A stack: the mapping that it lies in.
+/// A thread's stack: the mapping that it lies in.
 struct Stack<'a> {
     event: &'a Event,
     start: u64,
     len: u64,
+    /// How deep its thread goes, in pages.
+    levels: u64,
+}
+
+impl Stack<'_> {
+    const fn contains(&self, address: u64) -> bool {
+        self.start <= address && address - self.start < self.len
+    }
 }
 
 fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     let alone = seen.mark("alone")?;
     let together = seen.mark("together")?;
-    let runaway = seen.mark("runaway")?;
     let mut evidence = Evidence::default();
 
+    let faults_in = |stack: &Stack| -> Vec<&Fault> {
+        seen.faults()
+            .filter(|(event, fault)| {
+                event.pid == alone.pid
+                    && (alone.ts..together.ts).contains(&event.ts)
+                    && stack.contains(fault.addr.0)
+            })
+            .map(|(_, fault)| fault)
+            .collect()
+    };
     let threads = alone.value("threads")?;
     let mut stacks = Vec::new();
     for mark in seen.marks("thread") {
         let stack = stack(seen, mark)?;
-        let used: u64 = seen
-            .faults()
-            .filter(|(event, fault)| {
-                event.pid == alone.pid
-                    && (alone.ts..together.ts).contains(&event.ts)
-                    && (stack.start..stack.start + stack.len).contains(&fault.addr.0)
-                    && fault.pfn_before.is_none()
-                    && fault.pfn_after.is_some()
-            })
-            .map(|(_, fault)| fault.page_size)
+        let faults = faults_in(&stack);
+        let used: u64 = faults
+            .iter()
+            .filter(|fault| fault.pfn_before.is_none() && fault.pfn_after.is_some())
+            .map(|fault| fault.page_size)
             .sum();
-        stacks.push((mark.value("levels")?, stack, used));
+        stacks.push((stack, faults.len() as u64, used));
     }
     if stacks.len() as u64 != threads || threads == 0 {
         return Err(Undecided::because(format!(
@@ -64,82 +76,25 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
             stacks.len()
         )));
     }
-    stacks.sort_by_key(|(levels, ..)| *levels);
-
+    stacks.sort_by_key(|(stack, ..)| stack.levels);
     for (which, one) in [
         ("a thread that uses little", stacks.first()),
         ("the one that goes deep", stacks.last()),
     ] {
-        let Some((levels, stack, used)) = one else {
-            continue;
-        };
-        evidence
-            .say(format!(
-                "The stack of {which} ({levels} times 4 KiB): a mapping of {} KiB, of which {} KiB were \
-                 touched.",
-                stack.len / 1024,
-                used / 1024
-            ))
-            .event(stack.event);
-        let opened = seen.events.iter().find(|event| {
-            let inside =
-                |address: u64| (stack.start + 1..stack.start + stack.len).contains(&address);
-            event.ts > stack.event.ts
-                && matches!(&event.what, What::Mprotect(mprotect) if inside(mprotect.addr.0))
-        });
-        if let Some(event) = opened {
-            evidence
-                .say("All but its lowest part, the guard, is then opened:")
-                .event(event);
+        if let Some((stack, _, used)) = one {
+            show(seen, stack, *used, which, &mut evidence);
         }
     }
-    let (mapped, used) = stacks
-        .iter()
-        .fold((0, 0), |(mapped, all), (_, stack, used)| {
-            (mapped + stack.len, all + used)
-        });
+    guard(seen, &mut evidence)?;
 
-    guard(seen, runaway, &mut evidence)?;
-
-    let grown = |what: &str| {
-        let of = |mark: &Mark| mark.look.status.get(what).copied();
-        Some(of(together)?.saturating_sub(of(alone)?) * 1024)
-    };
-    let grown =
-        grown("VmSize").ok_or_else(|| Undecided::because("/proc/PID/status has no VmSize"))?;
-    evidence.agree(
-        grown >= mapped,
-        format!(
-            "by VmSize in /proc/PID/status the address space grew by {} KiB meanwhile; the stacks that were \
-             mapped have {}",
-            grown / 1024,
-            mapped / 1024
-        ),
-    )?;
-    let faults = together.look.faults.0.saturating_sub(alone.look.faults.0);
-    let counted: usize = stacks
-        .iter()
-        .map(|(_, stack, _)| {
-            seen.faults()
-                .filter(|(event, fault)| {
-                    event.pid == alone.pid
-                        && (alone.ts..together.ts).contains(&event.ts)
-                        && (stack.start..stack.start + stack.len).contains(&fault.addr.0)
-                })
-                .count()
-        })
-        .sum();
-    evidence.agree(
-        faults >= counted as u64,
-        format!(
-            "/proc/PID/stat counts {faults} minor faults of the process in this time, {counted} of which \
-             the trace has in the stacks"
-        ),
-    )?;
+    let mapped: u64 = stacks.iter().map(|(stack, ..)| stack.len).sum();
+    let faults: u64 = stacks.iter().map(|(_, faults, _)| faults).sum();
+    let used: u64 = stacks.iter().map(|(.., used)| used).sum();
+    cross_check(alone, together, mapped, faults, &mut evidence)?;
 
     let full = stacks
         .iter()
-        .filter(|(_, stack, used)| used * 2 >= stack.len)
+        .filter(|(stack, _, used)| used * 2 >= stack.len)
         .count();
     let figure = format!("{} MiB mapped, {} KiB used", mapped >> 20, used / 1024);
     if full == stacks.len() {
@@ -154,8 +109,8 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
             figure,
             "The size of a stack is that of a mapping: addresses that the thread may use. Memory comes \
              page by page as the thread gets there, and never for what lies below. A thousand threads \
-             need about 8 GB of addresses, of which a 64-bit process has plenty, but only the memory that they \
-             touch.",
+             need about 8 GB of addresses, of which a 64-bit process has plenty, but only the memory \
+             that they touch.",
         )
     } else {
         evidence.decide(
@@ -168,9 +123,67 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     }
 }
 
+/// Tells how a stack was mapped, and how much of it was touched.
+fn show(seen: &Observed, stack: &Stack, used: u64, which: &str, evidence: &mut Evidence) {
+    evidence
+        .say(format!(
+            "The stack of {which} ({} times 4 KiB): a mapping of {} KiB, of which {} KiB were touched.",
+            stack.levels,
+            stack.len / 1024,
+            used / 1024
+        ))
+        .event(stack.event);
+    let opened = seen.events.iter().find(|event| {
+        event.ts > stack.event.ts
+            && matches!(
+                &event.what,
+                What::Mprotect(mprotect)
+                    if stack.contains(mprotect.addr.0) && mprotect.addr.0 > stack.start
+            )
+    });
+    if let Some(event) = opened {
+        evidence
+            .say("All but its lowest part, the guard, is then opened:")
+            .event(event);
+    }
+}
+
+/// What /proc says of the stacks.
+fn cross_check(
+    alone: &Mark,
+    together: &Mark,
+    mapped: u64,
+    faults: u64,
+    evidence: &mut Evidence,
+) -> Result<(), Undecided> {
+    let size = |mark: &Mark| mark.look.status.get("VmSize").copied();
+    let (Some(before), Some(after)) = (size(alone), size(together)) else {
+        return Err(Undecided::because("/proc/PID/status has no VmSize"));
+    };
+    let grown = after.saturating_sub(before) * 1024;
+    evidence.agree(
+        grown >= mapped,
+        format!(
+            "by VmSize in /proc/PID/status the address space grew by {} KiB meanwhile; the stacks that were \
+             mapped have {}",
+            grown / 1024,
+            mapped / 1024
+        ),
+    )?;
+    let counted = together.look.faults.0.saturating_sub(alone.look.faults.0);
+    evidence.agree(
+        counted >= faults,
+        format!(
+            "/proc/PID/stat counts {counted} minor faults of the process in this time, {faults} of which the \
+             trace has in the stacks"
+        ),
+    )?;
+    Ok(())
+}
+
 /// The mapping that a thread's stack lies in: the last that was made there before the thread spoke.
 fn stack<'a>(seen: &'a Observed, mark: &Mark) -> Result<Stack<'a>, Undecided> {
-    let here = mark.value("here")?;
+    let (here, levels) = (mark.value("here")?, mark.value("levels")?);
     let covers = |mmap: &Mmap| match mmap.ret {
         Returned::Address(Address(start)) => {
             (mmap.by == By::Call && (start..start + mmap.len).contains(&here)).then_some(start)
@@ -186,6 +199,7 @@ fn stack<'a>(seen: &'a Observed, mark: &Mark) -> Result<Stack<'a>, Undecided> {
                 event,
                 start,
                 len: mmap.len,
+                levels,
             }),
             _ => None,
         })
@@ -193,32 +207,24 @@ fn stack<'a>(seen: &'a Observed, mark: &Mark) -> Result<Stack<'a>, Undecided> {
 }
 
 /// The thread without end must have been stopped by the end of its stack.
-fn guard(seen: &Observed, runaway: &Mark, evidence: &mut Evidence) -> Result<(), Undecided> {
+fn guard(seen: &Observed, evidence: &mut Evidence) -> Result<(), Undecided> {
+    let runaway = seen.mark("runaway")?;
     let stack = stack(seen, runaway)?;
     let fatal = seen
         .faults()
         .filter(|(event, _)| event.pid == runaway.pid && event.ts > runaway.ts)
-        .find(|(_, fault)| fault.kind == FaultKind::Invalid);
+        .find(|(_, fault)| fault.kind == FaultKind::Invalid && stack.contains(fault.addr.0));
     let Some((event, fault)) = fatal else {
         return Err(Undecided::because(
-            "the thread without end was not stopped by a fault",
+            "the thread without end was not stopped at the end of its stack",
         ));
-    };
-    let above = fault
-        .addr
-        .0
-        .checked_sub(stack.start)
-        .filter(|above| *above < stack.len);
-    let where_it_is = match above {
-        Some(above) => {
-            format!("{above} bytes above the lowest address of its mapping: in the guard")
-        }
-        None => "outside its mapping".to_owned(),
     };
     evidence
         .say(format!(
-            "The thread without end filled its stack until it came to a page that may not be touched, {where_it_is}. \
-             The signal ended the whole process:"
+            "The thread without end filled its stack, a mapping of {} KiB, until it came to the guard, {} \
+             bytes above the lowest address. The signal ended its whole process:",
+            stack.len / 1024,
+            fault.addr.0 - stack.start
         ))
         .event(event);
     Ok(())
@@ -267,7 +273,8 @@ mod tests {
         look.status
             .insert("VmSize".to_owned(), 100 + 2 * STACK / 1024);
         look.faults.0 = pages.iter().sum();
-        story.mark(2, "runaway", &[("here", start(0) + STACK - 8)]);
+        let here = [("here", start(0) + STACK - 8), ("levels", 1 << 20)];
+        story.mark(2, "runaway", &here);
         let fault = story.fault(2, start(0) + 4000, FaultKind::Invalid, 0, 0);
         fault.signal = Some(11);
         story.observed()

@@ -3,7 +3,7 @@
 use crate::{
     lab::{
         claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
-        observed::Observed,
+        observed::{Mark, Observed},
     },
     trace::event::{Event, Mmap, Returned, What},
 };
@@ -31,6 +31,63 @@ pub const CLAIM: Claim = Claim {
     },
 };
 
+/// What the program asked for.
+struct Requests<'a> {
+    /// More than there is.
+    single: Vec<(&'a Event, &'a Mmap)>,
+    /// As much with `MAP_NORESERVE`.
+    unreserved: Vec<(&'a Event, &'a Mmap)>,
+    /// Three quarters of what there is, several times.
+    parts: Vec<(&'a Event, &'a Mmap)>,
+}
+
+impl<'a> Requests<'a> {
+    fn of(seen: &'a Observed, before: &Mark, asked: &Mark) -> Result<Self, Undecided> {
+        let find = |key: &str, unreserved: bool, count: usize| {
+            let len = before.value(key)?;
+            let requests: Vec<_> = seen
+                .events
+                .iter()
+                .filter(|event| {
+                    event.pid == before.pid && (before.ts..asked.ts).contains(&event.ts)
+                })
+                .filter_map(|event| match &event.what {
+                    What::Mmap(mmap) => Some((event, mmap)),
+                    _ => None,
+                })
+                .filter(|(_, mmap)| mmap.len == len && has(mmap, "MAP_NORESERVE") == unreserved)
+                .collect();
+            if requests.len() == count {
+                return Ok(requests);
+            }
+            Err(Undecided::because(format!(
+                "{} of {count} requests for {len} bytes were seen",
+                requests.len()
+            )))
+        };
+        Ok(Self {
+            single: find("too_much", false, 1)?,
+            unreserved: find("too_much", true, 1)?,
+            parts: find("most", false, 3)?,
+        })
+    }
+
+    fn all(&self) -> impl Iterator<Item = &'a Mmap> {
+        let all = self
+            .single
+            .iter()
+            .chain(&self.unreserved)
+            .chain(&self.parts);
+        all.map(|(_, mmap)| *mmap)
+    }
+
+    /// Bytes that were granted.
+    fn promised(&self) -> u64 {
+        let granted = self.all().filter(|mmap| is_granted(mmap));
+        granted.map(|mmap| mmap.len).sum()
+    }
+}
+
 fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     let before = seen.mark("before")?;
     let asked = seen.mark("asked")?;
@@ -39,58 +96,28 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
             "the address space of the program is limited (ulimit -v), and so is what it can ask for",
         ));
     }
-    let (all, too_much, most) = (
-        before.value("all")?,
-        before.value("too_much")?,
-        before.value("most")?,
-    );
+    let all = before.value("all")?;
+    let requests = Requests::of(seen, before, asked)?;
+    let promised = requests.promised();
     let mut evidence = Evidence::default();
     evidence.say(format!(
         "The machine has {} MiB of memory and swap. {}",
         all >> 20,
         mode(before.value("mode")?)
     ));
-
-    let requests = |len: u64, unreserved: bool| -> Vec<(&Event, &Mmap)> {
-        seen.events
-            .iter()
-            .filter(|event| event.pid == before.pid && (before.ts..asked.ts).contains(&event.ts))
-            .filter_map(|event| match &event.what {
-                What::Mmap(mmap) => Some((event, mmap)),
-                _ => None,
-            })
-            .filter(|(_, mmap)| mmap.len == len && has(mmap, "MAP_NORESERVE") == unreserved)
-            .collect()
-    };
-    let cases = [
-        (
-            "At one time 1 GiB more than there is",
-            requests(too_much, false),
-            1,
-        ),
-        ("As much with MAP_NORESERVE", requests(too_much, true), 1),
+    for (what, requests) in [
+        ("At one time 1 GiB more than there is", &requests.single),
+        ("As much with MAP_NORESERVE", &requests.unreserved),
         (
             "Three times three quarters of what there is",
-            requests(most, false),
-            3,
+            &requests.parts,
         ),
-    ];
-    let (mut promised, mut refused) = (0, 0);
-    for (what, requests, count) in &cases {
-        if requests.len() != *count {
-            return Err(Undecided::because(format!(
-                "{} of {count} requests were seen: {what}",
-                requests.len()
-            )));
-        }
-        let granted = requests.iter().filter(|(_, mmap)| is_granted(mmap)).count();
-        promised += requests
-            .iter()
-            .filter(|(_, mmap)| is_granted(mmap))
-            .map(|(_, mmap)| mmap.len)
-            .sum::<u64>();
-        refused += count - granted;
-        evidence.say(format!("{what}: {granted} of {count} granted."));
+    ] {
+        evidence.say(format!(
+            "{what}: {} of {} granted.",
+            granted(requests),
+            requests.len()
+        ));
         for (event, _) in requests {
             evidence.event(event);
         }
@@ -103,10 +130,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
                 && (before.ts..asked.ts).contains(&event.ts)
                 && fault.pfn_before.is_none()
                 && fault.pfn_after.is_some()
-                && cases
-                    .iter()
-                    .flat_map(|(_, requests, _)| requests)
-                    .any(|(_, mmap)| covers(mmap, fault.addr.0))
+                && requests.all().any(|mmap| covers(mmap, fault.addr.0))
         })
         .map(|(_, fault)| fault.page_size)
         .sum();
@@ -115,21 +139,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
         promised >> 20,
         used / 1024
     ));
-    let birth = seen
-        .clones()
-        .find(|(event, _)| event.pid == before.pid && event.ts > asked.ts);
-    match birth {
-        Some((event, _)) => {
-            evidence
-                .say("The fork of this process, which promises it all once more, was granted, too:")
-                .event(event);
-        }
-        None => {
-            evidence.say(
-                "The fork of this process, which would promise it all once more, was refused.",
-            );
-        }
-    }
+    fork(seen, asked, &mut evidence);
     let size = asked.look.status.get("VmSize").copied().unwrap_or_default() * 1024;
     evidence.agree(
         size >= promised,
@@ -139,7 +149,12 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
             size >> 20
         ),
     )?;
+    conclude(evidence, &requests, all)
+}
 
+/// The verdict, for a machine with `all` bytes.
+fn conclude(evidence: Evidence, requests: &Requests, all: u64) -> Result<Finding, Undecided> {
+    let promised = requests.promised();
     let figure = format!("{} GiB of {} promised", promised >> 30, all >> 30);
     if promised <= all {
         return evidence.decide(
@@ -149,7 +164,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
              with vm.overcommit_memory set to 2.",
         );
     }
-    if refused == 0 {
+    if requests.all().all(is_granted) {
         return evidence.decide(
             Verdict::Refuted,
             figure,
@@ -158,21 +173,46 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
              to 1.",
         );
     }
-    let granted = |case: usize| cases[case].1.iter().any(|(_, mmap)| is_granted(mmap));
     let mut why = String::new();
-    if !granted(0) {
-        why += "A single request for more than the machine has was refused, so the claim has a point. But each \
-                request is judged for itself. ";
+    if granted(&requests.single) == 0 {
+        why += "A single request for more than the machine has was refused, so the claim has a point. ";
     }
-    if granted(1) {
-        why += "The same request with MAP_NORESERVE was granted. ";
+    if granted(&requests.unreserved) > 0 {
+        why += "But the same request with MAP_NORESERVE was granted. ";
     }
-    if granted(2) {
-        why += "Several that fit one by one were granted, though together they do not. ";
+    let parts = requests.parts.iter().map(|(_, mmap)| *mmap);
+    let together: u64 = parts
+        .filter(|mmap| is_granted(mmap))
+        .map(|mmap| mmap.len)
+        .sum();
+    if together > all {
+        why += "And as each request is judged for itself, several that fit one by one were granted, though \
+                together they do not. ";
     }
-    why += "The kernel promises addresses, and looks for memory when a page is touched. If there is none then, \
-            no call fails any more: the OOM killer ends a process.";
+    why += "What the kernel promises is addresses; it looks for memory when a page is touched. If there is \
+            none then, no call fails any more: the OOM killer ends a process.";
     evidence.decide(Verdict::Qualified, figure, why)
+}
+
+/// Tells whether the process could fork.
+fn fork(seen: &Observed, asked: &Mark, evidence: &mut Evidence) {
+    let mut births = seen.clones();
+    let birth = births.find(|(event, _)| event.pid == asked.pid && event.ts > asked.ts);
+    if let Some((event, _)) = birth {
+        evidence
+            .say(
+                "The fork of this process, which promises all of that once more, was granted, too:",
+            )
+            .event(event);
+    } else {
+        evidence
+            .say("The fork of this process, which promises all of that once more, was refused.");
+    }
+}
+
+/// How many of these requests were granted.
+fn granted(requests: &[(&Event, &Mmap)]) -> usize {
+    requests.iter().filter(|(_, mmap)| is_granted(mmap)).count()
 }
 
 fn has(mmap: &Mmap, flag: &str) -> bool {
@@ -190,7 +230,7 @@ fn covers(mmap: &Mmap, address: u64) -> bool {
     }
 }
 
-/// What vm.overcommit_memory is set to.
+/// What `vm.overcommit_memory` is set to.
 fn mode(mode: u64) -> String {
     match mode {
         0 => "vm.overcommit_memory is 0: the kernel is to refuse what is obviously too much."

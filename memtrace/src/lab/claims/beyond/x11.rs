@@ -126,7 +126,17 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
         at_touch.len(),
         after_fork.len()
     );
-    match (at_touch.is_empty(), after_fork.is_empty()) {
+    conclude(evidence, figure, at_touch.is_empty(), after_fork.is_empty())
+}
+
+/// The verdict: whether there was no fault at the first touch, and none after the fork.
+fn conclude(
+    evidence: Evidence,
+    figure: String,
+    quiet_touch: bool,
+    quiet_after_fork: bool,
+) -> Result<Finding, Undecided> {
+    match (quiet_touch, quiet_after_fork) {
         (true, true) => evidence.decide(
             Verdict::Confirmed,
             figure,

@@ -31,40 +31,18 @@ pub const CLAIM: Claim = Claim {
 };
 
 fn judge(seen: &Observed) -> Result<Finding, Undecided> {
-    let start = seen.mark("start")?;
-    if start.value("on")? == 0 {
-        return Err(Undecided::because(
-            match start.value("run")?.cast_signed() {
-                run @ 0.. => format!(
-                    "KSM is switched off (/sys/kernel/mm/ksm/run is {run}), and the program may not switch it on"
-                ),
-                _ => "this kernel has no KSM (/sys/kernel/mm/ksm/run)".to_owned(),
-            },
-        ));
-    }
+    is_on(seen.mark("start")?)?;
     let before = seen.mark("before")?;
     let merged = seen.mark("merged")?;
     let written = seen.mark("written")?;
     let unmerged = seen.mark("unmerged")?;
-    let (Some((&first, Some(frame))), true) = (
-        merged
-            .look
-            .frames
-            .iter()
-            .next()
-            .map(|(page, frame)| (page, *frame)),
-        distinct(before) > 1,
-    ) else {
+    let mut pages = merged.look.frames.iter();
+    let (Some((&first, &Some(frame))), true) = (pages.next(), distinct(before) > 1) else {
         return Err(Undecided::because(
             "the pages were not there, each in its own frame",
         ));
     };
-    let with_it = merged
-        .look
-        .frames
-        .values()
-        .filter(|other| **other == Some(frame))
-        .count();
+    let with_it = 1 + pages.filter(|(_, other)| **other == Some(frame)).count();
     if with_it < 2 {
         return Err(Undecided::because(
             "ksmd had not merged the pages after five seconds: it is slow, or busy with others' memory",
@@ -135,6 +113,31 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
         "{with_it} pages in 1 frame, a write {}",
         if copied { "copies" } else { "doesn't copy" }
     );
+    conclude(evidence, figure, copied, parted)
+}
+
+/// KSM is there and works, by what the program found before it began.
+fn is_on(start: &Mark) -> Result<(), Undecided> {
+    if start.value("on")? != 0 {
+        return Ok(());
+    }
+    Err(Undecided::because(
+        match start.value("run")?.cast_signed() {
+            run @ 0.. => format!(
+                "KSM is switched off (/sys/kernel/mm/ksm/run is {run}), and the program may not switch it on"
+            ),
+            _ => "this kernel has no KSM (/sys/kernel/mm/ksm/run)".to_owned(),
+        },
+    ))
+}
+
+/// The verdict: whether the write got a copy, and the merging could be undone.
+fn conclude(
+    evidence: Evidence,
+    figure: String,
+    copied: bool,
+    parted: bool,
+) -> Result<Finding, Undecided> {
     match (copied, parted) {
         (true, true) => evidence.decide(
             Verdict::Confirmed,
