@@ -20,7 +20,7 @@ pub const CLAIM: Claim = Claim {
     read: &[
         "fs/binfmt_elf.c: load_elf_binary - maps text and data, makes BSS, says where heap and stack begin",
         "include/linux/mm_types.h: struct mm_struct - start_code, end_code, start_data, end_data, start_brk, start_stack",
-        "mm/util.c: arch_pick_mmap_layout - where the area of mappings is",
+        "arch/x86/mm/mmap.c: arch_pick_mmap_layout - where the area of mappings is",
         "man 5 proc_pid_maps",
     ],
     method: Method::Experiment {
@@ -57,7 +57,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     for &(name, address, place) in &places {
         let Place { start, end, .. } = place;
         evidence.say(format!(
-            "{name}: {start:#x} to {end:#x}, {}, and the program's at {address:#x}. The first fault there:",
+            "{name}: {start:#x} to {end:#x}, {}, and the program's at {address:#x}. The first fault there since the exec:",
             size(end - start)
         ));
         let first = seen.faults().find(|(event, fault)| {
@@ -104,7 +104,8 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
         return evidence.decide(
             Verdict::Confirmed,
             figure,
-            "The addresses fall in just this order. Between the regions are gaps, of a random size, so that nobody can \
+            "The addresses fall in just this order. Text, data and BSS lie close together, as the program's file has them; \
+             before the heap, the mappings and the stack there are gaps, by default of a random size, so that nobody can \
              guess the addresses (ASLR).",
         );
     }

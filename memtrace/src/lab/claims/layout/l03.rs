@@ -18,7 +18,7 @@ pub const CLAIM: Claim = Claim {
     expected: &[Verdict::Confirmed],
     read: &[
         "mm/mmap.c: do_mmap, get_unmapped_area - find a free place for a mapping",
-        "mm/mmap.c: generic_get_unmapped_area_topdown - from high to low, below the stack and its gap",
+        "arch/x86/kernel/sys_x86_64.c: arch_get_unmapped_area_topdown - from high to low, below the stack and its gap",
         "mm/shmem.c: shmem_zero_setup - the memory behind a shared mapping without a file",
         "man 8 ld.so",
     ],
@@ -106,7 +106,8 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
         (true, true) => evidence.decide(
             Verdict::Confirmed,
             figure,
-            "Both are mappings like any other: the kernel gives them a place in the area between heap and stack.",
+            "Both are mappings like any other: the kernel gives them a place in the area between heap and stack. Shared memory \
+             that no file backs gets a file that has no name, which shows as /dev/zero (deleted).",
         ),
         (false, false) => evidence.decide(
             Verdict::Refuted,
@@ -156,14 +157,14 @@ mod tests {
             ("shared", shared),
             ("library", library),
         ];
-        let map = |start, name: &str| Mapping {
+        let line = |start, name: &str| Mapping {
             start,
             end: start + 0x1000,
             name: name.into(),
             ..Mapping::default()
         };
         story.mark(1, "touched", &values).maps =
-            vec![map(library, LIBRARY), map(shared, "/dev/zero (deleted)")];
+            vec![line(library, LIBRARY), line(shared, "/dev/zero (deleted)")];
         story.observed()
     }
 

@@ -37,11 +37,15 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     let top = seen.mark("at the top")?;
     let bottom = seen.mark("at the bottom")?;
     let stack = Place::of(seen, top.pid, top.value("here")?, top.ts)?;
+    // Not what the mark itself does with the stack below.
+    let (from, to) = (top.value("here")?, bottom.value("here")?);
+    let calls = from.min(to)..=from.max(to);
     let faults: Vec<_> = seen
         .faults()
         .filter(|(event, fault)| {
             event.pid == top.pid
                 && (top.ts..bottom.ts).contains(&event.ts)
+                && calls.contains(&fault.addr.0)
                 && (fault.region, fault.mode, fault.access)
                     == (Region::Stack, Mode::User, Access::Write)
         })
@@ -138,7 +142,8 @@ mod tests {
         for &address in touched {
             story.fault(1, address, FaultKind::ZeroFill, 0, 1).region = Region::Stack;
         }
-        story.mark(1, "at the bottom", &[]).maps = vec![map(start)];
+        let last = touched.last().copied().unwrap_or_default();
+        story.mark(1, "at the bottom", &[("here", last)]).maps = vec![map(start)];
         story.observed()
     }
 
@@ -151,7 +156,7 @@ mod tests {
             Verdict::Confirmed
         );
         assert_eq!(
-            verdict(&[0xf_2000, 0xf_3000, 0xf_4000], 0xf_0000),
+            verdict(&[0xf_9000, 0xf_a000, 0xf_b000], 0xf_0000),
             Verdict::Refuted
         );
         assert_eq!(

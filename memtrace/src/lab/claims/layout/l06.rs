@@ -75,8 +75,8 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     evidence.agree(
         perms.starts_with('r') && perms.contains('w') == writable,
         format!(
-            "/proc/PID/maps says {perms} for the literal, the trace that it can be {}",
-            if writable { "written" } else { "read only" }
+            "/proc/PID/maps ({perms}) and the trace say that the literal can {}be written",
+            if writable { "" } else { "not " }
         ),
     )?;
     evidence.agree(

@@ -35,16 +35,15 @@ fn between<'a>(seen: &'a Observed, from: &Mark, to: &Mark) -> impl Iterator<Item
         .filter(move |event| event.pid == pid && (from..to).contains(&event.ts))
 }
 
-fn judge(seen: &Observed) -> Result<Finding, Undecided> {
-    let start = seen.mark("start")?;
-    let small = seen.mark("small blocks")?;
-    let large = seen.mark("large block")?;
-    let returned = seen.mark("large block freed")?;
-    let before = seen.mark("before the free")?;
-    let served = seen.mark("served again")?;
-    let pid = start.pid;
-    let mut evidence = Evidence::default();
+/// The heap as /proc/PID/maps has it.
+fn in_heap_of_maps(mark: &Mark, key: &str) -> Result<bool, Undecided> {
+    let mapping = mark.mapping(mark.value(key)?);
+    Ok(mapping.is_some_and(|mapping| mapping.name == "[heap]"))
+}
 
+/// By how many bytes the heap was grown for the small blocks; nothing where they are not in it.
+fn small_blocks(seen: &Observed, evidence: &mut Evidence) -> Result<Option<u64>, Undecided> {
+    let (start, small) = (seen.mark("start")?, seen.mark("small blocks")?);
     let growth: Vec<_> = between(seen, start, small)
         .filter_map(|event| match &event.what {
             What::Brk(Brk { old, new }) if new > old => Some((event, new.0 - old.0)),
@@ -52,12 +51,6 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
         })
         .collect();
     let grown: u64 = growth.iter().map(|(_, bytes)| bytes).sum();
-    let touches: Vec<_> = between(seen, start, small)
-        .filter(|event| matches!(&event.what, What::Fault(fault) if fault.region == Region::Heap))
-        .collect();
-    let first = Place::of(seen, pid, small.value("first")?, small.ts)?;
-    let last = Place::of(seen, pid, small.value("last")?, small.ts)?;
-    let in_heap = grown > 0 && first.region == Region::Heap && last.region == Region::Heap;
     evidence.say(format!(
         "For the small blocks malloc moved the heap's end {} times, by {} in all. The first time:",
         growth.len(),
@@ -66,6 +59,9 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     if let Some((event, _)) = growth.first() {
         evidence.event(event);
     }
+    let touches: Vec<_> = between(seen, start, small)
+        .filter(|event| matches!(&event.what, What::Fault(fault) if fault.region == Region::Heap))
+        .collect();
     evidence.say(format!(
         "That alone took no memory. Its pages got their frames as they were touched, {} of them. The first:",
         touches.len()
@@ -73,18 +69,34 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     if let Some(event) = touches.first() {
         evidence.event(event);
     }
+    let region = |key| Ok(Place::of(seen, start.pid, small.value(key)?, small.ts)?.region);
+    let in_heap = grown > 0 && region("first")? == Region::Heap && region("last")? == Region::Heap;
+    let by_maps = in_heap_of_maps(small, "first")? && in_heap_of_maps(small, "last")?;
+    evidence.agree(
+        by_maps == in_heap,
+        format!(
+            "/proc/PID/maps and the trace have the small blocks {} the heap",
+            if in_heap { "in" } else { "outside" }
+        ),
+    )?;
+    Ok(in_heap.then_some(grown))
+}
 
+/// Whether the large block was in the heap.
+fn large_block(seen: &Observed, evidence: &mut Evidence) -> Result<bool, Undecided> {
+    let (large, returned) = (seen.mark("large block")?, seen.mark("large block freed")?);
     let block = large.value("large")?;
-    let place = Place::of(seen, pid, block, large.ts)?;
+    let place = Place::of(seen, large.pid, block, large.ts)?;
+    let in_heap = place.region == Region::Heap;
+    let from = if in_heap {
+        "the heap"
+    } else {
+        "a mapping of its own"
+    };
     evidence
         .say(format!(
-            "The block of {} came from {}:",
-            size(large.value("size")?),
-            if place.region == Region::Heap {
-                "the heap"
-            } else {
-                "a mapping of its own"
-            }
+            "The block of {} came from {from}:",
+            size(large.value("size")?)
         ))
         .event(place.event);
     let gone = between(seen, large, returned).find(|event| {
@@ -96,42 +108,9 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
             .say("free gave it back to the kernel at once:")
             .event(event);
     }
-
-    let (old, again) = (before.value("old")?, served.value("again")?);
-    let page = |address: u64| address / PAGE;
-    let faults = between(seen, before, served)
-        .filter(|event| {
-            matches!(&event.what, What::Fault(fault)
-                if (page(again)..=page(again + 999)).contains(&page(fault.addr.0)))
-        })
-        .count();
-    let reused = old == again && faults == 0;
-    evidence.say(format!(
-        "The small block that was freed was at {old:#x}, the next of its size came at {again:#x}; filling it took \
-         {faults} faults."
-    ));
-
-    let heap = |mark: &Mark, key| {
-        let mapping = mark.mapping(mark.value(key)?);
-        Ok::<_, Undecided>(mapping.is_some_and(|mapping| mapping.name == "[heap]"))
-    };
     evidence.agree(
-        (heap(small, "first")? && heap(small, "last")?) == in_heap,
-        format!(
-            "/proc/PID/maps and the trace have the small blocks {} the heap",
-            if in_heap { "in" } else { "outside" }
-        ),
-    )?;
-    evidence.agree(
-        heap(large, "large")? == (place.region == Region::Heap),
-        format!(
-            "/proc/PID/maps and the trace have the large block {} the heap",
-            if place.region == Region::Heap {
-                "in"
-            } else {
-                "outside"
-            }
-        ),
+        in_heap_of_maps(large, "large")? == in_heap,
+        format!("/proc/PID/maps and the trace have the large block in {from}"),
     )?;
     evidence.agree(
         returned.mapping(block).is_none() == gone.is_some(),
@@ -144,10 +123,34 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
             }
         ),
     )?;
+    Ok(in_heap)
+}
 
-    let large_outside = place.region != Region::Heap;
-    match (in_heap && reused, large_outside) {
-        (true, true) => evidence.decide(
+/// Whether the freed block was served again, and the faults that filling it took.
+fn served_again(seen: &Observed, evidence: &mut Evidence) -> Result<(bool, usize), Undecided> {
+    let (before, served) = (seen.mark("before the free")?, seen.mark("served again")?);
+    let (old, again) = (before.value("old")?, served.value("again")?);
+    let page = |address: u64| address / PAGE;
+    let faults = between(seen, before, served)
+        .filter(|event| {
+            matches!(&event.what, What::Fault(fault)
+                if (page(again)..=page(again + 999)).contains(&page(fault.addr.0)))
+        })
+        .count();
+    evidence.say(format!(
+        "The small block that was freed was at {old:#x}, the next of its size came at {again:#x}; filling it took \
+         {faults} faults."
+    ));
+    Ok((old == again, faults))
+}
+
+fn judge(seen: &Observed) -> Result<Finding, Undecided> {
+    let mut evidence = Evidence::default();
+    let grown = small_blocks(seen, &mut evidence)?;
+    let large_in_heap = large_block(seen, &mut evidence)?;
+    let (again, faults) = served_again(seen, &mut evidence)?;
+    match (grown.is_some() && again && faults == 0, large_in_heap) {
+        (true, false) => evidence.decide(
             Verdict::Qualified,
             "small by brk, 1 MiB by mmap",
             "It is so for small blocks: the heap's end moves up, and a block that was freed is kept by malloc and served \
@@ -155,14 +158,14 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
              free is an munmap, so nothing of it is kept for later. Where the limit between the two lies is malloc's \
              choice (here that of the C library), not the kernel's, which knows only brk and mmap.",
         ),
-        (true, false) => evidence.decide(
+        (true, true) => evidence.decide(
             Verdict::Confirmed,
             "all by brk, used again",
             "Small and large blocks alike came from the heap, which was grown for them, and a freed block was served again.",
         ),
         (false, _) => evidence.decide(
             Verdict::Refuted,
-            format!("grown by {}, {faults} faults again", size(grown)),
+            format!("grown by {}, {faults} faults again", size(grown.unwrap_or_default())),
             "The small blocks did not come from a heap that was grown for them, or the freed one did not serve again. \
              It is malloc that decides so, not the kernel.",
         ),

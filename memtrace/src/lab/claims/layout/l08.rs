@@ -28,7 +28,7 @@ pub const CLAIM: Claim = Claim {
 fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     let mark = seen.mark("many sizes")?;
     let most = mark.value("most")?;
-    let blocks: Vec<_> = mark
+    let mut blocks: Vec<_> = mark
         .values
         .iter()
         .filter_map(|(key, &address)| {
@@ -38,33 +38,32 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     if blocks.is_empty() || most == 0 {
         return Err(Undecided::because("the program gave no block"));
     }
+    blocks.sort_unstable();
     let mut evidence = Evidence::default();
-    let (mut in_heap, mut mapped) = (0, Vec::new());
-    for &(_, address) in &blocks {
-        match Place::of(seen, mark.pid, address, mark.ts)?.region {
-            Region::Heap => in_heap += 1,
-            _ => mapped.push(address),
-        }
+    let mut places = Vec::new();
+    for &(size, address) in &blocks {
+        places.push((size, Place::of(seen, mark.pid, address, mark.ts)?));
     }
-    evidence.say(format!(
-        "Of the {} blocks {in_heap} are in the heap, {} in mappings of their own.",
-        blocks.len(),
-        mapped.len()
-    ));
-    let digits: Vec<_> = blocks
+    let (in_heap, mapped): (Vec<_>, Vec<_>) = places
+        .iter()
+        .partition(|(_, place)| place.region == Region::Heap);
+    let list: Vec<_> = blocks
         .iter()
         .map(|(size, address)| format!("{size}: {address:#x}"))
         .collect();
-    evidence.say(format!("Sizes and addresses: {}.", digits.join(", ")));
-    for &address in &mapped {
-        let touch = seen
-            .faults_at(mark.pid, address)
-            .find(|(_, fault)| fault.addr.0 == address);
-        if let Some((event, _)) = touch {
-            evidence
-                .say("The first write to a mapped block shows its address; before it, in the same page, malloc keeps its size:")
-                .event(event);
-        }
+    evidence.say(format!(
+        "Of the {} blocks {} are in the heap, {} in mappings of their own. Their sizes and addresses: {}.",
+        blocks.len(),
+        in_heap.len(),
+        mapped.len(),
+        list.join(", ")
+    ));
+    for (size, place) in &mapped {
+        evidence
+            .say(format!(
+                "The mapping of the block of {size} bytes; before the block malloc keeps its size there:"
+            ))
+            .event(place.event);
     }
     evidence.agree(
         blocks.iter().all(|&(size, address)| {
@@ -93,7 +92,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
             figure,
             format!(
                 "All addresses are multiples of {most}, which is the strictest alignment that any type of C needs here. \
-                 It costs a little: a block of 1 byte takes as much as one of {most}."
+                 That costs a little: a small block takes more room than was asked for."
             ),
         )
     } else if multiples(word) == blocks.len() {

@@ -1,6 +1,6 @@
 //! L9: what becomes of memory that nobody frees.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::place::PAGE;
 use crate::{
@@ -54,48 +54,19 @@ fn alone(fault: &Fault) -> bool {
     }
 }
 
-fn judge(seen: &Observed) -> Result<Finding, Undecided> {
-    let end = seen.mark("end")?;
+/// The parent's write faults in the pages in common since a time, and those of them when nobody else mapped the page.
+fn writes_after(
+    seen: &Observed,
+    since: u64,
+    end: &Mark,
+    evidence: &mut Evidence,
+) -> Result<(usize, usize), Undecided> {
     let (shared, pages) = (end.value("shared")?, end.value("pages")?);
-    let children: Vec<_> = seen.marks("leaked").collect();
-    let ended: Vec<_> = seen.marks("ended").collect();
-    let (Some(first), Some(first_end)) = (children.first(), ended.first()) else {
-        return Err(Undecided::because("no child ended"));
-    };
-    let mut evidence = Evidence::default();
-
-    let frames: Vec<_> = children.iter().map(|mark| leaked(seen, mark)).collect();
-    let total: usize = frames.iter().map(Vec::len).sum();
-    let distinct: BTreeSet<_> = frames.iter().flatten().map(|(_, frame)| *frame).collect();
-    let again = total - distinct.len();
-    evidence.say(format!(
-        "The {} children took {total} pages for their heaps. The first page of the first child:",
-        children.len()
-    ));
-    if let Some((event, _)) = frames[0].first() {
-        evidence.event(event);
-    }
-    if let Some((event, _)) = seen.exits().find(|(event, _)| event.pid == first.pid) {
-        evidence.say("which ended without a free:").event(event);
-    }
-    evidence.say(format!(
-        "A frame in use is given to nobody else. But {again} times a child got a frame that one before it had leaked: in \
-         all only {} frames served for {total} pages.",
-        distinct.len()
-    ));
-    let old: BTreeSet<_> = frames[0].iter().map(|(_, frame)| *frame).collect();
-    let mut later = frames.iter().skip(1).flatten();
-    if let Some((event, _)) = later.find(|(_, frame)| old.contains(frame)) {
-        evidence
-            .say("One that the first child had leaked, at its next owner:")
-            .event(event);
-    }
-
     let writes: Vec<_> = seen
         .faults()
         .filter(|(event, fault)| {
             event.pid == end.pid
-                && (first_end.ts..end.ts).contains(&event.ts)
+                && (since..end.ts).contains(&event.ts)
                 && (shared..shared + pages * PAGE).contains(&fault.addr.0)
         })
         .collect();
@@ -108,6 +79,53 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     if let Some((event, _)) = writes.first() {
         evidence.event(event);
     }
+    Ok((writes.len(), free))
+}
+
+fn judge(seen: &Observed) -> Result<Finding, Undecided> {
+    let end = seen.mark("end")?;
+    let children: Vec<_> = seen.marks("leaked").collect();
+    let ended: Vec<_> = seen.marks("ended").collect();
+    let (Some(first), Some(first_end)) = (children.first(), ended.first()) else {
+        return Err(Undecided::because("no child ended"));
+    };
+    let mut evidence = Evidence::default();
+
+    let frames: Vec<_> = children.iter().map(|mark| leaked(seen, mark)).collect();
+    let total: usize = frames.iter().map(Vec::len).sum();
+    let distinct: BTreeSet<_> = frames.iter().flatten().map(|(_, frame)| *frame).collect();
+    let again = total - distinct.len();
+    let old: BTreeMap<_, _> = frames[0]
+        .iter()
+        .map(|(event, frame)| (*frame, *event))
+        .collect();
+    let mut later = frames.iter().skip(1).flatten();
+    let pair = later.find_map(|(event, frame)| Some((*old.get(frame)?, *event)));
+    evidence.say(format!(
+        "The {} children took {total} pages for their heaps. A page of the first child:",
+        children.len()
+    ));
+    if let Some(event) = pair
+        .map(|(event, _)| event)
+        .or(frames[0].first().map(|(event, _)| *event))
+    {
+        evidence.event(event);
+    }
+    if let Some((event, _)) = seen.exits().find(|(event, _)| event.pid == first.pid) {
+        evidence.say("It ended without a free:").event(event);
+    }
+    if let Some((_, event)) = pair {
+        evidence
+            .say("Later another child got the same frame:")
+            .event(event);
+    }
+    evidence.say(format!(
+        "The kernel gives a frame that is in use to nobody else. But {again} times a child got a frame that one before it \
+         had leaked: in all only {} frames served for {total} pages.",
+        distinct.len()
+    ));
+
+    let (writes, free) = writes_after(seen, first_end.ts, end, &mut evidence)?;
 
     let gone = ended
         .iter()
@@ -123,7 +141,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
         "/proc/PID/statm of each child counted the pages of its heap as resident before it ended",
     )?;
     let figure = format!("{total} pages in {} frames", distinct.len());
-    match (!writes.is_empty() && free == writes.len(), again > 0) {
+    match (writes > 0 && free == writes, again > 0) {
         (true, true) => {
             evidence.agree(gone, "/proc/PID/statm of each child that had ended, while it was a zombie, counted no page")?;
             evidence.decide(

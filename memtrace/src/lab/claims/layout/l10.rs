@@ -28,21 +28,39 @@ pub const CLAIM: Claim = Claim {
     },
 };
 
-fn judge(seen: &Observed) -> Result<Finding, Undecided> {
-    let start = seen.mark("start")?;
-    let read = seen.mark("read")?;
-    let written = seen.mark("written")?;
+/// The ELF file must have bytes for these pages just if it is where their contents come from.
+fn file_agrees(
+    seen: &Observed,
+    start: &Mark,
+    pages: [u64; 3],
+    by_file: bool,
+    evidence: &mut Evidence,
+) -> Result<(), Undecided> {
+    let base = base(seen, start.pid, start.ts)?;
+    let in_file = |page: u64| {
+        let address = page.wrapping_sub(base);
+        seen.elf.segments.iter().any(|segment| {
+            (segment.address..segment.address + segment.file_size).contains(&address)
+        })
+    };
+    evidence.agree(
+        pages.into_iter().any(in_file) == by_file,
+        format!(
+            "the program's ELF file has {} for these pages, and in the trace their contents {} from it",
+            if by_file { "bytes" } else { "no bytes" },
+            if by_file { "come" } else { "do not come" }
+        ),
+    )?;
+    Ok(())
+}
+
+/// The three pages, which must lie in BSS.
+fn in_bss(seen: &Observed, start: &Mark) -> Result<[u64; 3], Undecided> {
     let pages = [
         start.value("first")?,
         start.value("second")?,
         start.value("third")?,
     ];
-    let fault = |page: u64, from: &Mark, to: &Mark| -> Option<(&Event, &Fault)> {
-        seen.faults_at(start.pid, page).find(|(event, fault)| {
-            (from.ts..to.ts).contains(&event.ts) && fault.kind != FaultKind::Spurious
-        })
-    };
-    let mut evidence = Evidence::default();
     for page in pages {
         let region = Place::of(seen, start.pid, page, start.ts)?.region;
         if region != Region::Bss {
@@ -52,23 +70,37 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
             )));
         }
     }
+    Ok(pages)
+}
+
+fn judge(seen: &Observed) -> Result<Finding, Undecided> {
+    let start = seen.mark("start")?;
+    let read = seen.mark("read")?;
+    let written = seen.mark("written")?;
+    let pages = in_bss(seen, start)?;
+    let fault = |page: u64, from: &Mark, to: &Mark| -> Option<(&Event, &Fault)> {
+        seen.faults_at(start.pid, page).find(|(event, fault)| {
+            (from.ts..to.ts).contains(&event.ts) && fault.kind != FaultKind::Spurious
+        })
+    };
+    let mut evidence = Evidence::default();
     let reads = [fault(pages[0], start, read), fault(pages[1], start, read)];
     let writes = [
         fault(pages[0], read, written),
         fault(pages[2], read, written),
     ];
-    let [Some(read1), Some(read2)] = reads else {
+    let [Some(one), Some(other)] = reads else {
         return Err(Undecided::because("the faults of the reads were not seen"));
     };
     evidence
         .say("The first reads of two of the pages:")
-        .event(read1.0)
-        .event(read2.0);
+        .event(one.0)
+        .event(other.0);
     let zero_page = reads
         .iter()
         .flatten()
         .all(|(_, fault)| fault.kind == FaultKind::ZeroRead)
-        && read1.1.pfn_after == read2.1.pfn_after;
+        && one.1.pfn_after == other.1.pfn_after;
     if zero_page {
         evidence.say(
             "Both pages show one and the same frame: the zero page, which the kernel has for all that was never written.",
@@ -84,12 +116,11 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
             .say("The first write to a page that was not touched before:")
             .event(event);
     }
-    let set = |mark: &Mark, key: &str| mark.value(key);
-    let before = set(read, "set1")? + set(read, "set2")?;
+    let before = read.value("set1")? + read.value("set2")?;
     let after = [
-        set(written, "set1")?,
-        set(written, "set2")?,
-        set(written, "set3")?,
+        written.value("set1")?,
+        written.value("set2")?,
+        written.value("set3")?,
     ];
     evidence.say(format!(
         "What the program found: {before} bytes of the two pages that were not 0 before its writes; after them {} in the \
@@ -97,14 +128,6 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
         after[0], after[2]
     ));
 
-    // The file: where it ends, and that it has nothing for these addresses.
-    let base = base(seen, start.pid, start.ts)?;
-    let in_file = |page: u64| {
-        let address = page.wrapping_sub(base);
-        seen.elf.segments.iter().any(|segment| {
-            (segment.address..segment.address + segment.file_size).contains(&address)
-        })
-    };
     let by_file = reads.iter().chain(&writes).flatten().any(|(_, fault)| {
         fault.file.is_some()
             || matches!(
@@ -112,16 +135,9 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
                 FaultKind::FileMap | FaultKind::FileRead | FaultKind::FileCow
             )
     });
+    file_agrees(seen, start, pages, by_file, &mut evidence)?;
     evidence.agree(
-        pages.into_iter().any(in_file) == by_file,
-        format!(
-            "the program's ELF file has {} for these pages, and in the trace their contents {} from it",
-            if by_file { "bytes" } else { "no bytes" },
-            if by_file { "come" } else { "do not come" }
-        ),
-    )?;
-    evidence.agree(
-        read.frame("first")? == read1.1.pfn_after && read.frame("second")? == read2.1.pfn_after,
+        read.frame("first")? == one.1.pfn_after && read.frame("second")? == other.1.pfn_after,
         "/proc/PID/pagemap shows the same frames after the reads as the trace",
     )?;
     for (key, write) in [("first", writes[0]), ("third", writes[1])] {
@@ -143,7 +159,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
             Verdict::Confirmed,
             figure,
             "The file has only BSS's size. Its pages are like all fresh memory: whoever reads them sees the zero page or a \
-             page of zeros, whoever writes them gets a frame of zeros of his own. So nothing is cleared ahead of time: the \
+             page of zeros, whoever writes them gets a frame of zeros of their own. So nothing is cleared ahead of time: the \
              kernel clears a frame when it is needed. Only the rest of the last page that the file fills is cleared in the exec.",
         ),
         (true, true) => evidence.decide(

@@ -14,7 +14,7 @@ pub const CLAIM: Claim = Claim {
     id: "L12",
     short: "a program can have several copies in memory",
     book: "The text segment is a mapping of the program's code. One program can have several copies in memory.",
-    experiment: "A program starts itself a second time (fork and exec), while its first process still runs.",
+    experiment: "A program starts itself a second time (fork, and exec of /proc/self/exe), while its first process still runs.",
     expected: &[Verdict::Refuted],
     read: &[
         "mm/filemap.c: filemap_fault, filemap_map_pages - map the page cache's pages, the one at the address and those around it",
@@ -94,8 +94,8 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
             common.len()
         ));
     // pagemap looks at the page of main, whichever fault has mapped it.
-    let frames = (first.frame("text")?, second.frame("text")?);
-    let (Some(frame), Some(frame2)) = frames else {
+    let of_main = (first.frame("text")?, second.frame("text")?);
+    let (Some(frame), Some(frame2)) = of_main else {
         return Err(Undecided::because(
             "/proc/PID/pagemap shows no frame for the program's main function",
         ));

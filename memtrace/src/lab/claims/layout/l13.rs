@@ -4,7 +4,7 @@ use super::place::{Place, base, cleared, of_exec, section, size};
 use crate::{
     lab::{
         claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
-        observed::Observed,
+        observed::{Mark, Observed},
     },
     trace::event::Region,
 };
@@ -15,7 +15,8 @@ pub const CLAIM: Claim = Claim {
     book: "Of the example program \"int a = 0\" and \"static int c = 0\" are in data, \"char *p1\" is in BSS; b, s[], p2 and \
            p3 are on the stack; \"123456\" is in the literal area; what malloc(10) and malloc(20) give is in the heap. The \
            two literals \"123456\" may be one.",
-    experiment: "The example program itself, as the notes have it; at its end it tells the addresses.",
+    experiment: "The example program itself, as the notes have it. At its end it names the literal once more, and tells \
+                 the addresses.",
     expected: &[Verdict::Qualified],
     read: &[
         "man 1 gcc: -fno-zero-initialized-in-bss, -fmerge-constants",
@@ -42,29 +43,64 @@ const NOTES: [(&str, &str, Region); 10] = [
     ("block2", "malloc(20)", Region::Heap),
 ];
 
-fn judge(seen: &Observed) -> Result<Finding, Undecided> {
-    let mark = seen.mark("end")?;
-    let mut evidence = Evidence::default();
+/// Where the exec has put things, and where BSS begins.
+fn show_exec(seen: &Observed, mark: &Mark, evidence: &mut Evidence) {
     evidence.say("The exec has mapped the program, and made its stack:");
-    for place in of_exec(seen, mark.pid, mark.ts) {
-        if matches!(
-            place.region,
-            Region::Rodata | Region::Text | Region::Data | Region::Bss | Region::Stack
-        ) {
-            evidence.event(place.event);
-        }
-        if place.region == Region::Data
-            && let Some((event, bss)) = cleared(seen, place)
-        {
+    let ours = [
+        Region::Rodata,
+        Region::Text,
+        Region::Data,
+        Region::Bss,
+        Region::Stack,
+    ];
+    let mut places = of_exec(seen, mark.pid, mark.ts);
+    places.retain(|place| ours.contains(&place.region));
+    for place in &places {
+        evidence.event(place.event);
+    }
+    for &place in places.iter().filter(|place| place.region == Region::Data) {
+        if let Some((event, bss)) = cleared(seen, place) {
             evidence
                 .say(format!(
-                    "Of these {} of data the file fills those below {bss:#x}. There BSS begins: in the exec the kernel has \
-                     cleared the rest of the page itself, which was this fault:",
+                    "Of the {} of data the file supplies what is below {bss:#x}. There BSS begins: in the exec the kernel \
+                     cleared the rest of that page, which was this fault:",
                     size(place.end - place.start)
                 ))
                 .event(event);
         }
     }
+}
+
+/// The independent source that has something in another region than the trace.
+fn contradicts(
+    seen: &Observed,
+    mark: &Mark,
+    base: u64,
+    (name, address, region): (&str, u64, Region),
+) -> Option<&'static str> {
+    let in_maps = mark.mapping(address).map_or("", |mapping| &mapping.name);
+    let (agrees, source) = match region {
+        Region::Stack => (in_maps == "[stack]", "/proc/PID/maps"),
+        Region::Heap => (in_maps == "[heap]", "/proc/PID/maps"),
+        _ => {
+            let section = section(seen, address.wrapping_sub(base));
+            let wanted = match region {
+                Region::Data => ".data",
+                Region::Bss => ".bss",
+                _ => ".rodata",
+            };
+            let symbol = seen.elf.symbols.get(name);
+            let is_there = symbol.is_none_or(|&symbol| symbol.wrapping_add(base) == address);
+            (section == wanted && is_there, "the ELF file")
+        }
+    };
+    (!agrees).then_some(source)
+}
+
+fn judge(seen: &Observed) -> Result<Finding, Undecided> {
+    let mark = seen.mark("end")?;
+    let mut evidence = Evidence::default();
+    show_exec(seen, mark, &mut evidence);
     let base = base(seen, mark.pid, mark.ts)?;
     let mut otherwise = Vec::new();
     let mut heap = None;
@@ -85,37 +121,20 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
                 .event(place.event);
         }
         evidence.say(format!("{words}: {address:#x}, {}; {note}", region.name()));
-        let in_maps = mark.mapping(address).map_or("", |mapping| &mapping.name);
-        let (agrees, source) = match region {
-            Region::Stack => (in_maps == "[stack]", "/proc/PID/maps"),
-            Region::Heap => (in_maps == "[heap]", "/proc/PID/maps"),
-            _ => {
-                let section = section(seen, address.wrapping_sub(base));
-                let wanted = match region {
-                    Region::Data => ".data",
-                    Region::Bss => ".bss",
-                    _ => ".rodata",
-                };
-                let symbol = seen.elf.symbols.get(name);
-                let there = symbol.is_none_or(|&symbol| symbol.wrapping_add(base) == address);
-                (section == wanted && there, "the ELF file")
-            }
-        };
-        if !agrees {
+        if let Some(source) = contradicts(seen, mark, base, (name, address, region)) {
             evidence.agree(
                 false,
                 format!("{source} has {words} in {}, as the trace", region.name()),
             )?;
         }
     }
-    evidence.agree(
-        true,
-        "/proc/PID/maps has the same on the stack and in the heap, and the sections and symbols of the ELF file are the same \
-         for all else",
-    )?;
+    evidence.say(
+        "Checked: /proc/PID/maps has the same on the stack and in the heap, and the sections and symbols of the ELF file are \
+         the same for all else",
+    );
     let merged = mark.value("literal")? == mark.value("again")?;
     evidence.say(format!(
-        "The literal \"123456\" stands in the program twice, with the addresses {:#x} and {:#x}: {}.",
+        "The literal \"123456\" stands in the program more than once. Two of these have the addresses {:#x} and {:#x}: {}.",
         mark.value("literal")?,
         mark.value("again")?,
         if merged { "it is one" } else { "they are two" }

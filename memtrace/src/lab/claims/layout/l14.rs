@@ -63,62 +63,82 @@ fn program(seen: &Observed, pid: u32, at: u64) -> Vec<Place<'_>> {
     places
 }
 
+/// A column of size(1), held against the mappings.
+struct Compared<'a> {
+    /// What size(1) shows.
+    bytes: u64,
+    /// Sections that lie elsewhere.
+    outside: Vec<&'a str>,
+    /// Whether just those pages are mapped that the sections need.
+    exact: bool,
+}
+
+fn compare<'a>(
+    seen: &'a Observed,
+    base: u64,
+    places: &[Place<'_>],
+    (name, counted, regions): (&str, Counted, &[Region]),
+    evidence: &mut Evidence,
+) -> Compared<'a> {
+    let sections: Vec<&Section> = seen
+        .elf
+        .sections
+        .iter()
+        .filter(|section| section.counted == Some(counted) && section.size > 0)
+        .collect();
+    let mapped: Vec<_> = places
+        .iter()
+        .filter(|place| regions.contains(&place.region))
+        .collect();
+    let got: BTreeSet<u64> = mapped
+        .iter()
+        .flat_map(|place| pages(place.start, place.end))
+        .collect();
+    let (mut needed, mut outside) = (BTreeSet::new(), Vec::new());
+    for section in &sections {
+        let start = section.address.wrapping_add(base);
+        let end = start + section.size;
+        // BSS may be in two mappings, one after the other.
+        let begins = mapped
+            .iter()
+            .any(|place| (place.start..place.end).contains(&start));
+        let ends = mapped
+            .iter()
+            .any(|place| (place.start..place.end).contains(&(end - 1)));
+        if !(begins && ends && pages(start, end).all(|page| got.contains(&page))) {
+            outside.push(section.name.as_str());
+        }
+        needed.extend(pages(start, end));
+    }
+    let bytes = sections.iter().map(|section| section.size).sum();
+    evidence.say(format!(
+        "{name}: {bytes} bytes in {} sections, which lie in {} pages; the exec has mapped {} pages ({}):",
+        sections.len(),
+        needed.len(),
+        got.len(),
+        size(got.len() as u64 * PAGE)
+    ));
+    for place in &mapped {
+        evidence.event(place.event);
+    }
+    Compared {
+        bytes,
+        outside,
+        exact: needed == got,
+    }
+}
+
 fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     let mark = seen.mark("touched")?;
     let base = base(seen, mark.pid, mark.ts)?;
     let places = program(seen, mark.pid, mark.ts);
     let mut evidence = Evidence::default();
     let (mut sizes, mut outside, mut exact) = (Vec::new(), Vec::new(), true);
-    for (name, counted, regions) in COLUMNS {
-        let sections: Vec<&Section> = seen
-            .elf
-            .sections
-            .iter()
-            .filter(|section| section.counted == Some(counted))
-            .collect();
-        let bytes: u64 = sections.iter().map(|section| section.size).sum();
-        let mapped: Vec<_> = places
-            .iter()
-            .filter(|place| regions.contains(&place.region))
-            .collect();
-        let is_in = |section: &Section| {
-            let start = section.address.wrapping_add(base);
-            mapped.iter().any(|place| place.start <= start && start + section.size <= place.end)
-                // BSS may be in two mappings, one after the other.
-                || counted == Counted::Bss
-                    && pages(start, start + section.size)
-                        .all(|page| mapped.iter().any(|place| pages(place.start, place.end).any(|other| other == page)))
-        };
-        outside.extend(
-            sections
-                .iter()
-                .filter(|section| section.size > 0 && !is_in(section))
-                .map(|section| section.name.as_str()),
-        );
-        let needed: BTreeSet<u64> = sections
-            .iter()
-            .filter(|section| section.size > 0)
-            .flat_map(|section| {
-                let start = section.address.wrapping_add(base);
-                pages(start, start + section.size)
-            })
-            .collect();
-        let got: BTreeSet<u64> = mapped
-            .iter()
-            .flat_map(|place| pages(place.start, place.end))
-            .collect();
-        exact &= needed == got;
-        evidence.say(format!(
-            "{name}: {bytes} bytes in {} sections, which lie in {} pages; the exec has mapped {} pages ({}):",
-            sections.len(),
-            needed.len(),
-            got.len(),
-            size(got.len() as u64 * PAGE)
-        ));
-        for place in &mapped {
-            evidence.event(place.event);
-        }
-        sizes.push(format!("{name} {bytes}"));
+    for column in COLUMNS {
+        let found = compare(seen, base, &places, column, &mut evidence);
+        sizes.push(format!("{} {}", column.0, found.bytes));
+        outside.extend(found.outside);
+        exact &= found.exact;
     }
     let (Some(low), Some(high)) = (
         places.iter().map(|place| place.start).min(),
