@@ -19,7 +19,7 @@ pub const CLAIM: Claim = Claim {
                  does the same above a mapping that nobody may access.",
     expected: &[Verdict::Qualified],
     read: &[
-        "mm/vma.c: expand_downwards (before 6.16 in mm/mmap.c) - refuses to grow nearer than stack_guard_gap to what \
+        "mm/vma.c: expand_downwards (in older kernels in mm/mmap.c) - refuses to grow nearer than stack_guard_gap to what \
          can be accessed",
         "Documentation/admin-guide/kernel-parameters.txt: stack_guard_gap - its size in pages, 256 by default",
         "CVE-2017-1000364, the \"Stack Clash\" - why it is no longer a single page",
@@ -55,8 +55,9 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
             figure,
             format!(
                 "Below a stack the kernel keeps a gap, here of {} KiB, to memory that can be used: a function with large \
-                 local variables could step over a single page, and write into what is below. A mapping that nobody may \
-                 access stops such a step by itself, and only there the manual's sentence holds.",
+                 local variables could step over a single page, and write into what is below. There is nothing to \
+                 write to in a mapping that nobody may access, so no gap is kept above it, and only there the manual's \
+                 sentence holds.",
                 writable * PAGE / 1024
             ),
         ),
@@ -96,7 +97,8 @@ fn gap(seen: &Observed, evidence: &mut Evidence, name: &str) -> Result<u64, Unde
         & !(PAGE - 1);
     evidence
         .say(format!(
-            "{name}, which ends at {:#x}: {} pages were touched and there, the first and the last of them being",
+            "The one {name}, which ends at {:#x}: {} pages came to be there as they were touched. The first and the last \
+             of them:",
             room.start,
             grown.len()
         ))

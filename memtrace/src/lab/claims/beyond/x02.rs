@@ -18,7 +18,7 @@ pub const CLAIM: Claim = Claim {
     experiment: "A program maps 64 MiB of memory, and stores a byte in 16 places, 4 MiB apart from each other.",
     expected: &[Verdict::Confirmed],
     read: &[
-        "mm/vma.c: __mmap_region (before 6.13 in mm/mmap.c) - notes a mapping, and that is all",
+        "mm/vma.c: __mmap_region (in older kernels mmap_region in mm/mmap.c) - notes a mapping, and that is all",
         "mm/memory.c: do_anonymous_page - gives a frame to a page that is touched for the first time",
         "mmap(2), proc_pid_status(5): VmSize against VmRSS",
     ],

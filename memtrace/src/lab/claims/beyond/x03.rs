@@ -115,8 +115,9 @@ fn phase<'a>(
             page.is_some_and(|(_, frame)| frame.is_none())
         }),
         format!(
-            "after the first page was {name}, pagemap shows {} pages present; none of these cost a fault later",
-            present(&after_one)
+            "after the first page was {name}, pagemap shows {} of {} pages present; none of these cost a fault later",
+            present(&after_one),
+            pages.len()
         ),
     )?;
     Ok(Phase {

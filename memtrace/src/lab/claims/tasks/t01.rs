@@ -35,7 +35,14 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
             "The parent's first store to the page at {own:#x} gave it a frame, a page of physical memory:"
         ))
         .event(first)
-        .say("The thread was born. Its address space (mm) is the very object of the first thread:")
+        .say(format!(
+            "The thread was born. Its address space (mm) is {}:",
+            if run.thread.1.shared.mm {
+                "the first thread's own"
+            } else {
+                "another than the first thread's"
+            }
+        ))
         .event(run.thread.0);
 
     let threads_copy = run.threads_copy(own);
@@ -62,7 +69,14 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     )?;
 
     evidence
-        .say("The child was born. It has an address space of its own:")
+        .say(format!(
+            "The child was born. It has {}:",
+            if run.child.1.shared.mm {
+                "the address space of its parent"
+            } else {
+                "an address space of its own"
+            }
+        ))
         .event(run.child.0);
     let copy = run.childs_copy(own);
     let separate = !run.child.1.shared.mm && copy.is_some();

@@ -144,13 +144,17 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
 fn show(evidence: &mut Evidence, first: &Size, last: &Size) {
     let child = &first.children[0];
     evidence
-        .say("A child of the smallest parent, and the first frames that it cost:")
+        .say("A child of the smallest parent, and the first frames that it cost, for writes of its own or of its parent:")
         .event(child.birth.0);
     for (event, _) in child.frames.iter().take(3) {
         evidence.event(event);
     }
-    evidence.say("The first frames that the threads there cost:");
-    for (event, _) in first.threads_frames.iter().take(3) {
+    evidence.say("The first frames that the threads there took themselves:");
+    let own = first
+        .threads_frames
+        .iter()
+        .filter(|(event, _)| event.tid != event.pid);
+    for (event, _) in own.take(3) {
         evidence.event(event);
     }
     evidence

@@ -14,7 +14,7 @@ pub const CLAIM: Claim = Claim {
     short: "a process costs about 30 times what a thread does",
     book: "Processes are slow to create, to end and to switch, threads are fast. A process costs about 30 times what \
            a thread does.",
-    experiment: "A process of 1 MiB makes a child that ends at once, and waits for it, eleven times; then eleven threads \
+    experiment: "A process of 1 MiB makes a child that ends at once, and waits for it, seven times; then seven threads \
                  in the same way. Processes of 64 and of 512 MiB do the same. Last, two processes on one CPU hand a \
                  byte to and fro through pipes, and then two threads do, so that each time one has to be switched for \
                  the other.",
@@ -114,7 +114,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     let switch = switches(seen)?;
     if let Some(switch) = &switch {
         evidence.say(format!(
-            "From one's turn to the other's, with two system calls and the switch: {}.",
+            "From one's turn to the other's, with its two system calls, the switch, and memtrace's own work: {}.",
             switch.words()
         ));
     }
@@ -153,9 +153,9 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
         }
         if let Some(ratio) = switched {
             why += &format!(
-                " Switching is another matter: a turn took {} times as long between processes as between threads. The \
-                 switch itself is the same; between processes another page table has to be loaded, and what the CPU \
-                 remembers of the old one is of no use.",
+                " Switching is another matter: a turn took {} times as long between processes as between threads. What \
+                 a switch between processes does in addition is to load another page table, for which the CPU has other \
+                 translations of addresses to remember.",
                 times(ratio)
             );
         }
@@ -243,14 +243,19 @@ fn times(ratio: f64) -> String {
     }
 }
 
-/// `12.5 us (9.1 to 40.2)`
+/// `12.5 us (9.1 to 40.2)`, or in milliseconds.
 fn shown(times: &Times) -> String {
-    let us = |ns: u64| ns as f64 / 1000.0;
+    let (unit, ns) = if times.median < 1_000_000 {
+        ("us", 1e3)
+    } else {
+        ("ms", 1e6)
+    };
+    let number = |time: u64| time as f64 / ns;
     format!(
-        "{:.1} us ({:.1} to {:.1})",
-        us(times.median),
-        us(times.least),
-        us(times.greatest)
+        "{:.1} {unit} ({:.1} to {:.1})",
+        number(times.median),
+        number(times.least),
+        number(times.greatest)
     )
 }
 
