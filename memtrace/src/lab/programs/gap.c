@@ -1,8 +1,9 @@
 /* Two mappings that grow downwards, as a stack does, each with another mapping some way below it: one that
  * can be written, one that nobody may access. They are touched page by page, from the top, until that fails. */
 #include "lab.h"
+#include <sys/resource.h>
 
-#define ROOM (4 << 20)
+#define ROOM (2 << 20)
 
 static char *below, *top;
 
@@ -38,6 +39,12 @@ static void grow(int protection)
 
 int main(void)
 {
+	/* The limit on the size of a stack is not to be in the way. */
+	struct rlimit limit;
+	need(getrlimit(RLIMIT_STACK, &limit) == 0, "getrlimit");
+	limit.rlim_cur = limit.rlim_max;
+	need(setrlimit(RLIMIT_STACK, &limit) == 0, "setrlimit");
+
 	const int protections[] = {PROT_READ | PROT_WRITE, PROT_NONE};
 	for (int which = 0; which < 2; which++) {
 		pid_t child = fork();

@@ -231,12 +231,10 @@ fn tell(evidence: &mut Evidence, what: &str, events: &[&Event]) {
 
 /// The end of the heap, by /proc/PID/maps.
 fn heaps_end(mark: &Mark) -> Option<u64> {
-    let heap = mark
-        .look
-        .maps
-        .iter()
-        .find(|mapping| mapping.name == "[heap]");
-    heap.map(|mapping| mapping.end)
+    let maps = mark.look.maps.iter();
+    maps.filter(|mapping| mapping.name == "[heap]")
+        .map(|mapping| mapping.end)
+        .max()
 }
 
 /// The end of the heap, by the last call of brk before this mark.
