@@ -99,7 +99,7 @@ mod tests {
             .map(|what| as_text(&samples::event(1, 1234, what), 0, false))
             .filter_map(|line| Some(line.split_once("[1234]  ")?.1.to_owned()))
             .collect();
-        expect![[r#"
+        expect![[r"
             born  1235 has task#2 and no known kernel-stack; its parent has task#1 and kernel-stack#1
             runs  gets CPU 1: task#2, kernel-stack#2, mm#3, thread pointer 0x7f1234567740, SCHED_OTHER, nice 5
             runs  gets CPU 1: task#2, kernel-stack#2, mm#3, thread pointer 0x7f1234567740, SCHED_FIFO, priority 10
@@ -107,6 +107,7 @@ mod tests {
             rests  leaves CPU 0: it could go on, but another has to run
             rests  leaves CPU 0: it waits, or has ended
             return  fork returns 1235 in the parent, which goes on at 0x7f123456789a
-            return  fork returns 0 in the child, which goes on at 0x7f123456789a"#]].assert_eq(&lines.join("\n"));
+            return  fork returns 0 in the child, which goes on at 0x7f123456789a"]]
+        .assert_eq(&lines.join("\n"));
     }
 }

@@ -113,7 +113,7 @@ mod tests {
     use super::*;
     use crate::lab::{observed::ThreadLook, story::Story};
 
-    /// The child, 2, has the task_struct `task`, and this nice value; its parent has task 1, and nice 5.
+    /// The child, 2, has the `task_struct` `task`, and this nice value; its parent has task 1, and nice 5.
     fn story(task: u32, nice: i32) -> Observed {
         let mut story = Story::default();
         story.runs(1, 1).nice = Some(5);

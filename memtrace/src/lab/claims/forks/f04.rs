@@ -153,11 +153,7 @@ mod tests {
             row(ObjectKind::Mm, !mm),
             row(ObjectKind::Files, !files),
         ]);
-        if !stack {
-            story.born(1, 2, &[]).kernel_stack.child = Some(1);
-        } else {
-            story.born(1, 2, &[]);
-        }
+        story.born(1, 2, &[]).kernel_stack.child = Some(if stack { 2 } else { 1 });
         let look = story.mark(2, "child of fork", &[]);
         look.files = at(10);
         look.kcmp = [("VM", !mm), ("FILES", !files)].into();

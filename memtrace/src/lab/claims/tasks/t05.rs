@@ -121,13 +121,10 @@ fn number(policy: &str) -> Option<u32> {
         .find_map(|(name, number)| (name == policy).then_some(number))
 }
 
-fn judge(seen: &Observed) -> Result<Finding, Undecided> {
-    let (one, two) = (
-        Thread::find(seen, "first thread")?,
-        Thread::find(seen, "second thread")?,
-    );
+/// What the notes list, and whether the two threads have each their own of it.
+fn private(one: &Thread, two: &Thread) -> Result<[(&'static str, bool); 5], Undecided> {
     let differs = |of: fn(&Runs) -> String| of(one.runs.1) != of(two.runs.1);
-    let private = [
+    Ok([
         ("id", one.birth.1.child_tid != two.birth.1.child_tid),
         ("stack", one.stack.1.addr != two.stack.1.addr),
         (
@@ -135,18 +132,25 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
             differs(|runs| runs.tls.to_string()),
         ),
         (
-            "scheduling policy",
-            differs(|runs| format!("{:?}", runs.policy)),
+            "scheduling policy and priority",
+            differs(|runs| format!("{:?} {:?} {}", runs.policy, runs.nice, runs.rt_priority)),
         ),
-        ("nice value", differs(|runs| format!("{:?}", runs.nice))),
         ("thread-local variable", {
             // It lies as far from the thread pointer in each.
             let distance = |thread: &Thread| -> Result<u64, Undecided> {
                 Ok(thread.runs.1.tls.0.wrapping_sub(thread.mark.value("own")?))
             };
-            distance(&one)? == distance(&two)? && one.runs.1.tls != two.runs.1.tls
+            distance(one)? == distance(two)? && one.runs.1.tls != two.runs.1.tls
         }),
-    ];
+    ])
+}
+
+fn judge(seen: &Observed) -> Result<Finding, Undecided> {
+    let (one, two) = (
+        Thread::find(seen, "first thread")?,
+        Thread::find(seen, "second thread")?,
+    );
+    let private = private(&one, &two)?;
     let mut shared = Vec::new();
     for kind in SHARED {
         shared.push((
@@ -306,7 +310,7 @@ mod tests {
         let mut seen = story();
         for event in &mut seen.events {
             if let What::Runs(runs) = &mut event.what {
-                runs.policy = None;
+                (runs.policy, runs.nice) = (None, None);
             }
         }
         assert_eq!(verdict(&seen), Verdict::Qualified);
@@ -333,10 +337,10 @@ mod tests {
     #[test]
     fn other_sources_must_agree() {
         let changes: [fn(&mut Mark); 4] = [
-            |mark| drop(mark.values.insert("pointer".into(), 0)),
+            |mark| mark.values.extend([("pointer".into(), 0)]),
             |mark| mark.look.threads[0].policy = 1,
             |mark| mark.look.threads[0].nice = 1,
-            |mark| drop(mark.look.kcmp.insert("FILES", false)),
+            |mark| mark.look.kcmp.extend([("FILES", false)]),
         ];
         for change in changes {
             let mut seen = story();

@@ -4,7 +4,7 @@ use crate::{
     lab::{
         claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
         inside::{kcmp_agrees, shares},
-        observed::Observed,
+        observed::{Mark, Observed},
     },
     trace::event::{Event, ObjectKind},
 };
@@ -32,21 +32,54 @@ pub const CLAIM: Claim = Claim {
 const RESOURCES: [ObjectKind; 3] = [ObjectKind::Mm, ObjectKind::Files, ObjectKind::Signal];
 
 /// Another thread gets a CPU while one waits: that one's leave, and the other's turn.
-fn others_turn<'a>(seen: &'a Observed, waits: u32, other: u32) -> Option<(&'a Event, &'a Event)> {
+fn others_turn(seen: &Observed, waits: u32, other: u32) -> Option<(&Event, &Event)> {
     seen.rests(waits)
         .filter(|(_, rests)| !rests.runnable)
         .find_map(|(leaves, _)| {
             let back = seen
                 .runs(waits)
                 .map(|(event, _)| event.ts)
-                .find(|ts| *ts > leaves.ts)
-                .unwrap_or(u64::MAX);
+                .find(|ts| *ts > leaves.ts)?;
             let turn = seen
                 .runs(other)
                 .map(|(event, _)| event)
                 .find(|event| (leaves.ts..back).contains(&event.ts))?;
             Some((leaves, turn))
         })
+}
+
+/// /proc must have counted what the trace has.
+fn switches_agree(
+    evidence: &mut Evidence,
+    seen: &Observed,
+    threads: &[&Mark],
+) -> Result<(), Undecided> {
+    // /proc counts how often a thread has left its CPU, up to the mark and a bit longer.
+    for mark in threads {
+        let Some(thread) = mark
+            .look
+            .threads
+            .iter()
+            .find(|thread| thread.tid == mark.tid)
+        else {
+            continue;
+        };
+        let counted = thread.switches.0 + thread.switches.1;
+        let before = seen
+            .rests(mark.tid)
+            .filter(|(event, _)| event.ts < mark.ts)
+            .count() as u64;
+        let all = seen.rests(mark.tid).count() as u64;
+        evidence.agree(
+            (before..=all).contains(&counted),
+            format!(
+                "/proc/PID/task/{}/status counts {counted} switches at the thread's mark; the trace has {before} \
+                 before it and {all} in all",
+                mark.tid
+            ),
+        )?;
+    }
+    Ok(())
 }
 
 fn judge(seen: &Observed) -> Result<Finding, Undecided> {
@@ -94,31 +127,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
         let (one, two) = (seen.birth(first.tid)?.1, seen.birth(second.tid)?.1);
         shared.push((kind, shares(one, kind)? && shares(two, kind)?));
     }
-    // /proc counts how often a thread has left its CPU, up to the mark and a bit longer.
-    for mark in [first, second] {
-        let Some(thread) = mark
-            .look
-            .threads
-            .iter()
-            .find(|thread| thread.tid == mark.tid)
-        else {
-            continue;
-        };
-        let counted = thread.switches.0 + thread.switches.1;
-        let before = seen
-            .rests(mark.tid)
-            .filter(|(event, _)| event.ts < mark.ts)
-            .count() as u64;
-        let all = seen.rests(mark.tid).count() as u64;
-        evidence.agree(
-            (before..=all).contains(&counted),
-            format!(
-                "/proc/PID/task/{}/status counts {counted} switches at the thread's mark; the trace has {before} \
-                 before it and {all} in all",
-                mark.tid
-            ),
-        )?;
-    }
+    switches_agree(&mut evidence, seen, &[first, second])?;
     kcmp_agrees(&mut evidence, &[first, second], &shared)?;
 
     let apart: Vec<_> = shared
