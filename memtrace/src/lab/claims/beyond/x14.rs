@@ -124,7 +124,8 @@ fn is_on(start: &Mark) -> Result<(), Undecided> {
     Err(Undecided::because(
         match start.value("run")?.cast_signed() {
             run @ 0.. => format!(
-                "KSM is switched off (/sys/kernel/mm/ksm/run is {run}), and the program may not switch it on"
+                "KSM is switched off (/sys/kernel/mm/ksm/run is {run}), and the program may not switch it on: \
+                 it runs as the user who typed sudo. \"echo 1 > /sys/kernel/mm/ksm/run\" as root does"
             ),
             _ => "this kernel has no KSM (/sys/kernel/mm/ksm/run)".to_owned(),
         },

@@ -4,11 +4,12 @@ use super::batch::{Batch, SLACK, batches};
 use crate::lab::{
     claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
     observed::Observed,
+    times::Times,
 };
 
 pub const CLAIM: Claim = Claim {
     id: "X15",
-    short: "thanks to copy-on-write fork costs the same always",
+    short: "thanks to copy-on-write fork always costs the same",
     book: "Since fork copies no memory but shares it until a write, it costs the same for a big process \
            as for a small one.",
     experiment: "A process that uses 8 MiB of memory in pages of 4 KiB forks five times; then one that \
@@ -31,69 +32,34 @@ const HUGE: u64 = 2 << 20;
 
 fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     let mut evidence = Evidence::default();
-    let (mut growing, mut times) = (Vec::new(), Vec::new());
-    let mut figure = String::new();
-    for (name, pages) in [
-        ("small pages", "pages of 4 KiB"),
-        ("huge pages", "pages of 2 MiB"),
-    ] {
-        let batches = batches(seen, name)?;
-        for batch in &batches {
-            let (mib, entries) = (batch.mib()?, entries(seen, batch));
-            evidence.say(format!(
-                "With {mib} MiB in {pages} a fork had {entries} entries for private pages to copy, gave \
-                 the child {} KiB of page tables, and took {}.",
-                batch.table_bytes() / 1024,
-                batch.times
-            ));
-        }
-        let (Some(least), Some(most)) = (batches.first(), batches.last()) else {
-            return Err(Undecided::because("no sizes were seen"));
-        };
-        let (small, big) = (least.mib()?, most.mib()?);
-        if name == "small pages" {
-            figure = format!(
-                "tables {} KiB at {small} MiB, {} at {big}",
-                least.table_bytes() / 1024,
-                most.table_bytes() / 1024
-            );
-        }
-        evidence.say(format!("The first of the forks with {big} MiB in {pages}:"));
-        if let Some((event, _)) = most.births.first() {
-            evidence.event(event);
-        }
-        let copied = most.table_bytes().saturating_sub(least.table_bytes());
-        let own = most
-            .parents_tables()?
-            .saturating_sub(least.parents_tables()?);
-        evidence.agree(
-            copied.abs_diff(own) <= SLACK,
-            format!(
-                "from {small} to {big} MiB in {pages} the parent's own page tables grew by {} KiB by VmPTE \
-                 in /proc/PID/status, the child's by {} KiB",
-                own / 1024,
-                copied / 1024
-            ),
-        )?;
-        // More than what comes and goes.
-        growing.push(copied > SLACK);
-        times.push(format!("{big} MiB in {pages}: {}", most.times));
-    }
+    let small = batches(seen, "small pages")?;
+    let huge = batches(seen, "huge pages")?;
+    let small = measure(seen, &small, "pages of 4 KiB", &mut evidence)?;
+    let huge = if huge.iter().all(|batch| huge_pages(seen, batch) == 0) {
+        evidence.say("Huge pages were not to be had, so that is all.");
+        None
+    } else {
+        Some(measure(seen, &huge, "pages of 2 MiB", &mut evidence)?)
+    };
 
-    match growing[..] {
-        [true, true] => evidence.decide(
-            Verdict::Refuted,
-            figure,
-            format!(
-                "No memory is copied, but the tables that say where it is are: 8 bytes for each page, in \
-                 tables of 4 KiB that must be had and filled. With pages of 2 MiB the tables are as large \
-                 (the kernel keeps one ready for each huge page, in case it must be split), but there is \
-                 one entry to copy where there were 512. The calls took, in the median and from the \
-                 shortest to the longest: {}.",
-                times.join("; ")
-            ),
-        ),
-        [false, false] => evidence.decide(
+    let figure = small.figure;
+    match (small.grows, huge.as_ref().map(|huge| huge.grows)) {
+        (true, None | Some(true)) => {
+            let mut why = "No memory is copied, but the tables that say where it is are: 8 bytes for each page, \
+                           in tables of 4 KiB that must be had and filled. "
+                .to_owned();
+            if let Some(huge) = huge {
+                why += &format!(
+                    "With pages of 2 MiB the tables grow, too (the kernel keeps one ready for each huge page, \
+                     in case it must be split), but there is one entry to copy where there were 512. The \
+                     calls took {} in the one case and {} in the other, in the median and from the shortest \
+                     to the longest.",
+                    small.times, huge.times
+                );
+            }
+            evidence.decide(Verdict::Refuted, figure, why)
+        }
+        (false, None | Some(false)) => evidence.decide(
             Verdict::Confirmed,
             figure,
             "What a fork copied did not grow with the process.",
@@ -106,22 +72,78 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     }
 }
 
-/// Entries for private pages that a fork of this batch copies: one for 4 KiB, or one for the 2 MiB of a huge page. A
-/// huge page came by one fault, after the mark before.
-fn entries(seen: &Observed, batch: &Batch) -> u64 {
-    let before = seen.marks.iter().rev().find(|mark| mark.ts < batch.mark.ts);
+/// What forks cost with pages of one size.
+struct Cost {
+    /// Page tables of a child, for the least and the most memory.
+    figure: String,
+    /// Whether these differ by more than what comes and goes.
+    grows: bool,
+    /// How long the calls took, for the most memory.
+    times: Times,
+}
+
+fn measure(
+    seen: &Observed,
+    batches: &[Batch],
+    pages: &str,
+    evidence: &mut Evidence,
+) -> Result<Cost, Undecided> {
+    for batch in batches {
+        // One for 4 KiB, or one for the 2 MiB of a huge page.
+        let private = batch.copied().map_or(0, |copied| copied.pages);
+        let entries = private.saturating_sub(huge_pages(seen, batch) * (HUGE / 4096 - 1));
+        evidence.say(format!(
+            "With {} MiB in {pages} a fork had {entries} entries for private pages to copy, gave the child {} \
+             KiB of page tables, and took {}.",
+            batch.mib()?,
+            batch.table_bytes() / 1024,
+            batch.times
+        ));
+    }
+    let (Some(least), Some(most)) = (batches.first(), batches.last()) else {
+        return Err(Undecided::because("no sizes were seen"));
+    };
+    let (from, to) = (least.mib()?, most.mib()?);
+    if let Some((event, _)) = most.births.first() {
+        evidence
+            .say(format!("The first of the forks with {to} MiB in {pages}:"))
+            .event(event);
+    }
+    let copied = most.table_bytes().saturating_sub(least.table_bytes());
+    let own = most
+        .parents_tables()?
+        .saturating_sub(least.parents_tables()?);
+    evidence.agree(
+        copied.abs_diff(own) <= SLACK,
+        format!(
+            "from {from} to {to} MiB in {pages} the parent's own page tables grew by {} KiB by VmPTE in \
+             /proc/PID/status, the child's by {} KiB",
+            own / 1024,
+            copied / 1024
+        ),
+    )?;
+    Ok(Cost {
+        figure: format!(
+            "tables {} KiB at {from} MiB, {} at {to}",
+            least.table_bytes() / 1024,
+            most.table_bytes() / 1024
+        ),
+        grows: copied > SLACK,
+        times: most.times,
+    })
+}
+
+/// How many huge pages the memory of this batch is in: each came by one fault, after the mark before.
+fn huge_pages(seen: &Observed, batch: &Batch) -> u64 {
+    let before = seen.marks.iter().rfind(|mark| mark.ts < batch.mark.ts);
     let since = before.map_or(0, |mark| mark.ts);
-    let huge = seen
-        .faults()
-        .filter(|(event, fault)| {
-            event.pid == batch.mark.pid
-                && (since..batch.mark.ts).contains(&event.ts)
-                && fault.page_size == HUGE
-                && fault.pfn_before.is_none()
-        })
-        .count() as u64;
-    let pages = batch.copied().map_or(0, |copied| copied.pages);
-    pages.saturating_sub(huge * (HUGE / 4096 - 1))
+    let huge = seen.faults().filter(|(event, fault)| {
+        event.pid == batch.mark.pid
+            && (since..batch.mark.ts).contains(&event.ts)
+            && fault.page_size == HUGE
+            && fault.pfn_before.is_none()
+    });
+    huge.count() as u64
 }
 
 #[cfg(test)]
@@ -184,6 +206,18 @@ mod tests {
         };
         assert!(says("128 MiB in pages of 4 KiB a fork had 32788 entries"));
         assert!(says("128 MiB in pages of 2 MiB a fork had 84 entries"));
+    }
+
+    #[test]
+    fn without_huge_pages_the_small_ones_decide() {
+        let verdict = |small| {
+            let mut seen = story(small, 0);
+            seen.events
+                .retain(|event| !matches!(event.what, What::Fault(_)));
+            judge(&seen).expect("decided").verdict
+        };
+        assert_eq!(verdict(2048), Verdict::Refuted);
+        assert_eq!(verdict(0), Verdict::Confirmed);
     }
 
     #[test]
