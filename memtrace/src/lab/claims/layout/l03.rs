@@ -112,7 +112,8 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
         (false, false) => evidence.decide(
             Verdict::Refuted,
             figure,
-            "Neither of them lies between heap and stack.",
+            "Neither of them lies between heap and stack. In the legacy layout, which the kernel takes where the size of the \
+             stack has no limit, the area of mappings is below the program.",
         ),
         (shared, _) => evidence.decide(
             Verdict::Qualified,
