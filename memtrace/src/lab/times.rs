@@ -35,7 +35,13 @@ impl Display for Times {
             least,
             greatest,
         } = *self;
-        write!(f, "{:.2} ms ({:.2} to {:.2})", ms(median), ms(least), ms(greatest))
+        write!(
+            f,
+            "{:.2} ms ({:.2} to {:.2})",
+            ms(median),
+            ms(least),
+            ms(greatest)
+        )
     }
 }
 

@@ -45,18 +45,19 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     let figure = small.figure;
     match (small.grows, huge.as_ref().map(|huge| huge.grows)) {
         (true, None | Some(true)) => {
-            let mut why = "No memory is copied, but the tables that say where it is are: 8 bytes for each page, \
-                           in tables of 4 KiB that must be had and filled. "
-                .to_owned();
-            if let Some(huge) = huge {
-                why += &format!(
-                    "With pages of 2 MiB the tables grow, too (the kernel keeps one ready for each huge page, \
-                     in case it must be split), but there is one entry to copy where there were 512. The \
-                     calls took {} in the one case and {} in the other, in the median and from the shortest \
-                     to the longest.",
+            let with_huge = huge.map_or_else(String::new, |huge| {
+                format!(
+                    " With pages of 2 MiB the tables grow, too (the kernel keeps one ready for each huge \
+                     page, in case it must be split), but there is one entry to copy where there were 512. \
+                     The calls took {} in the one case and {} in the other, in the median and from the \
+                     shortest to the longest.",
                     small.times, huge.times
-                );
-            }
+                )
+            });
+            let why = format!(
+                "No memory is copied, but the tables that say where it is are: 8 bytes for each page, in \
+                 tables of 4 KiB that must be had and filled.{with_huge}"
+            );
             evidence.decide(Verdict::Refuted, figure, why)
         }
         (false, None | Some(false)) => evidence.decide(
