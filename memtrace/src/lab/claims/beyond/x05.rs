@@ -29,6 +29,13 @@ pub const CLAIM: Claim = Claim {
     },
 };
 
+/// Marks of the program.
+const UNDER: &str = "freed all but the one above";
+const TOP: &str = "freed the one above";
+const LARGE: &str = "large block";
+const GONE: &str = "large block freed";
+const AGAIN: &str = "large block again";
+
 /// What happened between two marks.
 struct Step<'a> {
     /// Calls that moved the end of the heap up, and down.
@@ -38,157 +45,176 @@ struct Step<'a> {
     unmapped: Vec<&'a Event>,
 }
 
+/// What the book says, and whether it was so.
+#[derive(Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+struct Facts {
+    small_by_brk: bool,
+    top_back: bool,
+    /// Free memory below a block in use.
+    under_back: bool,
+    large_by_mmap: bool,
+    large_back: bool,
+    again_by_mmap: bool,
+}
+
 fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     let mut evidence = Evidence::default();
-    let [start, small, freed] =
-        ["start", "small blocks", "small blocks freed"].map(|name| seen.mark(name));
-    let [above, under, top] = [
-        "small blocks and one above",
-        "freed all but the one above",
-        "freed the one above",
-    ]
-    .map(|name| seen.mark(name));
-    let [large, gone, again, gone_again] = [
-        "large block",
-        "large block freed",
-        "large block again",
-        "large block freed again",
-    ]
-    .map(|name| seen.mark(name));
-    let (start, small, freed, above, under, top) = (start?, small?, freed?, above?, under?, top?);
-    let (large, gone, again, _) = (large?, gone?, again?, gone_again?);
-    let block = large.value("block")?;
+    let [small_by_brk, top_back, under_back] = small(seen, &mut evidence)?;
+    let [large_by_mmap, large_back, again_by_mmap] = large(seen, &mut evidence)?;
+    let facts = Facts {
+        small_by_brk,
+        top_back,
+        under_back,
+        large_by_mmap,
+        large_back,
+        again_by_mmap,
+    };
+    check(seen, &mut evidence, facts)?;
+    decide(evidence, facts)
+}
 
-    // The first round.
-    let step = between(seen, start, small, 0);
-    let by_brk = !step.up.is_empty();
+/// Whether small blocks come by brk, what is free at the top goes back, and what is free below a block in use does.
+fn small(seen: &Observed, evidence: &mut Evidence) -> Result<[bool; 3], Undecided> {
+    let taken = between(seen, "start", "small blocks", 0)?;
     tell(
-        &mut evidence,
+        evidence,
         "For 64 blocks of 16 KiB the end of the heap was moved up",
-        &step.up,
+        &taken.up,
     );
-    let step = between(seen, small, freed, 0);
-    let top_back = !step.down.is_empty();
+    let freed = between(seen, "small blocks", "small blocks freed", 0)?;
     tell(
-        &mut evidence,
+        evidence,
         "When all were freed it was moved down",
-        &step.down,
+        &freed.down,
     );
-
-    // With a block above them.
-    let step = between(seen, above, under, 0);
-    let under_back = !step.down.is_empty();
+    let under = between(seen, "small blocks and one above", UNDER, 0)?;
     tell(
-        &mut evidence,
+        evidence,
         "When they were freed a second time, with a block above them that was still in use, it was moved down",
-        &step.down,
+        &under.down,
     );
-    let step = between(seen, under, top, 0);
+    let top = between(seen, UNDER, TOP, 0)?;
     tell(
-        &mut evidence,
+        evidence,
         "When that one was freed as well it was moved down",
-        &step.down,
+        &top.down,
     );
+    Ok([&taken.up, &freed.down, &under.down].map(|events| !events.is_empty()))
+}
 
-    // A large block, twice.
-    let step = between(seen, top, large, block);
-    let by_mmap = !step.mapped.is_empty();
+/// Whether a large block comes by mmap, goes back, and comes by mmap again.
+fn large(seen: &Observed, evidence: &mut Evidence) -> Result<[bool; 3], Undecided> {
+    let block = seen.mark(LARGE)?.value("block")?;
+    let again = seen.mark(AGAIN)?.value("block")?;
+    let taken = between(seen, TOP, LARGE, block)?;
     tell(
-        &mut evidence,
+        evidence,
         "For the block of 4 MiB a mapping was made",
-        &step.mapped,
+        &taken.mapped,
     );
-    let step = between(seen, large, gone, block);
-    let large_back = !step.unmapped.is_empty();
+    let freed = between(seen, LARGE, GONE, block)?;
     tell(
-        &mut evidence,
+        evidence,
         "When it was freed the mapping was removed",
-        &step.unmapped,
+        &freed.unmapped,
     );
-    let step = between(seen, gone, again, again.value("block")?);
-    let again_by_mmap = !step.mapped.is_empty();
+    let second = between(seen, GONE, AGAIN, again)?;
     tell(
-        &mut evidence,
+        evidence,
         "For the second block of 4 MiB a mapping was made",
-        &step.mapped,
+        &second.mapped,
     );
     tell(
-        &mut evidence,
+        evidence,
         "For it the end of the heap was moved up",
-        &step.up,
+        &second.up,
     );
+    Ok([&taken.mapped, &freed.unmapped, &second.mapped].map(|events| !events.is_empty()))
+}
 
-    // The kernel's own list of mappings must tell the same.
-    for mark in [start, small, freed, above, under, top, large, gone, again] {
+/// The kernel's own list of mappings must tell the same.
+fn check(seen: &Observed, evidence: &mut Evidence, facts: Facts) -> Result<(), Undecided> {
+    for mark in &seen.marks {
         let (listed, moved) = (heaps_end(mark), last_end(seen, mark));
         if listed.is_some() && listed != moved {
             return Err(Undecided::Contradiction(format!(
-                "at \"{}\" the heap ends where the last call of brk put it, and /proc/PID/maps shows the same end",
+                "at \"{}\" /proc/PID/maps shows the end of the heap where the last call of brk had put it",
                 mark.name
             )));
         }
     }
-    evidence.say("Checked: at each step /proc/PID/maps shows the end of the heap where the last call of brk had put it");
+    let (large, gone) = (seen.mark(LARGE)?, seen.mark(GONE)?);
+    let block = large.value("block")?;
     let own_mapping = large
         .mapping(block)
         .is_some_and(|mapping| mapping.name != "[heap]");
-    evidence.agree(
-        own_mapping == by_mmap && gone.mapping(block).is_none() == large_back,
-        format!(
-            "/proc/PID/maps shows the first block of 4 MiB {} the heap, and {} after it was freed",
-            if by_mmap { "outside" } else { "in" },
-            if large_back {
-                "nothing there"
-            } else {
-                "its mapping still"
-            },
-        ),
-    )?;
+    evidence
+        .say("Checked: at each step /proc/PID/maps shows the end of the heap where the last call of brk had put it")
+        .agree(
+            own_mapping == facts.large_by_mmap && gone.mapping(block).is_none() == facts.large_back,
+            format!(
+                "/proc/PID/maps shows the first block of 4 MiB {} the heap, and {} after it was freed",
+                if facts.large_by_mmap { "outside" } else { "in" },
+                if facts.large_back {
+                    "nothing there"
+                } else {
+                    "its mapping still"
+                },
+            ),
+        )?;
+    Ok(())
+}
 
-    let facts = [
-        by_brk,
-        by_mmap,
-        again_by_mmap,
-        top_back,
-        under_back,
-        large_back,
-    ];
-    let true_ones = facts.iter().filter(|fact| **fact).count();
-    let given = [top_back, under_back, large_back]
-        .iter()
-        .filter(|fact| **fact)
-        .count();
-    let figure = format!("{given} of 3 frees gave memory back");
-    match true_ones {
+fn decide(evidence: Evidence, facts: Facts) -> Result<Finding, Undecided> {
+    let ways = [facts.small_by_brk, facts.large_by_mmap, facts.again_by_mmap];
+    let frees = [facts.top_back, facts.under_back, facts.large_back];
+    let count = |facts: [bool; 3]| facts.into_iter().filter(|fact| *fact).count();
+    let figure = format!("{} of 3 frees gave memory back", count(frees));
+    match count(ways) + count(frees) {
         6 => evidence.decide(
             Verdict::Confirmed,
             figure,
             "Small blocks came from the heap and large ones from mappings of their own, and each free gave the memory \
              back.",
         ),
-        0 => evidence.decide(Verdict::Refuted, figure, "Neither did the blocks come in these ways, nor did free give any memory back."),
-        _ => {
-            let mut why = String::from("The two ways are there, but not as fixed as said.");
-            if !(by_brk && by_mmap) {
-                why = String::from("This C library has other ways to memory.");
-            }
-            if top_back && !under_back {
-                why += " The heap can only be cut off at its top: one block in use there keeps everything that is free \
-                        below it.";
-            }
-            if by_mmap && !again_by_mmap {
-                why += " And 128 KiB is only where malloc starts: when a mapped block is freed, it takes blocks of that \
-                        size from the heap from then on, as the program seems to need such ones again and again.";
-            }
-            if !top_back || !large_back {
-                why += " Not all that was freed at the top, or had a mapping of its own, was given back.";
-            }
-            evidence.decide(Verdict::Qualified, figure, why)
-        }
+        0 => evidence.decide(
+            Verdict::Refuted,
+            figure,
+            "Neither did the blocks come in these ways, nor did free give any memory back.",
+        ),
+        _ => evidence.decide(Verdict::Qualified, figure, why(facts)),
     }
 }
 
-fn between<'a>(seen: &'a Observed, from: &Mark, to: &Mark, block: u64) -> Step<'a> {
+/// Where it is otherwise than the book says.
+fn why(facts: Facts) -> String {
+    let mut why = String::from(if facts.small_by_brk && facts.large_by_mmap {
+        "The two ways are there, but not as fixed as said."
+    } else {
+        "This C library has other ways to memory."
+    });
+    if facts.top_back && !facts.under_back {
+        why += " The heap can only be cut off at its top: one block in use there keeps everything that is free below \
+                it.";
+    }
+    if facts.large_by_mmap && !facts.again_by_mmap {
+        why += " And 128 KiB is only where malloc starts: when a mapped block is freed, it takes blocks of that size \
+                from the heap from then on, as the program seems to need such ones again and again.";
+    }
+    if !facts.top_back || !facts.large_back {
+        why += " Not all that was freed at the top, or had a mapping of its own, was given back.";
+    }
+    why
+}
+
+fn between<'a>(
+    seen: &'a Observed,
+    from: &str,
+    to: &str,
+    block: u64,
+) -> Result<Step<'a>, Undecided> {
+    let (from, to) = (seen.mark(from)?, seen.mark(to)?);
     let mut step = Step {
         up: Vec::new(),
         down: Vec::new(),
@@ -211,7 +237,7 @@ fn between<'a>(seen: &'a Observed, from: &Mark, to: &Mark, block: u64) -> Step<'
             _ => {}
         }
     }
-    step
+    Ok(step)
 }
 
 /// Says how often something was done, and shows the first and the last time.
@@ -241,12 +267,11 @@ fn heaps_end(mark: &Mark) -> Option<u64> {
 fn last_end(seen: &Observed, mark: &Mark) -> Option<u64> {
     seen.events
         .iter()
-        .filter(|event| event.pid == mark.pid && event.ts < mark.ts)
-        .filter_map(|event| match &event.what {
-            What::Brk(brk) => Some(brk.new.0),
+        .rev()
+        .find_map(|event| match &event.what {
+            What::Brk(brk) if event.pid == mark.pid && event.ts < mark.ts => Some(brk.new.0),
             _ => None,
         })
-        .last()
 }
 
 #[cfg(test)]

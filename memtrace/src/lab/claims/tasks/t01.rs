@@ -111,7 +111,13 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
         u8::from(copy.is_some()),
         u8::from(threads_copy.is_some())
     );
-    let (verdict, why) = match (separate, shares) {
+    let (verdict, why) = conclude(separate, shares);
+    evidence.decide(verdict, figure, why)
+}
+
+/// From whether the child's data were its own and the thread's were not.
+const fn conclude(separate: bool, shares: bool) -> (Verdict, &'static str) {
+    match (separate, shares) {
         (true, true) => (
             Verdict::Confirmed,
             "The thread's store went to the one page that both threads have, and was seen. The child's store went to \
@@ -129,8 +135,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
             Verdict::Refuted,
             "The child's store reached its parent, and the thread's store did not reach the first thread.",
         ),
-    };
-    evidence.decide(verdict, figure, why)
+    }
 }
 
 #[cfg(test)]

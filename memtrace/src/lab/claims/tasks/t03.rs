@@ -1,5 +1,7 @@
 //! T3: what it costs to make, end and switch processes and threads.
 
+use std::fmt::Write as _;
+
 use crate::{
     lab::{
         claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
@@ -152,7 +154,9 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
                     a thread is made without a look at the memory.";
         }
         if let Some(ratio) = switched {
-            why += &format!(
+            // Writing to a String doesn't fail.
+            let _ = write!(
+                why,
                 " Switching is another matter: a turn took {} times as long between processes as between threads. What \
                  a switch between processes does in addition is to load another page table, for which the CPU has other \
                  translations of addresses to remember.",

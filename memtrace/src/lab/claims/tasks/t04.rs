@@ -37,15 +37,46 @@ const CRASH: u64 = 11;
 fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     let [alone, in_group] = marks(seen)?;
     let mut evidence = Evidence::default();
+    let survives = process(seen, alone, &mut evidence)?;
+    let (dead, threads) = thread(seen, in_group, &mut evidence)?;
+    let figure = format!(
+        "parent {}; {} of {} threads ended",
+        if survives { "lives" } else { "dies" },
+        dead,
+        threads
+    );
+    let (verdict, why) = match (survives, dead == threads) {
+        (true, true) => (
+            Verdict::Confirmed,
+            "The crash of a process ended that process alone. The crash of a thread ended every thread of its process: \
+             they have one memory, and nobody can know what the broken thread has done to it, so the kernel ends the \
+             group as a whole.",
+        ),
+        (true, false) => (
+            Verdict::Qualified,
+            "The parent lived on, but so did threads of the process of which one had crashed.",
+        ),
+        (false, true) => (
+            Verdict::Qualified,
+            "All threads of a process ended with one, but the parent of a crashed process did not live on, either.",
+        ),
+        (false, false) => (
+            Verdict::Refuted,
+            "The parent did not outlive its child's crash, and threads lived on after a crash of one.",
+        ),
+    };
+    evidence.decide(verdict, figure, why)
+}
 
-    // A process.
+/// A process crashes. Whether its parent lives on.
+fn process(seen: &Observed, mark: &Mark, evidence: &mut Evidence) -> Result<bool, Undecided> {
     evidence.say("The child's store to address 0 was a page fault that could not be resolved. It became SIGSEGV, and the child ended:");
-    evidence.event(crash(seen, alone)?);
-    let childs = ends(seen, alone.pid);
+    evidence.event(crash(seen, mark)?);
+    let childs = ends(seen, mark.pid);
     for (event, _) in &childs {
         evidence.event(event);
     }
-    let parent = seen.birth(alone.pid)?.0.pid;
+    let parent = seen.birth(mark.pid)?.0.pid;
     let parents_ends = ends(seen, parent);
     let killed = parents_ends.iter().find(|(_, exit)| exit.signal.is_some());
     let survives = killed.is_none();
@@ -76,20 +107,27 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
             "the parent learnt from wait(2) that signal 11, SIGSEGV, had ended the child",
         )?;
     }
+    Ok(survives)
+}
 
-    // A thread.
-    let group = in_group.pid;
+/// A thread crashes. How many of its process's threads end, and how many there are.
+fn thread(
+    seen: &Observed,
+    mark: &Mark,
+    evidence: &mut Evidence,
+) -> Result<(usize, usize), Undecided> {
+    let group = mark.pid;
     let threads: BTreeSet<_> = seen
         .clones()
         .filter(|(_, clone)| clone.child_pid == group)
         .map(|(_, clone)| clone.child_tid)
         .collect();
-    let fault = crash(seen, in_group)?;
+    let fault = crash(seen, mark)?;
     evidence
         .say(format!(
             "In process {group}, with {} threads, thread {} did the same:",
             threads.len(),
-            in_group.tid
+            mark.tid
         ))
         .event(fault);
     let ends = ends(seen, group);
@@ -107,10 +145,10 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
         evidence.event(event);
     }
     evidence.agree(
-        in_group.look.threads.len() == threads.len(),
+        mark.look.threads.len() == threads.len(),
         format!(
             "/proc/{group}/task showed {} threads before the crash",
-            in_group.look.threads.len()
+            mark.look.threads.len()
         ),
     )?;
     let all = dead == threads;
@@ -120,34 +158,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
             "the parent learnt from wait(2) that signal 11 had ended the whole process",
         )?;
     }
-
-    let figure = format!(
-        "parent {}; {} of {} threads ended",
-        if survives { "lives" } else { "dies" },
-        dead.len(),
-        threads.len()
-    );
-    let (verdict, why) = match (survives, all) {
-        (true, true) => (
-            Verdict::Confirmed,
-            "The crash of a process ended that process alone. The crash of a thread ended every thread of its process: \
-             they have one memory, and nobody can know what the broken thread has done to it, so the kernel ends the \
-             group as a whole.",
-        ),
-        (true, false) => (
-            Verdict::Qualified,
-            "The parent lived on, but so did threads of the process of which one had crashed.",
-        ),
-        (false, true) => (
-            Verdict::Qualified,
-            "All threads of a process ended with one, but the parent of a crashed process did not live on, either.",
-        ),
-        (false, false) => (
-            Verdict::Refuted,
-            "The parent did not outlive its child's crash, and threads lived on after a crash of one.",
-        ),
-    };
-    evidence.decide(verdict, figure, why)
+    Ok((threads.intersection(&dead).count(), threads.len()))
 }
 
 /// The two that are about to crash.

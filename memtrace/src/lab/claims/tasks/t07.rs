@@ -111,23 +111,26 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
         if parted { "2 frames" } else { "1 frame" },
         if joined { "1 frame" } else { "2 frames" },
     );
+    let (verdict, why) = conclude(direct, parted, joined);
+    evidence.decide(verdict, figure, why)
+}
+
+/// From whether the thread shared the variable, the private page parted, and the shared one did not.
+const fn conclude(direct: bool, parted: bool, joined: bool) -> (Verdict, &'static str) {
     match (direct, parted && joined) {
-        (true, true) => evidence.decide(
+        (true, true) => (
             Verdict::Confirmed,
-            figure,
             "The thread needed nothing to share a variable. The processes parted at the first store to ordinary \
              memory; only in the page that was mapped as shared they kept one frame, so that each sees what the other \
              stores.",
         ),
-        (false, false) => evidence.decide(
+        (false, false) => (
             Verdict::Refuted,
-            figure,
             "The thread did not share the variable, and the processes were not kept apart by private memory, or not \
              brought together by shared memory.",
         ),
-        (true, false) => evidence.decide(
+        (true, false) => (
             Verdict::Qualified,
-            figure,
             if parted {
                 "The threads shared the variable, and private memory kept the processes apart; but shared memory did \
                  not bring them together."
@@ -135,9 +138,8 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
                 "The threads shared the variable; but so did the processes, without any shared memory."
             },
         ),
-        (false, true) => evidence.decide(
+        (false, true) => (
             Verdict::Qualified,
-            figure,
             "It is as said for processes, but the thread did not share the variable.",
         ),
     }
@@ -167,7 +169,9 @@ mod tests {
     #[test]
     fn pagemap_and_the_readers_must_agree() {
         let alter: [fn(&mut Observed); 3] = [
-            |seen| seen.marks[2].values.extend([("in_own".to_owned(), 0)]),
+            |seen| {
+                seen.marks[2].values.insert("in_own".to_owned(), 0);
+            },
             |seen| {
                 seen.marks[3]
                     .look
@@ -175,7 +179,9 @@ mod tests {
                     .values_mut()
                     .for_each(|frame| *frame = Some(5))
             },
-            |seen| seen.marks[4].values.extend([("in_common".to_owned(), 0)]),
+            |seen| {
+                seen.marks[4].values.insert("in_common".to_owned(), 0);
+            },
         ];
         for alter in alter {
             let mut seen = story(false, true, false);
