@@ -227,7 +227,7 @@ fn between<'a>(
             What::Brk(brk) if brk.new > brk.old => step.up.push(event),
             What::Brk(brk) if brk.new < brk.old => step.down.push(event),
             What::Mmap(mmap) if (mmap.addr.0..mmap.addr.0 + mmap.len).contains(&block) => {
-                step.mapped.push(event)
+                step.mapped.push(event);
             }
             What::Munmap(range)
                 if range.ret == 0 && (range.addr.0..range.addr.0 + range.len).contains(&block) =>
@@ -411,7 +411,7 @@ mod tests {
                     start: 0x7000_0000,
                     end: 0x7000_1000,
                     ..Mapping::default()
-                })
+                });
             },
         ];
         for alter in alter {

@@ -177,7 +177,7 @@ mod tests {
                     .look
                     .frames
                     .values_mut()
-                    .for_each(|frame| *frame = Some(5))
+                    .for_each(|frame| *frame = Some(5));
             },
             |seen| {
                 seen.marks[4].values.insert("in_common".to_owned(), 0);
