@@ -4,7 +4,7 @@ use super::place::{PAGE, size};
 use crate::{
     lab::{
         claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
-        observed::Observed,
+        observed::{Mark, Observed},
     },
     trace::event::{Address, Event, FaultKind, Mmap, Returned, What},
 };
@@ -28,6 +28,9 @@ pub const CLAIM: Claim = Claim {
     },
 };
 
+/// `EEXIST`: the program has something there already, as its stack without ASLR.
+const TAKEN: Returned = Returned::Error(-17);
+
 /// The page that was asked for just below this address, and whether it was given. The last page below the limit is never
 /// given out, so the program asks for the one under it.
 fn asked(event: &Event) -> Option<(&Event, u64, bool)> {
@@ -38,12 +41,30 @@ fn asked(event: &Event) -> Option<(&Event, u64, bool)> {
             flags,
             ..
         }) if flags.iter().any(|flag| &**flag == "MAP_FIXED_NOREPLACE") => {
-            // EEXIST: the program has something there already.
-            let given = *ret == Returned::Address(Address(*addr)) || *ret == Returned::Error(-17);
+            let given = *ret == Returned::Address(Address(*addr)) || *ret == TAKEN;
             Some((event, addr + 2 * PAGE, given))
         }
         _ => None,
     }
+}
+
+/// /proc/PID/maps must show the highest page that the program has below the limit, and nothing above it.
+fn maps_agree(end: &Mark, limit: u64, evidence: &mut Evidence) -> Result<(), Undecided> {
+    let highest = end.value("highest")?;
+    evidence.agree(
+        highest + 2 * PAGE == limit && end.mapping(highest).is_some(),
+        format!("/proc/PID/maps has a mapping at {highest:#x}, the highest page by the trace, too"),
+    )?;
+    evidence.agree(
+        end.look
+            .maps
+            .iter()
+            // The one page of the kernel's that programs may call.
+            .filter(|mapping| !mapping.name.contains("syscall"))
+            .all(|mapping| mapping.end <= limit),
+        format!("/proc/PID/maps has nothing of the program's above {limit:#x}"),
+    )?;
+    Ok(())
 }
 
 fn judge(seen: &Observed) -> Result<Finding, Undecided> {
@@ -67,15 +88,21 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
             "no limit was found: all addresses were given, or none",
         ));
     };
+    let taken = matches!(&highest.what, What::Mmap(mmap) if mmap.ret == TAKEN);
     evidence
         .say(format!(
-            "The highest page that was given lies below {limit:#x}, which is {}:",
+            "The highest page that {} lies below {limit:#x}, which is {}:",
+            if taken {
+                "the program has, and had before it asked,"
+            } else {
+                "was given"
+            },
             size(limit)
         ))
         .event(highest);
     if let Some((event, _)) = seen
         .faults_at(end.pid, limit - 2 * PAGE)
-        .find(|(_, fault)| fault.pfn_after.is_some())
+        .find(|(_, fault)| fault.kind == FaultKind::ZeroFill)
     {
         evidence
             .say("It can really be used; a write to it got a frame:")
@@ -107,20 +134,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
         evidence.say("and it ended the child:").event(event);
     }
 
-    let highest = end.value("highest")?;
-    evidence.agree(
-        highest + 2 * PAGE == limit && end.mapping(highest).is_some(),
-        format!("/proc/PID/maps has a mapping at {highest:#x}, the highest page of which the trace says that it was given"),
-    )?;
-    evidence.agree(
-        end.look
-            .maps
-            .iter()
-            // The one page of the kernel's that programs may call.
-            .filter(|mapping| !mapping.name.contains("syscall"))
-            .all(|mapping| mapping.end <= limit),
-        format!("/proc/PID/maps has nothing of the program's above {limit:#x}"),
-    )?;
+    maps_agree(end, limit, &mut evidence)?;
 
     let bits = limit.ilog2();
     if limit == USER {
@@ -222,6 +236,20 @@ mod tests {
             (Verdict::Refuted, "64 PiB user (56 bits)".into())
         );
         assert_eq!(verdict(3 << 30, false).0, Verdict::Refuted);
+    }
+
+    #[test]
+    fn where_something_is_already_there_can_be_something() {
+        let mut seen = story(1 << 47, true);
+        for event in &mut seen.events {
+            if let What::Mmap(mmap) = &mut event.what
+                && mmap.addr.0 == (1 << 47) - 2 * PAGE
+            {
+                mmap.ret = TAKEN;
+            }
+        }
+        let found = judge(&seen).expect("decided");
+        assert_eq!(found.figure, "128 TiB user (47 bits)");
     }
 
     #[test]
