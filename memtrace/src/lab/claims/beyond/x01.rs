@@ -97,7 +97,7 @@ fn gap(seen: &Observed, evidence: &mut Evidence, name: &str) -> Result<u64, Unde
         & !(PAGE - 1);
     evidence
         .say(format!(
-            "The one {name}, which ends at {:#x}: {} pages came to be there as they were touched. The first and the last \
+            "The mapping {name}, whose end is at {:#x}: {} pages came to be there as they were touched. The first and the last \
              of them:",
             room.start,
             grown.len()
