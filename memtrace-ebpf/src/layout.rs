@@ -57,6 +57,8 @@ layout! {
     task_comm: "task_struct"."comm",
     /// `TS_COMPAT` lives here: a 32-bit system call has other numbers.
     task_status: "task_struct"."thread_info.status",
+    /// `TIF_NEED_RESCHED` lives here: another task gets the CPU before this one is back in user mode.
+    task_thread_flags: "task_struct"."thread_info.flags",
     /// How many sections without page faults the task is in.
     task_pagefault_disabled: "task_struct"."pagefault_disabled",
     /// Open file table.
@@ -217,6 +219,8 @@ layout! {
     bprm_filename: "linux_binprm"."filename",
     /// Instruction pointer.
     regs_ip: "pt_regs"."ip",
+    /// The number of the system call, or what else led into the kernel.
+    regs_orig_ax: "pt_regs"."orig_ax",
     /// Stack pointer.
     regs_sp: "pt_regs"."sp",
     /// Arguments of a system call in their order.

@@ -46,7 +46,10 @@ fn adopt(follow: &mut Follow<'_>, targets: &[u32], tree: bool) -> Result<()> {
     let mut attached = follow.probe.adopt(&looked_at)?;
     // A child may be born between the look at /proc and its parent's adoption. The next look finds it, and beside it
     // those that the hooks follow already.
-    while tree {
+    loop {
+        if !tree {
+            break;
+        }
         let missed = target::with_descendants(&looked_at)?.split_off(looked_at.len());
         let adopted = follow.probe.adopt(&missed)?;
         if adopted.is_empty() {

@@ -2,14 +2,14 @@
 
 use aya_ebpf::programs::RawTracePointContext;
 use memtrace_ebpf::{
-    record::{Call, Kind, RETURNED_IN_CHILD, Returned, Seen},
+    record::{Call, Kind, Seen},
     syscall,
 };
 
 use crate::hooks::{
     fault::{NO_CALL, now, settle},
     kernel::{Object, config, offset},
-    ring,
+    returned, ring,
     task::objects,
     thread::{self, CLOSED, Thread},
     vma,
@@ -32,6 +32,7 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
         return;
     };
     thread.busy = 1;
+    returned::pay(thread, 0);
     if thread.open.state != CLOSED {
         settle(thread, task, now());
     }
@@ -101,7 +102,7 @@ pub(crate) fn exit(ctx: &RawTracePointContext) {
         );
     }
     if syscall::makes_task(thread.call) {
-        returned(thread, ctx.arg(1), ts);
+        returned::end(thread, task, ctx.arg(1), ts);
     }
     if syscall::changes_objects(thread.call) && ctx.arg::<i64>(1) == 0 {
         objects(thread, task, thread.call, ts);
@@ -119,31 +120,4 @@ fn takes_away(thread: &Thread, ret: i64) -> bool {
         syscall::MUNMAP | syscall::MREMAP | syscall::MADVISE => true,
         _ => false,
     }
-}
-
-/// A clone has returned: in the parent, if it has made a child; or in the child for the first time.
-#[inline(always)]
-fn returned(thread: &mut Thread, ret: i64, ts: u64) {
-    let in_child = thread.began == 0 && ret == 0;
-    if !in_child && (ret <= 0 || thread.child == 0) {
-        return;
-    }
-    let mut head = thread.head(Kind::Returned, ts);
-    head.flags = if in_child { RETURNED_IN_CHILD } else { 0 };
-    ring::send(
-        Kind::Returned,
-        Returned {
-            head,
-            began: thread.began,
-            hooked: thread.hooked,
-            child_tid: thread.child,
-            call: thread.call,
-            ret,
-            ip: if config!(detail) == 0 {
-                0
-            } else {
-                Object::current().registers().load(offset!(regs_ip))
-            },
-        },
-    );
 }

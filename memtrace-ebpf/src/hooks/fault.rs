@@ -24,7 +24,7 @@ use crate::hooks::{
     frame,
     kernel::{Object, config, forget, offset, plain, read_into, read_member},
     paging::{self, direct_map, entry},
-    ring,
+    returned, ring,
     thread::{self, CLOSED, HELD, OPEN, Open, Thread},
     vma::{self, Place},
 };
@@ -408,15 +408,24 @@ pub(crate) fn tick(ctx: &PerfEventContext) {
         if thread.busy != 0 {
             return;
         }
+        // SAFETY: the context of a perf event begins with the interrupted registers.
+        let user_mode = unsafe { (*ctx.ctx).regs.cs } & 3 != 0;
+        if thread.owes != 0 {
+            if user_mode {
+                thread.busy = 1;
+                returned::pay(thread, 0);
+                thread.busy = 0;
+            } else {
+                until = thread.owed.head.ts - 1;
+            }
+        }
         if thread.open.state != CLOSED {
-            // SAFETY: the context of a perf event begins with the interrupted registers.
-            let user_mode = unsafe { (*ctx.ctx).regs.cs } & 3 != 0;
             if user_mode || is_over(thread, task) {
                 thread.busy = 1;
                 settle(thread, task, until);
                 thread.busy = 0;
             } else {
-                until = thread.open.ts - 1;
+                until = until.min(thread.open.ts - 1);
             }
         }
     }

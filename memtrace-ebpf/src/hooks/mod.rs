@@ -10,6 +10,7 @@ pub(crate) mod frame;
 pub(crate) mod kernel;
 pub(crate) mod paging;
 pub(crate) mod parts;
+pub(crate) mod returned;
 pub(crate) mod ring;
 pub(crate) mod survey;
 pub(crate) mod task;

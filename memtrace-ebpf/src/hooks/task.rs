@@ -21,7 +21,7 @@ use crate::hooks::{
     file,
     kernel::{Object, config, offset, read_into, read_member},
     paging::direct_map,
-    parts, ring, survey,
+    parts, returned, ring, survey,
     thread::{self, Thread},
     vma,
 };
@@ -329,6 +329,7 @@ pub(crate) fn exit() {
     };
     thread.busy = 1;
     let ts = now();
+    returned::pay(thread, 0);
     settle(thread, task, ts);
     ring::send(
         Kind::Exit,
@@ -345,6 +346,7 @@ pub(crate) fn exit() {
 #[inline(always)]
 pub(crate) fn switch(ctx: &RawTracePointContext) {
     leave_cpu(ctx);
+    returned::get_cpu(ctx.arg(2));
     if config!(detail) != 0 {
         experiment::runs(ctx);
     }
@@ -361,6 +363,7 @@ fn leave_cpu(ctx: &RawTracePointContext) {
     thread.busy = 1;
     let dead = task.load::<u32>(offset!(task_state)) == TASK_DEAD;
     let ts = now();
+    returned::leave(thread, task);
     if dead || is_over(thread, task) {
         settle(thread, task, ts);
     }

@@ -4,7 +4,7 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, PerCpuArray, Stack},
 };
-use memtrace_ebpf::record::{Header, Kind, Known, MAX_THREADS, THREAD_WORDS};
+use memtrace_ebpf::record::{Header, Kind, Known, MAX_THREADS, Returned, THREAD_WORDS};
 
 use crate::hooks::{kernel::Object, paging::direct_map};
 
@@ -38,7 +38,10 @@ pub(crate) struct Thread {
     pub(crate) began: u64,
     pub(crate) hooked: u64,
     pub(crate) child: u32,
-    pub(crate) pad: u32,
+    /// Whether `owed` is to be sent yet.
+    pub(crate) owes: u32,
+    /// What tells that a clone has returned, from the end of the call until the thread is back in user mode.
+    pub(crate) owed: Returned,
     /// Where a number passes through for the verifier's sake, see [`crate::hooks::kernel::forget`].
     pub(crate) merge: u32,
     pub(crate) pad_2: u32,

@@ -96,12 +96,14 @@ pub struct Birth {
     pub comm: [u8; 16],
 }
 
-/// A clone returns: in the parent, or in the child, where [`RETURNED_IN_CHILD`] is set.
+/// A clone returns to user mode: in the parent, or in the child, where [`RETURNED_IN_CHILD`] is set.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Returned {
     /// Time, and the thread.
     pub head: Header,
+    /// Nanoseconds from the end of the call: another task had the CPU first.
+    pub waited: u64,
     /// In the parent: when the call began.
     pub began: u64,
     /// In the parent: nanoseconds that the hooks took of it.
@@ -269,7 +271,7 @@ pub struct Known {
 }
 
 /// Words of that state as a whole.
-pub const THREAD_WORDS: usize = 48;
+pub const THREAD_WORDS: usize = 56;
 
 /// Threads that are traced at one time, at the most.
 pub const MAX_THREADS: u32 = 16384;

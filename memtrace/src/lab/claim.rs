@@ -33,7 +33,7 @@ impl Verdict {
 pub struct Claim {
     /// `L1` to `L14`, `T1` to `T9`, `F1` to `F18` are those of the notes, `X` and a number those beyond them.
     pub id: &'static str,
-    /// The claim in a few words: at most [`SHORT`] characters.
+    /// The claim in a few words: at most 52 characters.
     pub short: &'static str,
     /// What the book says, in plain words and whole sentences.
     pub book: &'static str,
@@ -46,9 +46,6 @@ pub struct Claim {
     /// How it is decided.
     pub method: Method,
 }
-
-/// The longest [`Claim::short`].
-pub const SHORT: usize = 52;
 
 /// How a claim is decided.
 #[derive(Clone, Copy, Debug)]
@@ -136,7 +133,8 @@ impl Evidence {
     /// The finding.
     ///
     /// # Errors
-    /// None; for the end of a judge.
+    /// None: it ends a judge.
+    #[expect(clippy::unnecessary_wraps, reason = "it ends a judge")]
     pub fn decide(
         self,
         verdict: Verdict,

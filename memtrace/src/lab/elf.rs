@@ -89,11 +89,6 @@ impl Elf {
             symbols,
         })
     }
-
-    /// A section by its name.
-    pub fn section(&self, name: &str) -> Option<&Section> {
-        self.sections.iter().find(|section| section.name == name)
-    }
 }
 
 fn counted<'a>(section: &impl object::ObjectSection<'a>) -> Option<Counted> {

@@ -40,7 +40,10 @@ pub fn explain(one: &Decided, colour: bool) -> String {
                 finding.why
             );
             if one.differs() {
-                verdict += &format!(" A Linux of today should give: {}.", expected(claim));
+                verdict = format!(
+                    "{verdict} A Linux of today should give: {}.",
+                    expected(claim)
+                );
             }
             section(&mut text, "The verdict", &verdict);
         }
@@ -63,7 +66,8 @@ pub fn explain(one: &Decided, colour: bool) -> String {
 }
 
 fn section(text: &mut String, title: &str, words: &str) {
-    *text += &format!("\n{title}\n{}", wrapped(words));
+    // Writing to a String doesn't fail.
+    let _ = write!(text, "\n{title}\n{}", wrapped(words));
 }
 
 fn wrapped(words: &str) -> String {

@@ -42,7 +42,7 @@ pub fn look(
         look.maps.push(Mapping {
             start: map.address.0,
             end: map.address.1,
-            perms: map.perms.as_str().to_owned(),
+            perms: map.perms.as_str(),
             offset: map.offset,
             name: name(&map.pathname),
         });

@@ -51,7 +51,7 @@ pub struct Look {
     pub frames: BTreeMap<u64, Option<u64>>,
     /// Minor and major faults of the process so far, by /proc/PID/stat.
     pub faults: (u64, u64),
-    /// The numbers of /proc/PID/status (VmRSS, VmPTE, RssAnon, ... in KiB), by name.
+    /// The numbers of /proc/PID/status (`VmRSS`, `VmPTE`, `RssAnon`, ... in KiB), by name.
     pub status: BTreeMap<String, u64>,
     /// The position in each file that it has open, by /proc/PID/fdinfo.
     pub files: BTreeMap<u64, u64>,

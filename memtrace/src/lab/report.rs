@@ -23,6 +23,7 @@ const UNDECIDED: &str = "not decidable here";
 
 /// Prints as results come.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct Report {
     format: Format,
     explain: bool,
@@ -164,6 +165,7 @@ pub fn expected(claim: &Claim) -> String {
 
 /// How many of each.
 fn total(all: &[Decided]) -> String {
+    use std::fmt::Write as _;
     let count = |wanted: &dyn Fn(&Decided) -> bool| all.iter().filter(|one| wanted(one)).count();
     let of = |name: &str| {
         count(&|one| {
@@ -182,15 +184,22 @@ fn total(all: &[Decided]) -> String {
     );
     let contradictions = count(&|one| matches!(one.result, Err(Undecided::Contradiction(_))));
     if contradictions > 0 {
-        words += &format!(", {contradictions} where memtrace and another source disagree");
+        // Writing to a String doesn't fail.
+        let _ = write!(
+            words,
+            ", {contradictions} where memtrace and another source disagree"
+        );
     }
-    match count(&Decided::differs) {
-        0 => words += ". None is otherwise than a Linux of today should have it.",
-        differ => {
-            words +=
-                &format!(". {differ} otherwise than a Linux of today should have it: marked (!).")
-        }
-    }
+    let _ = match count(&Decided::differs) {
+        0 => write!(
+            words,
+            ". None is otherwise than a Linux of today should have it."
+        ),
+        differ => write!(
+            words,
+            ". {differ} otherwise than a Linux of today should have it: marked (!)."
+        ),
+    };
     words
 }
 

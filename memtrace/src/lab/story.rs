@@ -165,8 +165,14 @@ impl Story {
 
     /// The same with pages, as `mark_pages` of lab.h names them; each has a frame, or none.
     pub fn mark_pages(&mut self, pid: u32, name: &str, pages: &[(u64, Option<u64>)]) -> &mut Look {
-        let names: Vec<_> = (0..pages.len()).map(|number| format!("page{number}")).collect();
-        let values: Vec<_> = names.iter().zip(pages).map(|(name, page)| (name.as_str(), page.0)).collect();
+        let names: Vec<_> = (0..pages.len())
+            .map(|number| format!("page{number}"))
+            .collect();
+        let values: Vec<_> = names
+            .iter()
+            .zip(pages)
+            .map(|(name, page)| (name.as_str(), page.0))
+            .collect();
         let look = self.mark(pid, name, &values);
         look.frames = pages.iter().copied().collect();
         look

@@ -244,10 +244,12 @@ impl Model {
             .and_then(|thread| thread.cloning.as_deref_mut())
             .filter(|cloning| cloning.child == returned.child_tid);
         let Some(cloning) = cloning else { return };
-        let dur = ts
+        // From the end of the call another task may have had the CPU.
+        let end = ts.saturating_sub(returned.waited);
+        let dur = end
             .saturating_sub(returned.began)
             .saturating_sub(returned.hooked);
-        cloning.returned = Some((dur, ts.saturating_sub(cloning.born)));
+        cloning.returned = Some((dur, end.saturating_sub(cloning.born)));
         if let Some(fork) = cloning.fork {
             self.sharing.returned(fork, dur);
         }

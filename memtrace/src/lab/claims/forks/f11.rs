@@ -18,7 +18,7 @@ pub const CLAIM: Claim = Claim {
            too.",
     experiment: "A program forks a child that execs true(1). The address space of the child before and after the exec \
                  is compared, and the frames of its code with the parent's. A second child execs the same program \
-                 anew: what becomes of its code?",
+                 anew, to see what becomes of its code then.",
     expected: &[Verdict::Confirmed],
     read: &[
         "fs/exec.c: exec_mmap - puts the new address space in the place of the old one",

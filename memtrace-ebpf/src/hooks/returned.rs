@@ -1,0 +1,112 @@
+//! The return of a clone: who of parent and child is back in user mode first.
+//!
+//! The tracepoint at the end of a system call comes before the kernel looks whether another task should run first
+//! (`exit_to_user_mode_loop` in `kernel/entry/common.c`), and after a fork that is often the child. Where it will, the record is
+//! kept back until the thread gets its CPU again.
+
+use aya_ebpf::{macros::map, maps::Array};
+use memtrace_ebpf::record::{Kind, RETURNED_IN_CHILD, Returned};
+
+use crate::hooks::{
+    fault::now,
+    kernel::{Object, config, offset, plain},
+    ring,
+    thread::{self, Thread},
+};
+
+/// `_TIF_NEED_RESCHED`, and from 6.13 `_TIF_NEED_RESCHED_LAZY` (`arch/x86/include/asm/thread_info.h`).
+/// Older kernels have single steps in the place of the latter: then the record waits for nothing, and does no harm.
+const RESCHEDULES: u64 = 1 << 3 | 1 << 4;
+/// Slots of [`WAITING`].
+const SLOTS: u32 = 64;
+
+/// Tasks that have left their CPU between the end of a call and user mode: so that not each task that gets a CPU must be
+/// looked up. One that loses its slot to another tells of its return by the next thing that it does.
+#[map]
+static WAITING: Array<u64> = Array::with_max_entries(SLOTS, 0);
+
+/// A call that makes tasks ends: in the parent, if it has made a child; or in the child for the first time.
+#[inline(always)]
+pub(crate) fn end(thread: &mut Thread, task: Object, ret: i64, ts: u64) {
+    let in_child = thread.began == 0 && ret == 0;
+    if !in_child && (ret <= 0 || thread.child == 0) {
+        return;
+    }
+    let mut head = thread.head(Kind::Returned, ts);
+    head.flags = if in_child { RETURNED_IN_CHILD } else { 0 };
+    thread.owed = Returned {
+        head,
+        waited: 0,
+        began: thread.began,
+        hooked: thread.hooked,
+        child_tid: thread.child,
+        call: thread.call,
+        ret,
+        ip: if config!(detail) == 0 {
+            0
+        } else {
+            task.registers().load(offset!(regs_ip))
+        },
+    };
+    thread.owes = 1;
+    if task.load::<u64>(offset!(task_thread_flags)) & RESCHEDULES == 0 {
+        pay(thread, 0);
+    }
+}
+
+/// Sends what is owed: the thread has been in user mode since the call's end, or, where `waited` isn't 0, for so many
+/// nanoseconds it was not.
+#[inline(always)]
+pub(crate) fn pay(thread: &mut Thread, waited: u64) {
+    if thread.owes == 0 {
+        return;
+    }
+    thread.owes = 0;
+    thread.owed.waited = waited;
+    thread.owed.head.ts += waited;
+    ring::send(Kind::Returned, thread.owed);
+}
+
+/// The thread leaves its CPU.
+#[inline(always)]
+pub(crate) fn leave(thread: &mut Thread, task: Object) {
+    if thread.owes == 0 {
+        return;
+    }
+    // An interrupt in user mode has left another number there than that of the call.
+    let number: u64 = task.registers().load(offset!(regs_orig_ax));
+    if number != u64::from(thread.owed.call) {
+        pay(thread, 0);
+        return;
+    }
+    let task = plain(task, &mut thread.pgd);
+    if let Some(slot) = WAITING.get_ptr_mut(slot(task)) {
+        // SAFETY: a valid pointer. Of two that write at once one is kept.
+        unsafe { *slot = task };
+    }
+}
+
+/// A task gets a CPU.
+#[inline(always)]
+pub(crate) fn get_cpu(task: u64) {
+    let Some(slot) = WAITING.get_ptr_mut(slot(task)) else {
+        return;
+    };
+    // SAFETY: a valid pointer; the task itself is in no other slot.
+    if unsafe { *slot } != task {
+        return;
+    }
+    // SAFETY: the same.
+    unsafe { *slot = 0 };
+    if let Some(thread) = thread::find_address(task) {
+        let waited = now().saturating_sub(thread.owed.head.ts);
+        pay(thread, waited);
+    }
+}
+
+/// Where a task is noted.
+#[inline(always)]
+fn slot(task: u64) -> u32 {
+    // A task_struct is aligned to 64 bytes, and some thousand bytes long.
+    (task >> 6 ^ task >> 13) as u32 % SLOTS
+}
