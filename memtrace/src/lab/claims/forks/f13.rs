@@ -15,7 +15,7 @@ pub const CLAIM: Claim = Claim {
            space and the open files are wholly shared with the parent.",
     experiment: "A program calls clone(2) without any flag that shares something, and then with each of these flags \
                  alone (CLONE_SIGHAND wants CLONE_VM, and CLONE_THREAD wants both). At each birth the trace compares \
-                 the kernel's pointers of parent and child: which objects do they share?",
+                 the kernel's pointers of parent and child, to see which objects they share.",
     expected: &[Verdict::Qualified],
     read: &[
         "kernel/fork.c: copy_process - calls copy_mm, copy_files, copy_fs, copy_sighand, copy_signal, copy_io",
