@@ -13,8 +13,8 @@ pub const CLAIM: Claim = Claim {
     short: "a vfork child must call exit or exec to end",
     book: "A child made by vfork must call exit (or exec) explicitly; otherwise it can't end.",
     experiment: "A function calls vfork in a process that is there for nothing else. One child ends by _exit and one \
-                 execs. A third does neither: it returns from the function, and then from main. What becomes of \
-                 these children and of their parents?",
+                 execs. A third does neither: it returns from the function, and then from main. The trace shows what becomes of \
+                 these children and of their parents.",
     expected: &[Verdict::Qualified],
     read: &[
         "vfork(2), \"Standard description\": what is undefined in the child",
