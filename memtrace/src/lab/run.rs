@@ -5,7 +5,7 @@ use std::{
     os::unix::process::ExitStatusExt as _, path::Path, process::Stdio, rc::Rc, time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use nix::{
     errno::Errno,
     sys::signal::{Signal, killpg},
@@ -91,7 +91,8 @@ pub async fn run(
         command.stdin(Stdio::null()).stdout(Stdio::null());
     };
     let began = now();
-    let mut prog = target::spawn(&command, adapt, credentials, inherited)?;
+    let mut prog = target::spawn(&command, adapt, credentials, inherited)
+        .map_err(|error| anyhow!("{error}; set TMPDIR to a folder where programs may run"))?;
     let group = Pid::from_raw(prog.id().context("the program has no id")?.cast_signed());
     let mut marks = Vec::new();
     follow.session.start(&command, &[], began)?;
