@@ -18,7 +18,7 @@ use crate::hooks::{
     kernel::{Object, config, offset, read_member},
     paging::{direct_map, walk},
     parts::{UPID, UPID_NS},
-    thread::Table,
+    thread::{self, Table},
     vma::{self, Lookup},
 };
 
@@ -64,6 +64,7 @@ pub(crate) fn find(ctx: &RawTracePointContext) {
                 *found = map;
                 find_vmemmap(found, task, address + FILE_PAGES * PAGE_SIZE);
                 find_namespace(found, task);
+                thread::free_all();
                 return;
             }
         }

@@ -1,6 +1,9 @@
 //! The state that the hooks keep for each traced thread.
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
+    helpers::generated::bpf_loop,
     macros::map,
     maps::{Array, HashMap, PerCpuArray, Stack},
 };
@@ -125,7 +128,7 @@ static STATES: Array<Thread> = Array::with_max_entries(MAX_THREADS, 0);
 #[map]
 static THREADS: HashMap<u64, u32> = HashMap::with_max_entries(MAX_THREADS, 0);
 
-/// Which of them are nobody's. User space fills it.
+/// Which of them are nobody's.
 #[map]
 static FREE: Stack<u32> = Stack::with_max_entries(MAX_THREADS, 0);
 
@@ -215,6 +218,20 @@ pub(crate) fn insert(
     }
     release(free);
     false
+}
+
+/// Notes that all states are nobody's: once, before any trace. From user space that takes a system call for each.
+#[inline(always)]
+pub(crate) fn free_all() {
+    // SAFETY: `free` is a callback as the helper wants it, and uses nothing of its context.
+    unsafe { bpf_loop(MAX_THREADS, free as *mut c_void, core::ptr::null_mut(), 0) };
+}
+
+/// The next state is nobody's. Never 1, which would end the loop.
+#[inline(never)]
+extern "C" fn free(index: u32, _context: *mut c_void) -> i64 {
+    release(MAX_THREADS - 1 - index);
+    0
 }
 
 /// Forgets a task.

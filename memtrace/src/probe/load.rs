@@ -5,7 +5,7 @@ use std::{path::Path, thread};
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel, include_bytes_aligned,
-    maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues, RingBuf, Stack},
+    maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues, RingBuf},
     programs::{
         PerfEvent, Program, RawTracePoint,
         perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent},
@@ -14,10 +14,7 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use log::LevelFilter;
-use memtrace_ebpf::{
-    layout::{Layout, Task},
-    record::MAX_THREADS,
-};
+use memtrace_ebpf::layout::{Layout, Task};
 
 use super::{adopt, direct_map, log::ToStderr, read::Reader};
 use crate::kernel::{clock::now, layout, zero_page::Sample};
@@ -88,7 +85,6 @@ impl Probe {
             .then(|| EbpfLogger::init_with_logger(&mut ebpf, ToStderr))
             .transpose()
             .context("can't read the hooks' diagnostics")?;
-        free_states(&mut ebpf).context("can't fill the table of free states")?;
         attach(&mut ebpf)?;
         Ok(Self {
             ebpf,
@@ -228,16 +224,6 @@ fn find_direct_map(ebpf: &mut Ebpf, sample: &Sample) -> Result<()> {
     let found = direct_map::find(&map, sample);
     tracepoint(ebpf, FIND_DIRECT_MAP)?.detach(link)?;
     found
-}
-
-/// Nobody is traced yet.
-fn free_states(ebpf: &mut Ebpf) -> Result<()> {
-    let map = ebpf.map_mut("FREE").context("the object has no map FREE")?;
-    let mut free: Stack<&mut MapData, u32> = Stack::try_from(map)?;
-    for state in (0..MAX_THREADS).rev() {
-        free.push(state, 0)?;
-    }
-    Ok(())
 }
 
 fn tracepoint<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut RawTracePoint> {
