@@ -215,15 +215,17 @@ impl Model {
         let Some(process) = self.processes.get_mut(&pid) else {
             return;
         };
+        if self.summary {
+            // The hooks count, what comes during a survey, too.
+            return;
+        }
         if early {
             // It is in the survey.
             process.counts.before(fault.counted);
             return;
         }
-        if !self.summary {
-            process.counts.fault(fault.kind, fault.counted);
-            events.extend(self.event(tid, ts, What::Fault(fault)));
-        }
+        process.counts.fault(fault.kind, fault.counted);
+        events.extend(self.event(tid, ts, What::Fault(fault)));
     }
 
     /// What a fault means to the sharing of its page; a copy's cause. `true` when the address space is being surveyed.
