@@ -169,8 +169,8 @@ layout! {
     vma_anon_vma: "vm_area_struct"."anon_vma",
     /// What a frame belongs to; the low bits tell anonymous memory and KSM.
     page_mapping: "page"."mapping",
-    /// Odd in all pages of a larger one but its first: then the first's address and one.
-    page_head: "page"."compound_head",
+    /// Odd in all pages of a larger one but its first; before 7.0 called `compound_head`.
+    page_head: "page"."compound_info" or "compound_head",
     /// How often the frame is mapped by an entry of its own, less one.
     page_map_count: "page"."_mapcount",
     /// How often the whole of a larger page is mapped by one entry, less one: 6.2 and later.
@@ -252,8 +252,8 @@ pub struct Task {
     pub look: u32,
     /// 1: what only the lab asks for is sent, too: see [`crate::record::Kind::Born`] and those after it.
     pub detail: u32,
-    /// Not used.
-    pub pad: u32,
+    /// 1: `handle_mm_fault` is hooked, so that each fault is a [`crate::record::Handled`].
+    pub handled: u32,
     /// The frames of two pages of this memtrace's own, which nobody else has: by them it finds the direct map, and is told
     /// from another memtrace that starts at the same moment.
     pub frames: [u64; 2],

@@ -1,4 +1,5 @@
-//! The kernel side of memtrace: its hooks, each a raw tracepoint that only observes.
+//! The kernel side of memtrace: its hooks, which only observe. They are raw tracepoints, and where functions can be hooked
+//! `handle_mm_fault`.
 //!
 //! A hook finds the current thread's state, notes what happened, and writes a record. What it
 //! means is decided in user space. A hook has the name of its tracepoint, but for `page_fault`, which has two.
@@ -15,11 +16,11 @@
 
 mod hooks;
 
-use hooks::{adopt, call, direct_map, fault, task};
+use hooks::{adopt, call, direct_map, fault, handled, task};
 
 use aya_ebpf::{
-    macros::{perf_event, raw_tracepoint},
-    programs::{PerfEventContext, RawTracePointContext},
+    macros::{fentry, fexit, perf_event, raw_tracepoint},
+    programs::{FEntryContext, FExitContext, PerfEventContext, RawTracePointContext},
 };
 
 /// Declared as the helpers need it: `bpf_probe_read_kernel` and others are for GPL-compatible programs alone.
@@ -32,6 +33,20 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 #[raw_tracepoint(tracepoint = "page_fault_user")]
 fn page_fault(ctx: RawTracePointContext) -> i32 {
     fault::enter(&ctx);
+    0
+}
+
+/// `handle_mm_fault(vma, address, flags, regs)` in `mm/memory.c`, where functions can be hooked.
+#[fentry(function = "handle_mm_fault")]
+fn handle_enter(ctx: FEntryContext) -> i32 {
+    handled::enter(&ctx);
+    0
+}
+
+/// The end of the same.
+#[fexit(function = "handle_mm_fault")]
+fn handle_leave(ctx: FExitContext) -> i32 {
+    handled::leave(&ctx);
     0
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, value_parser};
 
 use crate::output::Format;
+use crate::probe::Backend;
 use crate::select::Only;
 use crate::target::status;
 
@@ -101,6 +102,14 @@ pub enum Command {
     Lab(Lab),
 }
 
+/// How the kernel is looked at.
+#[derive(Args, Debug)]
+pub struct Kernel {
+    /// How page faults are observed; by default fentry where the kernel grants it
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub backend: Option<Backend>,
+}
+
 /// What is shown of a trace, and where.
 #[derive(Args, Debug)]
 pub struct Shown {
@@ -133,6 +142,9 @@ pub struct Shown {
     /// Show diagnostics of the kernel's side of memtrace
     #[arg(short, long)]
     pub verbose: bool,
+
+    #[command(flatten)]
+    pub kernel: Kernel,
 }
 
 /// Options of `memtrace run`.
@@ -194,6 +206,9 @@ pub struct Lab {
     /// The claims to decide, by their ids; all by default. `list` shows which there are
     #[arg(value_name = "ID")]
     pub claims: Vec<String>,
+
+    #[command(flatten)]
+    pub kernel: Kernel,
 }
 
 impl Cli {

@@ -67,6 +67,7 @@ impl<'a> Follow<'a> {
             traced,
             summary: shown.summary,
             verbose: shown.verbose,
+            backend: shown.kernel.backend,
         };
         Self::to(sink, name, options, shown.only(), signals)
     }

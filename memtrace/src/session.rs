@@ -8,7 +8,7 @@ use nix::sys::utsname::uname;
 use crate::{
     kernel::clock::now,
     output::Sink,
-    probe::{Probe, Reader},
+    probe::{Backend, Probe, Reader},
     select::Only,
     trace::{
         event::{End, Event, Lost, Start, What},
@@ -30,6 +30,7 @@ const CPU_GONE: u64 = 2_000_000_000;
 /// A trace under way.
 pub struct Session {
     reader: Reader,
+    backend: Backend,
     batch: Vec<Record>,
     /// Up to this time all has been written to the ring buffer, as of the last round.
     until: u64,
@@ -60,6 +61,7 @@ impl Session {
     ) -> Result<Self> {
         Ok(Self {
             reader: probe.reader()?,
+            backend: probe.backend,
             batch: Vec::new(),
             until: 0,
             order: Order::default(),
@@ -90,6 +92,7 @@ impl Session {
                 .map(|arg| arg.to_string_lossy().into_owned())
                 .collect(),
             attached: attached.to_vec(),
+            backend: self.backend.name(),
             ts,
         };
         let written = self.sink.start(&start).and_then(|()| self.sink.flush());

@@ -15,7 +15,7 @@ use memtrace_ebpf::{
     pte::{Entry, Level},
     record::{
         FAULT_GREW, FAULT_MAJOR, FAULT_MINOR, FAULT_MM_GONE, FAULT_UNMAPPED, FAULT_VMA_UNKNOWN,
-        Fault, Header, Held, Kind, Seen, Unobserved, VMA_HAS_OPS, VMA_SHMEM,
+        Fault, Handled, Header, Held, Kind, Seen, Unobserved, VMA_HAS_OPS, VMA_SHMEM,
     },
     syscall,
 };
@@ -32,7 +32,7 @@ use crate::hooks::{
 const SIGBUS: i32 = 7;
 const SIGSEGV: i32 = 11;
 /// The VMA of a fault wasn't found.
-const UNPLACED: u8 = FAULT_UNMAPPED | FAULT_VMA_UNKNOWN;
+pub(crate) const UNPLACED: u8 = FAULT_UNMAPPED | FAULT_VMA_UNKNOWN;
 /// The frame in an entry for one page.
 const FRAME: u64 = 0x000f_ffff_ffff_f000;
 /// Addresses from here on are the kernel's.
@@ -57,7 +57,7 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
         return;
     };
     let address: u64 = ctx.arg(0);
-    let error = ctx.arg::<u64>(2) as u8;
+    let error = ctx.arg::<u64>(2) as u8 & error_code::EXCEPTION;
     // The kernel's faults on its own addresses are none of the task's; nor are those of a hook's own reads.
     if thread.busy != 0 || error & error_code::USER == 0 && address >= KERNEL_HALF {
         return;
@@ -69,8 +69,8 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
     thread.busy = 1;
     let ts = now();
     let mut seen = paging::Seen::nothing();
-    close::<true>(thread, task, mm, 0, ts, &mut seen);
-    let mut seen = seen.merged(&mut thread.merge);
+    close::<true, false>(thread, task, mm, 0, ts, &mut seen);
+    let seen = seen.merged(&mut thread.merge);
 
     let flags = if address >= KERNEL_HALF {
         FAULT_UNMAPPED
@@ -80,7 +80,6 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
         place(thread, mm, address, ts)
     };
     let flags = forget(u32::from(flags), &mut thread.merge) as u8;
-    let before = walk(thread, mm, address, &mut seen);
     // A summary has no use for it.
     let ip: u64 = if config!(summary) != 0 {
         0
@@ -89,6 +88,43 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
     } else {
         read_member(ctx.arg(1), offset!(regs_ip))
     };
+    let began = Began {
+        ts,
+        address,
+        ip,
+        access: error,
+        told: true,
+        flags,
+    };
+    open(thread, mm, &began, seen);
+    thread.busy = 0;
+}
+
+/// What is known of a fault that begins.
+pub(crate) struct Began {
+    pub(crate) ts: u64,
+    pub(crate) address: u64,
+    pub(crate) ip: u64,
+    /// How memory was accessed: bits of [`error_code`]; and whether they tell that a page was there.
+    pub(crate) access: u8,
+    pub(crate) told: bool,
+    pub(crate) flags: u8,
+}
+
+/// Notes a fault that begins, and what is in the page table now. If a VMA was found it is in the thread's cache.
+#[inline(always)]
+pub(crate) fn open(thread: &mut Thread, mm: Object, began: &Began, mut seen: paging::Seen) {
+    let &Began {
+        ts,
+        address,
+        ip,
+        access,
+        told,
+        flags,
+    } = began;
+    let pgd = plain(mm.follow(offset!(mm_pgd)), &mut thread.number);
+    let before = walk(thread, pgd, address, &mut seen);
+    let error = access | u8::from(!told) & before.bits as u8 & error_code::PRESENT;
     let mapping = if flags == 0 { thread.vma.mapping } else { 0 };
     let level = forget(before.level as u32, &mut thread.merge);
     let look = is_protected_write(error, before.bits, level)
@@ -107,21 +143,34 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
         address,
         ip,
         mm: mm.address(),
+        pgd,
         before: before.bits,
         level: level as u8,
         error,
         flags,
-        pad: [0; 5],
+        inside: 0,
+        pad: [0; 4],
         mapping,
         pages: 0,
         map_count: page as u32,
         frame: (page >> 32) as u32,
+        entered: 0,
+        left: 0,
+        waited: 0,
+        retries: 0,
+        pad_2: 0,
     };
+    count_pages(thread);
+}
+
+/// Notes how many pages there are of the shared memory that the fault is in.
+#[inline(always)]
+pub(crate) fn count_pages(thread: &mut Thread) {
+    let mapping = thread.open.mapping;
     if mapping != 0 {
         let member = mapping.wrapping_add(u64::from(offset!(mapping_nrpages)));
         read_into(member, &mut thread.open.pages);
     }
-    thread.busy = 0;
 }
 
 /// 1 for a write to a page (of 2 MiB at the most) that is there and may not be written: what copy-on-write is about.
@@ -162,21 +211,21 @@ fn is_nested(thread: &Thread, task: Object) -> bool {
 
 /// Reads the page-table entry for an address of the thread's.
 #[inline(always)]
-fn walk(thread: &mut Thread, mm: Object, address: u64, seen: &mut paging::Seen) -> Entry {
+fn walk(thread: &mut Thread, pgd: u64, address: u64, seen: &mut paging::Seen) -> Entry {
     let Some(map) = direct_map() else {
         return Entry::NONE;
     };
     if address >= KERNEL_HALF {
         return Entry::NONE;
     }
-    let pgd = plain(mm.follow(offset!(mm_pgd)), &mut thread.pgd);
     entry(*map, pgd, address, &mut thread.table, seen)
 }
 
 /// Ends the thread's fault, if it has one, at the latest moment before `ts`. `signal` is what it ended in.
-/// With `RETRY` a VMA that was not found is looked for again.
+/// With `RETRY` a VMA that was not found is looked for again; with `HERE` its address space, the thread's or not, is known to
+/// be there yet.
 #[inline(always)]
-fn close<const RETRY: bool>(
+pub(crate) fn close<const RETRY: bool, const HERE: bool>(
     thread: &mut Thread,
     task: Object,
     mm: Object,
@@ -196,8 +245,9 @@ fn close<const RETRY: bool>(
             flags |= FAULT_MINOR;
         }
         let address = thread.open.address;
-        let after = if mm.address() == thread.open.mm {
-            walk(thread, mm, address, seen)
+        let pgd = thread.open.pgd;
+        let after = if HERE || mm.address() == thread.open.mm {
+            walk(thread, pgd, address, seen)
         } else {
             flags |= FAULT_MM_GONE;
             Entry::NONE
@@ -299,27 +349,39 @@ fn finish(thread: &mut Thread, after: u64, level: u8, flags: u8, signal: u32) {
             return;
         }
     }
-    ring::send(
-        Kind::Fault,
-        Fault {
-            head: Header {
-                ts: open.ts,
-                tid: thread.known.tid,
-                kind: Kind::Fault as u8,
-                flags,
-                a: open.level | level << 4,
-                b: open.error,
-            },
-            address: open.address,
-            ip: open.ip,
-            before: open.before,
-            after,
-            vma: open.vma,
-            signal,
-            map_count: open.map_count,
-            frame: open.frame,
+    let handled = config!(handled) != 0;
+    let kind = if handled { Kind::Handled } else { Kind::Fault };
+    let fault = Fault {
+        head: Header {
+            ts: open.ts,
+            tid: thread.known.tid,
+            kind: kind as u8,
+            flags,
+            a: open.level | level << 4,
+            b: open.error,
         },
-    );
+        address: open.address,
+        ip: open.ip,
+        before: open.before,
+        after,
+        vma: open.vma,
+        signal,
+        map_count: open.map_count,
+        frame: open.frame,
+    };
+    if handled {
+        let handled = Handled {
+            fault,
+            mm: open.mm,
+            left: open.left,
+            waited: open.waited,
+            retries: open.retries,
+            call: thread.call,
+        };
+        ring::send(kind, handled);
+    } else {
+        ring::send(kind, fault);
+    }
 }
 
 /// Sends what the kernel counted without an exception.
@@ -347,7 +409,7 @@ fn unobserved(thread: &mut Thread, mm: Object, minor: u32, major: u32, ts: u64) 
 #[inline(always)]
 pub(crate) fn settle(thread: &mut Thread, task: Object, ts: u64) {
     let mm = task.follow(offset!(task_mm));
-    close::<false>(thread, task, mm, 0, ts, &mut paging::Seen::nothing());
+    close::<false, false>(thread, task, mm, 0, ts, &mut paging::Seen::nothing());
 }
 
 /// A signal is sent: SIGSEGV and SIGBUS by the thread to itself end its fault (`force_sig_fault`).
@@ -369,7 +431,7 @@ pub(crate) fn signal(ctx: &RawTracePointContext) {
     }
     thread.busy = 1;
     let mm = task.follow(offset!(task_mm));
-    close::<false>(
+    close::<false, false>(
         thread,
         task,
         mm,
@@ -394,6 +456,7 @@ pub(crate) fn pause(thread: &mut Thread) {
 #[inline(always)]
 pub(crate) fn is_over(thread: &Thread, task: Object) -> bool {
     thread.open.state != CLOSED
+        && thread.open.inside == 0
         && (task.load::<u64>(offset!(task_min_flt)) != thread.known.tally.min_flt
             || task.load::<u64>(offset!(task_maj_flt)) != thread.known.tally.maj_flt)
 }

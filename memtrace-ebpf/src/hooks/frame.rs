@@ -13,6 +13,9 @@ const WORDS: usize = PAGE_STRUCT as usize / 8;
 /// Pages in one that is mapped as a whole, and what its frame is a multiple of.
 const LARGE: u64 = 512;
 
+/// A mask that leaves 256 MiB of structures is above all addresses of a `struct page`.
+const MASKS: u64 = 0xffff_ffff_f000_0000;
+
 /// `FOLIO_MAPPING_ANON` and `FOLIO_MAPPING_KSM` (`include/linux/page-flags.h`).
 const ANONYMOUS: u64 = 1;
 const KSM: u64 = 3;
@@ -41,10 +44,11 @@ pub extern "C" fn look_at(pfn: u64) -> u64 {
     let own = (word(offset!(page_map_count)) >> (offset!(page_map_count) % 8 * 8)) as u32;
     // A part of a larger page says where its first is, as the one after a larger page's first does.
     let tail = head & 1 != 0;
-    let first = if tail { head - 1 } else { page };
+    let first = first_of(page, head);
+    let next = page + PAGE_STRUCT;
     let large = tail
         || pfn.is_multiple_of(LARGE)
-            && read_member::<u64>(page + PAGE_STRUCT, offset!(page_head)) == page + 1;
+            && first_of(next, read_member(next, offset!(page_head))) == page;
     // What is mapped as a whole has one entry for all of its parts.
     let whole = if large {
         read_member::<u32>(first, offset!(folio_entire_map_count)).wrapping_add(1)
@@ -68,12 +72,25 @@ pub extern "C" fn look_at(pfn: u64) -> u64 {
     u64::from(own.wrapping_add(1).wrapping_add(whole)) | (frame as u64) << 32
 }
 
+/// The first page of the one that this `struct page` is part of, from what that says (`_compound_head` in
+/// `include/linux/page-flags.h`): its own address less one, or, from 7.0 on where the kernel can do without most of the
+/// structures, the mask that makes the first's address of any part's.
+#[inline(always)]
+fn first_of(page: u64, head: u64) -> u64 {
+    if head & 1 == 0 {
+        page
+    } else if head >= MASKS {
+        page & (head - 1)
+    } else {
+        head - 1
+    }
+}
+
 /// Whether the frame is anonymous memory (`folio_test_anon`).
 #[inline(always)]
 pub(crate) fn is_anonymous(pfn: u64) -> bool {
     let vmemmap = direct_map().map_or(0, |map| map.vmemmap);
     let page = vmemmap + pfn * PAGE_STRUCT;
     let head: u64 = read_member(page, offset!(page_head));
-    let page = if head & 1 == 0 { page } else { head - 1 };
-    read_member::<u64>(page, offset!(page_mapping)) & ANONYMOUS != 0
+    read_member::<u64>(first_of(page, head), offset!(page_mapping)) & ANONYMOUS != 0
 }

@@ -18,7 +18,7 @@ static CONFIG: Config = Config {
     zero_pfn: 0,
     look: 0,
     detail: 0,
-    pad: 0,
+    handled: 0,
     frames: [0; 2],
     file_frames: [0; 2],
 };
@@ -56,6 +56,12 @@ pub(crate) fn asked() -> &'static Config {
 pub(crate) struct Object(*const u8);
 
 impl Object {
+    /// The object at this address, which the verifier has to know.
+    #[inline(always)]
+    pub(crate) fn new(address: *const u8) -> Self {
+        Self(address)
+    }
+
     /// The task that runs on this CPU.
     #[inline(always)]
     pub(crate) fn current() -> Self {

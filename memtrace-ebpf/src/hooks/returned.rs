@@ -79,7 +79,7 @@ pub(crate) fn leave(thread: &mut Thread, task: Object) {
         pay(thread, 0);
         return;
     }
-    let task = plain(task, &mut thread.pgd);
+    let task = plain(task, &mut thread.number);
     if let Some(slot) = WAITING.get_ptr_mut(slot(task)) {
         // SAFETY: a valid pointer. Of two that write at once one is kept.
         unsafe { *slot = task };

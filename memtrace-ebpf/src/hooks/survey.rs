@@ -19,7 +19,7 @@ use crate::hooks::{
     paging::{direct_map, walk},
     ring,
     thread::Table,
-    vma::{self, Found, Lookup, Outgoing},
+    vma::{self, Found, Lookup},
 };
 
 /// Pages that a table of PTEs maps, and the bytes.
@@ -136,28 +136,29 @@ fn next_vma(done: &mut Survey) -> i64 {
     if done.unsent != 0 && (attach || code || done.private != 0) {
         done.unsent = 0;
         let seen = if attach { Seen::Attach } else { Seen::Fork };
-        vma::send(Outgoing {
-            head: Header {
-                ts: done.ts,
-                tid: done.tid,
-                kind: Kind::Vma as u8,
-                flags: 0,
-                a: seen as u8,
-                b: 0,
-            },
-            mm: done.mm,
-            root: done.root,
-            found: done.vma,
-            serial: 0,
-            pad: 0,
-            exe: done.exe,
-            previous: if done.previous_end == done.vma.start {
-                done.previous
-            } else {
-                0
-            },
-            pages: [done.resident, done.private],
-        });
+        let Some(outgoing) = vma::outgoing() else {
+            return 1;
+        };
+        outgoing.head = Header {
+            ts: done.ts,
+            tid: done.tid,
+            kind: Kind::Vma as u8,
+            flags: 0,
+            a: seen as u8,
+            b: 0,
+        };
+        outgoing.mm = done.mm;
+        outgoing.root = done.root;
+        outgoing.found = done.vma;
+        outgoing.serial = 0;
+        outgoing.exe = done.exe;
+        outgoing.previous = if done.previous_end == done.vma.start {
+            done.previous
+        } else {
+            0
+        };
+        outgoing.pages = [done.resident, done.private];
+        vma::send_outgoing();
     }
     let Some(before) = survey() else { return 1 };
     before.previous = before.vma.file;

@@ -24,8 +24,8 @@ pub(crate) struct Thread {
     pub(crate) call: u32,
     /// Its arguments, where it changes mappings.
     pub(crate) args: [u64; 6],
-    /// The top page table of the current address space.
-    pub(crate) pgd: u64,
+    /// Where an address passes through for the verifier's sake, see [`crate::hooks::kernel::plain`].
+    pub(crate) number: u64,
     /// The fault under way.
     pub(crate) open: Open,
     /// The last table of PTEs that was walked to.
@@ -65,19 +65,30 @@ pub(crate) struct Open {
     pub(crate) ts: u64,
     pub(crate) address: u64,
     pub(crate) ip: u64,
+    /// Its address space, and the top page table of that.
     pub(crate) mm: u64,
+    pub(crate) pgd: u64,
     /// The page-table entry, and its level.
     pub(crate) before: u64,
     pub(crate) level: u8,
     pub(crate) error: u8,
     pub(crate) flags: u8,
-    pub(crate) pad: [u8; 5],
+    /// 1 while `handle_mm_fault` runs; always 0 where it can't be hooked.
+    pub(crate) inside: u8,
+    pub(crate) pad: [u8; 4],
     /// Shared memory: its page cache, and the pages in it at entry. 0 for none.
     pub(crate) mapping: u64,
     pub(crate) pages: u64,
     /// A write to a page that may not be written: how often its frame is mapped, and what it is.
     pub(crate) map_count: u32,
     pub(crate) frame: u32,
+    /// When `handle_mm_fault` was last entered, when it was left, 0 before; and how long the calls took that had to be
+    /// repeated, and their number.
+    pub(crate) entered: u64,
+    pub(crate) left: u64,
+    pub(crate) waited: u64,
+    pub(crate) retries: u32,
+    pub(crate) pad_2: u32,
 }
 
 /// No fault is under way.

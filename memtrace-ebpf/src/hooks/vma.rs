@@ -15,7 +15,7 @@ use memtrace_ebpf::{
 
 use crate::hooks::{
     file,
-    kernel::{Object, forget, offset, read_into, read_member},
+    kernel::{Object, forget, offset, plain, read_into, read_member},
     ring,
     thread::{self, Thread, VmaCache},
 };
@@ -274,6 +274,21 @@ pub(crate) fn locate(thread: &mut Thread, mm: Object, address: u64, ts: u64, see
     }
 }
 
+/// Makes the thread's [`VmaCache`] that of a VMA that the kernel has locked, in the same way.
+#[inline(always)]
+pub(crate) fn take(thread: &mut Thread, mm: Object, vma: Object, ts: u64, seen: Seen) {
+    let found = Found {
+        start: vma.load(offset!(vma_start)),
+        end: vma.load(offset!(vma_end)),
+        flags: vma.load(offset!(vma_flags)),
+        pgoff: vma.load(offset!(vma_pgoff)),
+        ops: plain(vma.follow(offset!(vma_ops)), &mut thread.number),
+        file: plain(vma.follow(offset!(vma_file)), &mut thread.number),
+        anon: 0,
+    };
+    remember(thread, mm, found, mm.load(offset!(mm_lock_seq)), ts, seen);
+}
+
 /// Sends a record of each VMA of the current thread's fresh program.
 #[inline(always)]
 pub(crate) fn list(ts: u64) {
@@ -342,24 +357,23 @@ fn remember(thread: &mut Thread, mm: Object, found: Found, seq: u32, ts: u64, se
     if crate::hooks::kernel::config!(summary) != 0 {
         return;
     }
-    send(Outgoing {
-        head: Header {
-            ts,
-            tid: thread.known.tid,
-            kind: Kind::Vma as u8,
-            flags: 0,
-            a: seen as u8,
-            b: 0,
-        },
-        mm: mm.address(),
-        root: mm.load(offset!(mm_mt_root)),
-        found,
-        serial: thread.vma.serial,
-        pad: 0,
-        exe: file::identity(mm.load(offset!(mm_exe_file))).inode,
-        previous: UNKNOWN,
-        pages: [0; 2],
-    });
+    let Some(outgoing) = outgoing() else { return };
+    outgoing.head = Header {
+        ts,
+        tid: thread.known.tid,
+        kind: Kind::Vma as u8,
+        flags: 0,
+        a: seen as u8,
+        b: 0,
+    };
+    outgoing.mm = mm.address();
+    outgoing.root = mm.load(offset!(mm_mt_root));
+    outgoing.found = found;
+    outgoing.serial = thread.vma.serial;
+    outgoing.exe = file::identity(mm.load(offset!(mm_exe_file))).inode;
+    outgoing.previous = UNKNOWN;
+    outgoing.pages = [0; 2];
+    send_outgoing();
 }
 
 /// The flags of a VMA's record.
@@ -375,8 +389,6 @@ fn record_flags(found: &Found, identity: &file::Identity) -> u8 {
 }
 
 /// A VMA that is to be sent.
-#[repr(C)]
-#[derive(Clone, Copy)]
 pub(crate) struct Outgoing {
     pub(crate) head: Header,
     /// Its address space, and the root of that one's tree.
@@ -385,7 +397,6 @@ pub(crate) struct Outgoing {
     pub(crate) found: Found,
     /// Counts the thread's VMAs.
     pub(crate) serial: u32,
-    pub(crate) pad: u32,
     /// The program's file, see [`file::Identity`].
     pub(crate) exe: u64,
     /// The file that is mapped right before it; [`UNKNOWN`] if that is to be looked up.
@@ -397,19 +408,17 @@ pub(crate) struct Outgoing {
 /// In [`Outgoing::previous`].
 const UNKNOWN: u64 = u64::MAX;
 
-/// What [`send_outgoing`] sends.
+/// What [`send_outgoing`] sends: not on the stack, as that has 512 bytes for a hook and all that it calls.
 #[map]
 static OUTGOING: PerCpuArray<Outgoing> = PerCpuArray::with_max_entries(1, 0);
 
-/// Sends a record of a VMA.
+/// This CPU's outgoing VMA, to be filled in.
 #[inline(always)]
-pub(crate) fn send(vma: Outgoing) {
-    let Some(outgoing) = OUTGOING.get_ptr_mut(0) else {
-        return;
-    };
+pub(crate) fn outgoing() -> Option<&'static mut Outgoing> {
     // SAFETY: a valid pointer to this CPU's own; no two users of it interrupt one another.
-    unsafe { *outgoing = vma };
-    send_outgoing();
+    OUTGOING
+        .get_ptr_mut(0)
+        .map(|outgoing| unsafe { &mut *outgoing })
 }
 
 /// Sends this CPU's outgoing VMA.
@@ -418,50 +427,37 @@ pub(crate) fn send(vma: Outgoing) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn send_outgoing() -> u32 {
-    let Some(outgoing) = OUTGOING.get_ptr_mut(0) else {
-        return 0;
-    };
-    // SAFETY: as in `send`.
-    let Outgoing {
-        mut head,
-        mm,
-        root,
-        found,
-        serial,
-        exe,
-        previous,
-        pages,
-        ..
-    } = unsafe { *outgoing };
-    let identity = file::identity(found.file);
-    file::announce(found.file, &identity, head.ts, head.tid);
-    head.flags = record_flags(&found, &identity);
+    let Some(vma) = outgoing() else { return 0 };
+    let file = vma.found.file;
+    let identity = file::identity(file);
+    file::announce(file, &identity, vma.head.ts, vma.head.tid);
+    vma.head.flags = record_flags(&vma.found, &identity);
     let mut previous_file = 0;
-    if found.file != 0 {
+    if file != 0 {
         // Only memory without a file may be a program's BSS.
-    } else if previous != UNKNOWN {
-        previous_file = file::identity(previous).inode;
-    } else if found.start != 0
-        && let Lookup::Found(previous) = find_at_or_above(root, mm, found.start - 1)
-        && previous.end == found.start
+    } else if vma.previous != UNKNOWN {
+        previous_file = file::identity(vma.previous).inode;
+    } else if vma.found.start != 0
+        && let Lookup::Found(previous) = find_at_or_above(vma.root, vma.mm, vma.found.start - 1)
+        && previous.end == vma.found.start
     {
         previous_file = file::identity(previous.file).inode;
     }
     ring::send_filled(Kind::Vma, |record: &mut Vma| {
         *record = Vma {
-            head,
-            mm,
-            start: found.start,
-            end: found.end,
-            flags: found.flags,
-            pgoff: found.pgoff,
+            head: vma.head,
+            mm: vma.mm,
+            start: vma.found.start,
+            end: vma.found.end,
+            flags: vma.found.flags,
+            pgoff: vma.found.pgoff,
             file: identity.inode,
             previous_file,
-            exe,
-            serial,
+            exe: vma.exe,
+            serial: vma.serial,
             pad: 0,
-            resident: pages[0],
-            private: pages[1],
+            resident: vma.pages[0],
+            private: vma.pages[1],
         };
     });
     0

@@ -47,6 +47,24 @@ pub struct Fault {
     pub frame: u32,
 }
 
+/// A page fault, as `handle_mm_fault` was seen to handle it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Handled {
+    /// The fault.
+    pub fault: Fault,
+    /// The address space that it is in.
+    pub mm: u64,
+    /// Time at which the kernel had handled it; 0 when that was not seen.
+    pub left: u64,
+    /// Nanoseconds in calls of `handle_mm_fault` that had to be repeated.
+    pub waited: u64,
+    /// How many those were.
+    pub retries: u32,
+    /// The system call that the thread was in, or [`crate::syscall::NONE`].
+    pub call: u32,
+}
+
 /// What a frame is (the low bits of `mapping` in `struct page`, `include/linux/page-flags.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -87,6 +105,8 @@ pub enum Seen {
     Fork = 3,
     /// It was there when memtrace attached; a [`Surveyed`] follows.
     Attach = 4,
+    /// A fault of this thread fell into it, in an address space that isn't the thread's.
+    Elsewhere = 5,
 }
 
 /// In [`Header::flags`] of a VMA: it has operations, so it isn't anonymous memory.

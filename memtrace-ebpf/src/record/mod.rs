@@ -55,11 +55,13 @@ pub enum Kind {
     Runs = 18,
     /// A [`Rests`].
     Rests = 19,
+    /// A [`Handled`].
+    Handled = 20,
 }
 
 impl Kind {
     /// Every kind, in the order of their numbers, which begin at 1.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Fault,
         Self::Vma,
         Self::Path,
@@ -79,10 +81,11 @@ impl Kind {
         Self::Born,
         Self::Runs,
         Self::Rests,
+        Self::Handled,
     ];
 
     /// Slots in the table of lost records: a slot for a task that could not be followed, then one per kind.
-    pub const SLOTS: u32 = 20;
+    pub const SLOTS: u32 = 21;
 
     /// The kind with this number.
     pub fn from_number(number: u8) -> Option<Self> {
@@ -92,7 +95,7 @@ impl Kind {
     /// Its name in the output.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Fault => "fault",
+            Self::Fault | Self::Handled => "fault",
             Self::Vma => "vma",
             Self::Path => "path",
             Self::Birth => "clone",

@@ -19,6 +19,7 @@ const KIND_TYPEDEF: u32 = 8;
 const KIND_VOLATILE: u32 = 9;
 const KIND_CONST: u32 = 10;
 const KIND_RESTRICT: u32 = 11;
+const KIND_FUNC: u32 = 12;
 const KIND_FUNC_PROTO: u32 = 13;
 const KIND_VAR: u32 = 14;
 const KIND_DATASEC: u32 = 15;
@@ -97,6 +98,17 @@ impl Btf {
                 };
         }
         Ok(btf)
+    }
+
+    /// The id of the kernel's function of this name; `None` where there is none, as when it was inlined.
+    pub fn function(&self, name: &str) -> Option<u32> {
+        (1..).zip(&self.types[1..]).find_map(|(id, &at)| {
+            let at = at as usize;
+            let kind = word(&self.bytes, at + 4).ok()? >> 24 & 0x1f;
+            let is = kind == KIND_FUNC
+                && self.string(word(&self.bytes, at).ok()?).ok()? == name.as_bytes();
+            is.then_some(id)
+        })
     }
 
     /// The offset in bytes of a member such as `f_path.mnt` in a structure; `None` where there is none.

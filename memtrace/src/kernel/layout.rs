@@ -21,11 +21,19 @@ const OPTIONAL: [&str; 10] = [
     "folio_entire_map_count",
 ];
 
-/// Reads all offsets from the BTF file at `path`.
+/// What the kernel's type information says.
+pub struct Types {
+    /// The offsets.
+    pub layout: Layout,
+    /// The id of the function that was asked for.
+    pub function: Option<u32>,
+}
+
+/// Reads all offsets, and the id of a function, from the BTF file at `path`.
 ///
 /// # Errors
 /// The file can't be read, or the kernel lacks a member that memtrace can't do without: the message names it.
-pub fn read(path: &Path) -> Result<Layout> {
+pub fn read(path: &Path, function: &str) -> Result<Types> {
     let mut structures: Vec<&str> = Layout::MEMBERS.iter().map(|(_, name, _)| *name).collect();
     structures.dedup();
     let btf = Btf::open(path, &structures)?;
@@ -41,5 +49,8 @@ pub fn read(path: &Path) -> Result<Layout> {
             ),
         }
     }
-    Ok(layout)
+    Ok(Types {
+        layout,
+        function: btf.function(function),
+    })
 }

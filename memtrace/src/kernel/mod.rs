@@ -2,5 +2,6 @@
 
 pub mod btf;
 pub mod clock;
+pub mod fentry;
 pub mod layout;
 pub mod zero_page;

@@ -17,6 +17,7 @@ use self::{
 use crate::{
     cli,
     follow::event_loop,
+    probe::Backend,
     target::{self, Credentials, Inherited, Interrupt, Signals, status},
 };
 
@@ -77,10 +78,14 @@ pub fn lab(args: &cli::Lab) -> Result<u8> {
     {
         target::require_root()?;
     }
-    event_loop()?.block_on(decide(&chosen, &report))
+    event_loop()?.block_on(decide(&chosen, &report, args.kernel.backend))
 }
 
-async fn decide(chosen: &[&'static Claim], report: &Report) -> Result<u8> {
+async fn decide(
+    chosen: &[&'static Claim],
+    report: &Report,
+    backend: Option<Backend>,
+) -> Result<u8> {
     let inherited = Inherited::at_start();
     let credentials = Credentials::choose(None)?;
     let mut signals = Signals::new(inherited)?;
@@ -102,9 +107,15 @@ async fn decide(chosen: &[&'static Claim], report: &Report) -> Result<u8> {
                 if !seen.contains_key(program) {
                     let known = programs::find(program)
                         .context("a claim names a program that isn't there")?;
-                    let outcome =
-                        run::run(known, folder.path(), &credentials, inherited, &mut signals)
-                            .await?;
+                    let outcome = run::run(
+                        known,
+                        folder.path(),
+                        &credentials,
+                        inherited,
+                        &mut signals,
+                        backend,
+                    )
+                    .await?;
                     let observed = match outcome {
                         Outcome::Ended(observed) => Ok(observed),
                         Outcome::Stuck(why) => Err(Undecided::NotHere(why)),

@@ -29,7 +29,7 @@ use crate::{
     follow::{Follow, Step},
     kernel::clock::now,
     output::Sink,
-    probe::{Options, Traced},
+    probe::{Backend, Options, Traced},
     select::Only,
     target::{self, Credentials, Inherited, Interrupt, Signals},
     trace::event::{End, Event, Start},
@@ -62,6 +62,7 @@ pub async fn run(
     credentials: &Credentials,
     inherited: &Inherited,
     signals: &mut Signals,
+    backend: Option<Backend>,
 ) -> Result<Outcome> {
     let file = folder.join(program.name);
     fs::write(&file, program.executable)
@@ -80,6 +81,7 @@ pub async fn run(
             traced: Traced::Experiment,
             summary: false,
             verbose: false,
+            backend,
         },
         Only::ALL,
         signals,

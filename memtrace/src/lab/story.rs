@@ -59,6 +59,7 @@ impl Story {
             counted: Some(Counted::Minor),
             signal: None,
             detail: None,
+            handled: None,
             cause: None,
             late: 0,
         };

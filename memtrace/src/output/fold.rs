@@ -260,7 +260,14 @@ fn alike(a: &Fault, b: &Fault) -> bool {
         && a.page_size == b.page_size
         && a.detail == b.detail
         && made_by(a) == made_by(b)
+        && asked_for(a) == asked_for(b)
         && a.file == b.file
+}
+
+/// In which call the kernel wanted the page of whom, and whether for itself alone.
+fn asked_for(fault: &Fault) -> Option<(Option<&'static str>, Option<u32>, bool)> {
+    let handled = fault.handled.as_ref()?;
+    Some((handled.call, handled.owner, handled.unshare))
 }
 
 /// What had made the page of a copy shared, with the fork's number.

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{Out, Sink};
 use crate::trace::event::{
-    Access, Address, Cause, Counted, End, Event, Fault, Global, Mode, Start, What,
+    Access, Address, Cause, Counted, End, Event, Fault, Global, Handled, Mode, Start, What,
 };
 
 /// Writes JSON.
@@ -153,6 +153,7 @@ impl Line {
         self.raw(match fault.mode {
             Mode::User => ",\"mode\":\"user\"",
             Mode::Kernel => ",\"mode\":\"kernel\"",
+            Mode::Gup => ",\"mode\":\"gup\"",
         });
         self.raw(",\"kind\":\"").raw(fault.kind.name());
         self.raw("\",\"region\":\"").raw(fault.region.name());
@@ -180,6 +181,9 @@ impl Line {
         if let Some(detail) = fault.detail {
             self.raw(",\"detail\":").string(detail)?;
         }
+        if let Some(handled) = &fault.handled {
+            self.handled(handled);
+        }
         if let Some(cause) = &fault.cause {
             self.cause(cause);
         }
@@ -188,6 +192,27 @@ impl Line {
         }
         self.raw("}\n");
         Ok(())
+    }
+
+    fn handled(&mut self, handled: &Handled) {
+        self.raw(",\"dur\":").number_or_null(handled.dur);
+        for (name, number) in [
+            (",\"retries\":", handled.retries),
+            (",\"waited\":", handled.waited),
+        ] {
+            if number != 0 {
+                self.raw(name).number(number);
+            }
+        }
+        if let Some(call) = handled.call {
+            self.raw(",\"call\":\"").raw(call).raw("\"");
+        }
+        if handled.unshare {
+            self.raw(",\"unshare\":true");
+        }
+        if let Some(owner) = handled.owner {
+            self.raw(",\"owner\":").number(owner.into());
+        }
     }
 
     fn cause(&mut self, cause: &Cause) {

@@ -108,10 +108,14 @@ impl Sink for Text {
             kernel,
             command,
             attached,
+            backend,
             ..
         } = start;
         let (strong, kernel) = (self.palette.strong(), Escaped(kernel));
-        write!(self.out, "memtrace {version} on Linux {kernel}: {strong}")?;
+        write!(
+            self.out,
+            "memtrace {version} on Linux {kernel}, by {backend}: {strong}"
+        )?;
         if attached.is_empty() {
             write!(self.out, "{}", wording::command(command))?;
         } else {

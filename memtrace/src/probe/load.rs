@@ -2,9 +2,9 @@
 
 use std::{path::Path, thread};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::{
-    Ebpf, EbpfLoader, VerifierLogLevel, include_bytes_aligned,
+    Btf, Ebpf, EbpfLoader, VerifierLogLevel, include_bytes_aligned,
     maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues, RingBuf},
     programs::{
         PerfEvent, Program, RawTracePoint,
@@ -16,8 +16,14 @@ use aya_log::EbpfLogger;
 use log::LevelFilter;
 use memtrace_ebpf::layout::{Layout, Task};
 
-use super::{adopt, direct_map, log::ToStderr, read::Reader};
-use crate::kernel::{clock::now, layout, zero_page::Sample};
+use super::{
+    adopt,
+    backend::{self, Backend},
+    direct_map,
+    log::ToStderr,
+    read::Reader,
+};
+use crate::kernel::{clock::now, fentry, layout, zero_page::Sample};
 
 /// Where the running kernel shows its type information.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -52,6 +58,8 @@ pub struct Options {
     pub summary: bool,
     /// Whether the hooks' own diagnostics are wanted.
     pub verbose: bool,
+    /// How page faults are observed; what the kernel grants, if nobody says.
+    pub backend: Option<Backend>,
 }
 
 /// The hooks, loaded and attached. The next process that memtrace forks is traced from its birth. They are gone from
@@ -59,6 +67,8 @@ pub struct Options {
 pub struct Probe {
     ebpf: Ebpf,
     log: Option<EbpfLogger<ToStderr>>,
+    /// How page faults are observed.
+    pub backend: Backend,
     /// The zero page's frame.
     pub zero_pfn: u64,
 }
@@ -69,16 +79,30 @@ impl Probe {
     /// # Errors
     /// The kernel lacks something or refuses; the message says what.
     pub fn attach(options: Options) -> Result<Self> {
+        let attached = Self::try_to_attach(options);
+        match &attached {
+            // A kernel may load a hook on a function, and then not attach it.
+            Err(_) if options.backend.is_none() => Self::try_to_attach(Options {
+                backend: Some(Backend::Tracepoints),
+                ..options
+            }),
+            _ => attached,
+        }
+    }
+
+    fn try_to_attach(options: Options) -> Result<Self> {
         let sample = Sample::new()?;
-        let mut ebpf = thread::scope(|scope| {
-            let layout = scope.spawn(|| layout::read(Path::new(BTF)));
+        let (layout, btf, loader) = thread::scope(|scope| {
+            let types = scope.spawn(|| types(options.backend));
             // It reads the kernel's BTF, too, which takes the most time of all: so beside ours.
             let loader = EbpfLoader::new();
-            let layout = layout
+            let (layout, btf) = types
                 .join()
                 .map_err(|_| anyhow!("reading {BTF} failed"))??;
-            load(loader, &layout, &task(options, &sample)?, options.verbose)
+            anyhow::Ok((layout, btf, loader))
         })?;
+        let task = task(options, btf.is_some(), &sample)?;
+        let mut ebpf = load(loader, &layout, &task, options.verbose)?;
         find_direct_map(&mut ebpf, &sample)?;
         let log = options
             .verbose
@@ -86,9 +110,16 @@ impl Probe {
             .transpose()
             .context("can't read the hooks' diagnostics")?;
         attach(&mut ebpf)?;
+        let backend = if let Some(btf) = btf {
+            backend::attach(&mut ebpf, &btf)?;
+            Backend::Fentry
+        } else {
+            Backend::Tracepoints
+        };
         Ok(Self {
             ebpf,
             log,
+            backend,
             zero_pfn: sample.zero,
         })
     }
@@ -163,7 +194,21 @@ impl Probe {
     }
 }
 
-fn task(options: Options, sample: &Sample) -> Result<Task> {
+/// What the kernel's type information says; for the hooks on a function, if they are wanted and granted, aya's form of it, too.
+fn types(wanted: Option<Backend>) -> Result<(Layout, Option<Btf>)> {
+    let types = layout::read(Path::new(BTF), backend::FUNCTION)?;
+    let fentry =
+        wanted != Some(Backend::Tracepoints) && types.function.is_some_and(fentry::is_granted);
+    ensure!(
+        fentry || wanted != Some(Backend::Fentry),
+        "this kernel, or its policy, doesn't let {} be hooked (fentry): use --backend tracepoints",
+        backend::FUNCTION
+    );
+    let btf = fentry.then(Btf::from_sys_fs).transpose()?;
+    Ok((types.layout, btf))
+}
+
+fn task(options: Options, handled: bool, sample: &Sample) -> Result<Task> {
     Ok(Task {
         follow: u32::from(options.traced != Traced::Started { follow: false }),
         summary: u32::from(options.summary),
@@ -172,7 +217,7 @@ fn task(options: Options, sample: &Sample) -> Result<Task> {
         // What was shared before the trace shows in how often a frame is mapped alone.
         look: u32::from(options.traced == Traced::Running || !options.summary),
         detail: u32::from(options.traced == Traced::Experiment),
-        pad: 0,
+        handled: u32::from(handled),
         frames: sample.frames,
         file_frames: sample.file_frames,
     })
@@ -258,6 +303,7 @@ fn attach(ebpf: &mut Ebpf) -> Result<()> {
         let hooks: Vec<_> = ebpf
             .programs_mut()
             .filter(|(name, _)| ![FIND_DIRECT_MAP, ADOPT_PROCESS].contains(name))
+            .filter(|(name, _)| !backend::HOOKS.contains(name))
             .map(|(name, program)| {
                 scope.spawn(|| match program {
                     Program::PerfEvent(tick) => attach_tick(tick, &cpus),

@@ -67,7 +67,7 @@ impl Reader {
     /// # Errors
     /// The kernel refuses to show the table.
     pub fn lost(&self) -> Result<BTreeMap<&'static str, u64>> {
-        let mut lost = BTreeMap::new();
+        let mut lost: BTreeMap<_, u64> = BTreeMap::new();
         for slot in 0..Kind::SLOTS {
             let per_cpu = self
                 .lost
@@ -76,7 +76,7 @@ impl Reader {
             let count: u64 = per_cpu.iter().sum();
             if count > 0 {
                 let name = Kind::from_number(slot as u8).map_or("task", Kind::name);
-                lost.insert(name, count);
+                *lost.entry(name).or_default() += count;
             }
         }
         Ok(lost)

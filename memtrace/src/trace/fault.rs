@@ -5,12 +5,13 @@ use memtrace_ebpf::{
     pte::{Entry, Level},
     record::{
         FAULT_GREW, FAULT_MAJOR, FAULT_MINOR, FAULT_MM_GONE, FAULT_UNMAPPED, FAULT_VMA_UNKNOWN,
-        Fault,
+        Fault, Handled,
     },
 };
 
 use super::{
     event::{self, Access, Address, Counted, FaultKind, Mode, Region},
+    names,
     region::{Mapped, Place},
 };
 
@@ -61,7 +62,9 @@ pub fn event(fault: &Fault, vma: Option<&Mapped>, zero_pfn: u64, ts: u64) -> eve
         addr: Address(fault.address),
         ip: Address(fault.ip),
         access: access(fault.head.b),
-        mode: if fault.head.b & error_code::USER != 0 {
+        mode: if fault.head.b & error_code::GUP != 0 {
+            Mode::Gup
+        } else if fault.head.b & error_code::USER != 0 {
             Mode::User
         } else {
             Mode::Kernel
@@ -81,15 +84,29 @@ pub fn event(fault: &Fault, vma: Option<&Mapped>, zero_pfn: u64, ts: u64) -> eve
         counted,
         signal: (fault.signal != 0).then_some(fault.signal),
         detail: (kind == FaultKind::Other).then(|| detail(&facts, flag(FAULT_MM_GONE))),
+        handled: None,
         cause: None,
         late: ts.saturating_sub(fault.head.ts),
+    }
+}
+
+/// What the hook on `handle_mm_fault` saw beside. `owner` is the process whose memory it is, if that isn't the thread's own.
+pub fn handled(record: &Handled, owner: Option<u32>) -> event::Handled {
+    let access = record.fault.head.b;
+    event::Handled {
+        dur: (record.left != 0).then(|| record.left.saturating_sub(record.fault.head.ts)),
+        retries: record.retries.into(),
+        waited: record.waited,
+        call: (access & error_code::GUP != 0).then(|| names::call(record.call)),
+        unshare: access & error_code::UNSHARE != 0,
+        owner,
     }
 }
 
 const fn access(error: u8) -> Access {
     if error & error_code::FETCH != 0 {
         Access::Exec
-    } else if error & error_code::WRITE != 0 {
+    } else if error & (error_code::WRITE | error_code::UNSHARE) == error_code::WRITE {
         Access::Write
     } else {
         Access::Read

@@ -179,7 +179,7 @@ pub fn madvise(advice: u64) -> Arc<str> {
 /// A system call's name; `kernel` outside of any.
 pub fn call(number: u32) -> &'static str {
     if number == memtrace_ebpf::syscall::NONE {
-        return "kernel";
+        return super::event::NO_CALL;
     }
     syscalls::Sysno::new(number as usize).map_or("unknown call", |call| call.name())
 }

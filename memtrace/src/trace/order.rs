@@ -4,6 +4,7 @@
 //! written. So records wait here until nothing earlier can come: until each CPU has said, by a tick, that all before a
 //! time has been written, and no thread that left its CPU in the middle of a fault is still in it.
 
+use memtrace_ebpf::record::{Fault, Handled};
 use rustc_hash::FxHashMap as HashMap;
 
 use super::record::Record;
@@ -32,8 +33,12 @@ impl Order {
                 Record::Held(held) => {
                     self.held.insert(held.head.tid, held.head.ts);
                 }
-                Record::Fault(fault) if self.held.get(&fault.head.tid) == Some(&fault.head.ts) => {
-                    self.held.remove(&fault.head.tid);
+                Record::Fault(Fault { head, .. })
+                | Record::Handled(Handled {
+                    fault: Fault { head, .. },
+                    ..
+                }) if self.held.get(&head.tid) == Some(&head.ts) => {
+                    self.held.remove(&head.tid);
                 }
                 _ => {}
             }

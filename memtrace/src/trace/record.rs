@@ -2,8 +2,8 @@
 
 use bytemuck::{Pod, try_pod_read_unaligned};
 use memtrace_ebpf::record::{
-    Birth, Born, Call, Exec, Exit, Fault, Gone, Header, Held, Kind, Objects, Pages, Path, Rename,
-    Rests, Returned, Runs, Surveyed, Task, Unobserved, Vma,
+    Birth, Born, Call, Exec, Exit, Fault, Gone, Handled, Header, Held, Kind, Objects, Pages, Path,
+    Rename, Rests, Returned, Runs, Surveyed, Task, Unobserved, Vma,
 };
 
 /// A record of the hooks. The rare large ones are boxed, as most are faults.
@@ -11,6 +11,8 @@ use memtrace_ebpf::record::{
 pub enum Record {
     /// See [`Fault`].
     Fault(Fault),
+    /// See [`Handled`].
+    Handled(Handled),
     /// See [`Vma`].
     Vma(Box<Vma>),
     /// See [`Path`]; with the path's bytes as they were sent.
@@ -55,6 +57,7 @@ impl Record {
         let header: Header = head(bytes)?.0;
         Some(match Kind::from_number(header.kind)? {
             Kind::Fault => Self::Fault(head(bytes)?.0),
+            Kind::Handled => Self::Handled(head(bytes)?.0),
             Kind::Vma => Self::Vma(Box::new(head(bytes)?.0)),
             Kind::Path => {
                 let (path, rest) = head::<Path>(bytes)?;
@@ -87,6 +90,7 @@ impl Record {
     pub const fn header(&self) -> &Header {
         match self {
             Self::Fault(record) => &record.head,
+            Self::Handled(record) => &record.fault.head,
             Self::Vma(record) => &record.head,
             Self::Path(record, _) => &record.head,
             Self::Birth(record) => &record.head,

@@ -26,6 +26,7 @@ pub fn fault() -> Fault {
         counted: Some(Counted::Minor),
         signal: None,
         detail: None,
+        handled: None,
         cause: None,
         late: 0,
     }

@@ -80,6 +80,7 @@ pub(super) fn start() -> Start {
         kernel: "6.18.5".into(),
         command: vec!["./fork-write".into(), "--name".into(), "a b\n".into()],
         attached: Vec::new(),
+        backend: "tracepoints",
         ts: BEGAN,
     }
 }

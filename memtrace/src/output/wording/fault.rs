@@ -4,11 +4,11 @@ use std::fmt::{self, Display, Formatter};
 use std::io::{self, Write};
 
 use super::cause::{Sharers, Why};
-use super::{Bytes, SignalName};
+use super::{Bytes, Count, SignalName, Span};
 use crate::output::colour::Palette;
 use crate::output::escape::Escaped;
 use crate::output::fold::Run;
-use crate::trace::event::{Access, Counted, Fault, FaultKind, Mode};
+use crate::trace::event::{Access, Counted, Fault, FaultKind, Handled, Mode, NO_CALL};
 
 /// The size of the pages that need no mention.
 const USUAL_PAGE: u64 = 4096;
@@ -35,6 +35,15 @@ pub(super) fn write(out: &mut impl Write, fault: &Fault, palette: Palette) -> io
     }
     if fault.kind == FaultKind::Invalid {
         write!(out, "by the instruction at {}, ", fault.ip)?;
+    }
+    if let Some(handled) = &fault.handled {
+        if let Some(dur) = handled.dur {
+            write!(out, "took {}, ", Span(dur))?;
+        }
+        if handled.retries != 0 {
+            let (retries, waited) = (Count(handled.retries, "new attempt"), Span(handled.waited));
+            write!(out, "{retries} after {waited}, ")?;
+        }
     }
     if fault.late != 0 {
         write!(out, "began {} us earlier, ", fault.late / 1000)?;
@@ -124,6 +133,24 @@ impl Display for Frames {
     }
 }
 
+/// For a fault without an exception: who wanted the page of whom.
+fn asked_for(f: &mut Formatter<'_>, handled: &Handled) -> fmt::Result {
+    let Some(call) = handled.call else {
+        return Ok(());
+    };
+    if call != NO_CALL {
+        write!(f, ", in {call}")?;
+    }
+    if let Some(owner) = handled.owner {
+        write!(f, ", in the memory of {owner}")?;
+    }
+    f.write_str(if handled.unshare {
+        ", so that nobody else has it while it is read: "
+    } else {
+        ": "
+    })
+}
+
 /// Where it was, and what the kernel did about it.
 struct Outcome<'a>(&'a Fault);
 
@@ -145,7 +172,11 @@ impl Display for Outcome<'_> {
         f.write_str(match fault.mode {
             Mode::User => "): ",
             Mode::Kernel => ") by the kernel: ",
+            Mode::Gup => ") by the kernel, without an exception",
         })?;
+        if let Some(handled) = &fault.handled {
+            asked_for(f, handled)?;
+        }
         f.write_str(match fault.kind {
             FaultKind::ZeroRead => "shared zero page mapped",
             FaultKind::ZeroFill => "new zeroed page",

@@ -43,6 +43,9 @@ pub struct Fault {
     /// For kind `other`: what is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<&'static str>,
+    /// For a fault that was seen to be handled: how.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub handled: Option<Handled>,
     /// For a copy: why the page was shared, and with whom.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Box<Cause>>,
@@ -55,6 +58,11 @@ pub struct Fault {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
@@ -82,6 +90,33 @@ pub enum Mode {
     User,
     /// The kernel, for the program.
     Kernel,
+    /// Nobody: there was no exception. The kernel wanted the page itself (`get_user_pages`).
+    Gup,
+}
+
+/// Stands for the name of a system call, outside of any.
+pub const NO_CALL: &str = "kernel";
+
+/// What is known of a fault where `handle_mm_fault` is hooked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Handled {
+    /// Nanoseconds from the fault's beginning until the kernel had handled it; null when that was not seen.
+    pub dur: Option<u64>,
+    /// How often the kernel had to begin anew.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub retries: u64,
+    /// Nanoseconds in those attempts: waiting for a page to be read, or for a handler of userfaultfd.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub waited: u64,
+    /// Without an exception: the system call in which the kernel wanted the page, or [`NO_CALL`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub call: Option<&'static str>,
+    /// A page that is only read had to become nobody else's (`FAULT_FLAG_UNSHARE`).
+    #[serde(skip_serializing_if = "is_false")]
+    pub unshare: bool,
+    /// The process whose memory it is, where that isn't the one that the fault was counted on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<u32>,
 }
 
 /// How the kernel counted a fault.

@@ -15,7 +15,9 @@ mod task;
 
 pub use end::{Account, Area, End, ForkAccount, Life, Use};
 pub use experiment::{Born, Both, Rests, Return, Runs};
-pub use fault::{Access, Because, Cause, Counted, Fault, ForkRef, Mode, Part, Region};
+pub use fault::{
+    Access, Because, Cause, Counted, Fault, ForkRef, Handled, Mode, NO_CALL, Part, Region,
+};
 pub use memory::{Brk, By, Madvise, Mmap, Mprotect, Mremap, Range, Returned};
 pub use task::{
     Asked, ByObject, Clone, Cloned, Copied, Exec, Exit, First, Got, Joined, Left, LetGo,
@@ -52,6 +54,8 @@ pub struct Start {
     /// The processes that memtrace was attached to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub attached: Vec<u32>,
+    /// How page faults are observed: `tracepoints`, or `fentry`.
+    pub backend: &'static str,
     /// Nanoseconds of `CLOCK_MONOTONIC`.
     pub ts: u64,
 }

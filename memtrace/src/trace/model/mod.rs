@@ -152,7 +152,8 @@ impl Model {
     pub fn take(&mut self, record: Record, ts: u64, events: &mut Vec<Event>) {
         let tid = record.header().tid;
         match record {
-            Record::Fault(fault) => self.fault(&fault, ts, events),
+            Record::Fault(fault) => self.fault(&fault, None, ts, events),
+            Record::Handled(record) => self.fault(&record.fault, Some(&record), ts, events),
             Record::Vma(vma) => self.vma(&vma, ts, events),
             Record::Path(path, components) => self.files.announce(&path, &components),
             Record::Birth(birth) => self.birth(&birth, ts, events),
@@ -368,7 +369,8 @@ impl Model {
         let Some(thread) = self.threads.get_mut(&tid) else {
             return;
         };
-        let left = (vma.mm != thread.mm).then_some((thread.ids.pid, thread.mm));
+        let elsewhere = vma.head.a == Seen::Elsewhere as u8;
+        let left = (vma.mm != thread.mm && !elsewhere).then_some((thread.ids.pid, thread.mm));
         thread.vma = Some(mapped);
         if let Some((pid, old)) = left {
             // An exec is under way, and has left the old address space behind.

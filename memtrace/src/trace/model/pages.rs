@@ -5,7 +5,7 @@ use std::{collections::VecDeque, ops::Range};
 use memtrace_ebpf::{
     fault::{Backing, Kind as FaultKind},
     pte::PAGE_SIZE,
-    record::{Birth, Call, FAULT_VMA_UNKNOWN, Fault, Frame, Ids, Pages, Vma},
+    record::{Birth, Call, FAULT_VMA_UNKNOWN, Fault, Frame, Handled, Ids, Pages, Vma},
     syscall,
 };
 use roaring::RoaringTreemap;
@@ -192,7 +192,13 @@ impl Model {
         Some((number, copied))
     }
 
-    pub(super) fn fault(&mut self, record: &Fault, ts: u64, events: &mut Vec<Event>) {
+    pub(super) fn fault(
+        &mut self,
+        record: &Fault,
+        handled: Option<&Handled>,
+        ts: u64,
+        events: &mut Vec<Event>,
+    ) {
         let tid = record.head.tid;
         let Some(thread) = self.threads.get(&tid) else {
             return;
@@ -203,10 +209,18 @@ impl Model {
             .vma
             .as_ref()
             .filter(|vma| vma.serial == record.vma && record.head.flags & FAULT_VMA_UNKNOWN == 0);
-        let mm = of_vma.map_or(thread.mm, |vma| vma.mm);
+        let mm = match (handled, of_vma) {
+            (Some(handled), _) => handled.mm,
+            (None, Some(vma)) => vma.mm,
+            (None, None) => thread.mm,
+        };
         let private = of_vma
             .is_none_or(|vma| matches!(vma.backing, Backing::Anonymous | Backing::PrivateFile));
         let pid = thread.pid;
+        if let Some(handled) = handled {
+            let owner = (mm != thread.mm).then(|| self.owner(mm)).flatten();
+            fault.handled = Some(fault::handled(handled, owner));
+        }
         let early = self.page_changed(mm, record, &mut fault, private, ts);
         if fault.kind == FaultKind::CowCopy && fault.cause.is_none() {
             // In an address space whose exec is not complete.
@@ -226,6 +240,14 @@ impl Model {
         }
         process.counts.fault(fault.kind, fault.counted);
         events.extend(self.event(tid, ts, What::Fault(fault)));
+    }
+
+    /// The process, as a reader sees it, whose address space it is; the first, if they are several.
+    fn owner(&self, mm: u64) -> Option<u32> {
+        let users = self.mms.get(&mm)?.users.iter();
+        users
+            .filter_map(|tid| Some(self.threads.get(tid)?.ids.pid))
+            .min()
     }
 
     /// What a fault means to the sharing of its page; a copy's cause. `true` when the address space is being surveyed.

@@ -1,0 +1,144 @@
+//! `handle_mm_fault` (`mm/memory.c`), where its entry and its end can be hooked: the moment at which a fault is over, attempts
+//! that the kernel has to repeat, and faults without an exception, as `get_user_pages` takes them.
+
+use aya_ebpf::programs::{FEntryContext, FExitContext};
+use memtrace_ebpf::{fault::error_code, record::Seen};
+
+use crate::hooks::{
+    fault::{Began, UNPLACED, close, count_pages, now, open},
+    kernel::{Object, config, forget, offset},
+    paging,
+    thread::{self, CLOSED, Thread},
+    vma,
+};
+
+/// `FAULT_FLAG_*` (`include/linux/mm_types.h`; `include/linux/mm.h` before 5.14): what the caller says of a fault.
+const WRITE: u32 = 1 << 0;
+const USER: u32 = 1 << 6;
+const INSTRUCTION: u32 = 1 << 8;
+const UNSHARE: u32 = 1 << 10;
+/// `enum vm_fault_reason` (`include/linux/mm_types.h`): what came of it. The call is to be repeated:
+const RETRY: u32 = 0x400;
+/// `VM_FAULT_ERROR`: out of memory, SIGBUS, a broken frame, SIGSEGV.
+const ERROR: u32 = 0x1 | 0x2 | 0x10 | 0x20 | 0x40;
+const PAGE_SHIFT: u32 = 12;
+
+/// `handle_mm_fault(vma, address, flags, regs)` begins. Without `regs` there was no exception.
+#[inline(always)]
+pub(crate) fn enter(ctx: &FEntryContext) {
+    let task = Object::current();
+    let Some(thread) = thread::find(task) else {
+        return;
+    };
+    if thread.busy != 0 {
+        return;
+    }
+    thread.busy = 1;
+    let vma = Object::new(ctx.arg(0));
+    let address: u64 = ctx.arg(1);
+    let exception = ctx.arg::<u64>(3) != 0;
+    let ts = now();
+    let goes_on = is_about(thread, address) && exception == is_exception(thread);
+    let goes_on = forget(u32::from(goes_on), &mut thread.merge);
+    let own = task.follow(offset!(task_mm));
+    if goes_on == 0 {
+        close::<false, false>(thread, task, own, 0, ts, &mut paging::Seen::nothing());
+    }
+    let mm = vma.follow(offset!(vma_mm));
+    if mm.address() != thread.hidden_mm {
+        // The kernel has it already: no need to look for it.
+        let seen = if mm.address() == own.address() {
+            Seen::Fault
+        } else {
+            Seen::Elsewhere
+        };
+        vma::take(thread, mm, vma, ts, seen);
+    }
+    if goes_on == 0 {
+        begin(thread, task, mm, address, access(ctx.arg(2), exception), ts);
+    } else if thread.open.flags & UNPLACED != 0 {
+        thread.open.flags &= !UNPLACED;
+        thread.open.vma = thread.vma.serial;
+        thread.open.mapping = thread.vma.mapping;
+        count_pages(thread);
+    }
+    thread.open.entered = ts;
+    thread.open.inside = 1;
+    thread.busy = 0;
+}
+
+/// Whether the thread has a fault under way at this address's page.
+#[inline(always)]
+fn is_about(thread: &Thread, address: u64) -> bool {
+    thread.open.state != CLOSED && thread.open.address >> PAGE_SHIFT == address >> PAGE_SHIFT
+}
+
+/// Whether the fault that is under way began with an exception.
+#[inline(always)]
+fn is_exception(thread: &Thread) -> bool {
+    thread.open.error & error_code::GUP == 0
+}
+
+/// What is accessed how.
+#[inline(always)]
+fn access(flags: u32, exception: bool) -> u8 {
+    const _: () = assert!(error_code::WRITE == 2 && error_code::USER == 4);
+    const _: () = assert!(error_code::FETCH == 16 && error_code::GUP == 32);
+    let unshare = (flags & UNSHARE) / UNSHARE;
+    let bits = (flags & WRITE | unshare) << 1
+        | (flags & USER) / USER << 2
+        | (flags & INSTRUCTION) / INSTRUCTION << 4
+        | u32::from(!exception) << 5
+        | unshare << 6;
+    bits as u8
+}
+
+/// A fault begins that no exception has told of. Its VMA is in the thread's cache.
+#[inline(always)]
+fn begin(thread: &mut Thread, task: Object, mm: Object, address: u64, access: u8, ts: u64) {
+    // What was walked last may have been another address space.
+    thread.table.tag = u64::MAX;
+    let began = Began {
+        ts,
+        address,
+        ip: if config!(summary) == 0 {
+            task.registers().load(offset!(regs_ip))
+        } else {
+            0
+        },
+        access,
+        told: false,
+        flags: 0,
+    };
+    open(thread, mm, &began, paging::Seen::nothing());
+}
+
+/// `handle_mm_fault` returns.
+#[inline(always)]
+pub(crate) fn leave(ctx: &FExitContext) {
+    let task = Object::current();
+    let Some(thread) = thread::find(task) else {
+        return;
+    };
+    let address: u64 = ctx.arg(1);
+    if thread.busy != 0 || thread.open.inside == 0 || !is_about(thread, address) {
+        return;
+    }
+    thread.busy = 1;
+    let ts = now();
+    let came: u32 = ctx.arg(4);
+    thread.open.inside = 0;
+    thread.open.left = ts;
+    if came & RETRY != 0 {
+        thread.open.retries += 1;
+        thread.open.waited += ts - thread.open.entered;
+    } else if came & ERROR == 0 || !is_exception(thread) {
+        // But after an error the signal is still to come, or the system call fails.
+        let own = task.follow(offset!(task_mm));
+        close::<false, true>(thread, task, own, 0, ts, &mut paging::Seen::nothing());
+        if !is_exception(thread) {
+            thread.table.tag = u64::MAX;
+        }
+    }
+    thread.busy = 0;
+}

@@ -1,0 +1,52 @@
+//! How page faults are observed: the two ways, and which one the kernel grants.
+
+use anyhow::{Context as _, Result, anyhow};
+use aya::{Btf, Ebpf, programs::Program};
+use clap::ValueEnum;
+
+/// How page faults are observed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    /// By tracepoints alone, which every kernel grants
+    Tracepoints,
+    /// By hooks on the kernel's function `handle_mm_fault`, too
+    Fentry,
+}
+
+impl Backend {
+    /// Its name, on the command line and in the output.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tracepoints => "tracepoints",
+            Self::Fentry => "fentry",
+        }
+    }
+}
+
+/// The function that handles all page faults.
+pub const FUNCTION: &str = "handle_mm_fault";
+/// The hook on its entry, and the one on its end.
+pub const HOOKS: [&str; 2] = ["handle_enter", "handle_leave"];
+
+/// Loads and attaches the hooks on the function.
+///
+/// # Errors
+/// The kernel refuses one, or has no such function.
+pub fn attach(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
+    for name in HOOKS {
+        let program = ebpf
+            .program_mut(name)
+            .with_context(|| format!("the object has no hook {name}"))?;
+        let attached = match program {
+            Program::FEntry(enter) => enter
+                .load(FUNCTION, btf)
+                .and_then(|()| enter.attach().map(drop)),
+            Program::FExit(leave) => leave
+                .load(FUNCTION, btf)
+                .and_then(|()| leave.attach().map(drop)),
+            _ => return Err(anyhow!("the hook {name} is none of a function")),
+        };
+        attached.with_context(|| format!("the kernel refused the hook {name}"))?;
+    }
+    Ok(())
+}
