@@ -36,7 +36,7 @@ pub fn read(path: &Path) -> Result<Layout> {
             Some(offset) => layout.set(index, offset),
             None if OPTIONAL.contains(field) => {}
             None => bail!(
-                "this kernel's struct {structure} has no member {}: memtrace doesn't know this kernel (supported: 6.1 and later, x86-64)",
+                "this kernel's struct {structure} has no member {}: memtrace doesn't know this kernel (supported: 6.1 and later, x86-64 and arm64)",
                 paths.join(" or ")
             ),
         }
