@@ -79,6 +79,9 @@ pub const fn is_kernel(address: u64) -> bool {
     address >> 55 & 1 != 0
 }
 
+/// The tracepoints of page faults: there are none.
+pub const FAULT_TRACEPOINTS: &[&str] = &[];
+
 // Registers: members of `struct pt_regs` (`arch/arm64/include/asm/ptrace.h`).
 
 /// Instruction pointer.

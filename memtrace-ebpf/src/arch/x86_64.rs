@@ -72,6 +72,9 @@ pub const fn is_kernel(address: u64) -> bool {
     address >> 63 != 0
 }
 
+/// The tracepoints of page faults (`arch/x86/include/asm/trace/exceptions.h`).
+pub const FAULT_TRACEPOINTS: &[&str] = &["page_fault_user", "page_fault_kernel"];
+
 // Registers: members of `struct pt_regs` (`arch/x86/include/asm/ptrace.h`).
 
 /// Instruction pointer.

@@ -14,10 +14,13 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use log::LevelFilter;
-use memtrace_ebpf::layout::{Layout, Task};
+use memtrace_ebpf::{
+    arch::FAULT_TRACEPOINTS,
+    layout::{Layout, Task},
+};
 
 use super::{adopt, direct_map, log::ToStderr, read::Reader};
-use crate::kernel::{clock::now, layout, zero_page::Sample};
+use crate::kernel::{check_page_size, clock::now, layout, zero_page::Sample};
 
 /// Where the running kernel shows its type information.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -69,6 +72,7 @@ impl Probe {
     /// # Errors
     /// The kernel lacks something or refuses; the message says what.
     pub fn attach(options: Options) -> Result<Self> {
+        check_page_size()?;
         let sample = Sample::new()?;
         let mut ebpf = thread::scope(|scope| {
             let layout = scope.spawn(|| layout::read(Path::new(BTF)));
@@ -233,12 +237,15 @@ fn tracepoint<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut RawTracePoin
     Ok(program.try_into()?)
 }
 
-/// Loads and attaches a hook: each has the name of its tracepoint, but for that of page faults, which has two.
+/// Loads and attaches a hook: each has the name of its tracepoint, but for that of page faults, which has two or none.
 fn attach_hook(name: &str, program: &mut Program) -> Result<()> {
     let tracepoints = match name {
-        "page_fault" => &["page_fault_user", "page_fault_kernel"][..],
+        "page_fault" => FAULT_TRACEPOINTS,
         _ => &[name],
     };
+    if tracepoints.is_empty() {
+        return Ok(());
+    }
     let program: &mut RawTracePoint = program.try_into()?;
     program
         .load()
