@@ -79,7 +79,7 @@ impl Kind {
     }
 }
 
-/// How memory was accessed: the bits of an exception's error code (`arch/x86/include/asm/trap_pf.h`), and two more.
+/// What the access was: bits of x86's error code (`arch/x86/include/asm/trap_pf.h`), for all architectures, and two more.
 pub mod error_code {
     /// The page was present, and its protection in the way.
     pub const PRESENT: u8 = 1 << 0;

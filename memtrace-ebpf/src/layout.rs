@@ -6,11 +6,13 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::arch;
+
 /// An offset that this kernel doesn't have: its branch is dead code to the verifier.
 pub const ABSENT: u32 = u32::MAX;
 
 macro_rules! layout {
-    ($($(#[$doc:meta])* $field:ident: $type:literal . $path:literal $(or $old:literal)?,)*) => {
+    ($($(#[$doc:meta])* $field:ident: $type:literal . $path:tt $(or $old:literal)?,)*) => {
         /// Offsets in bytes of the kernel's structure members, [`ABSENT`] where the kernel has none.
         #[repr(C)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -55,9 +57,9 @@ layout! {
     task_exit_signal: "task_struct"."exit_signal",
     /// Command name.
     task_comm: "task_struct"."comm",
-    /// `TS_COMPAT` lives here: a 32-bit system call has other numbers.
-    task_status: "task_struct"."thread_info.status",
-    /// `TIF_NEED_RESCHED` lives here: another task gets the CPU before this one is back in user mode.
+    /// [`arch::COMPAT`] lives here: a 32-bit system call has other numbers.
+    task_compat: "task_struct".{ arch::COMPAT_FLAGS },
+    /// [`arch::RESCHEDULES`] live here: another task gets the CPU before this one is back in user mode.
     task_thread_flags: "task_struct"."thread_info.flags",
     /// How many sections without page faults the task is in.
     task_pagefault_disabled: "task_struct"."pagefault_disabled",
@@ -68,7 +70,7 @@ layout! {
     /// Kernel stack.
     task_stack: "task_struct"."stack",
     /// Thread pointer of a task that doesn't run: where its thread-local data are.
-    task_thread_pointer: "task_struct"."thread.fsbase",
+    task_thread_pointer: "task_struct".{ arch::THREAD_POINTER },
     /// How it is scheduled: `SCHED_*`.
     task_policy: "task_struct"."policy",
     /// Priority by its nice value: 120 for nice 0.
@@ -218,23 +220,21 @@ layout! {
     /// The name given to execve(2).
     bprm_filename: "linux_binprm"."filename",
     /// Instruction pointer.
-    regs_ip: "pt_regs"."ip",
-    /// The number of the system call, or what else led into the kernel.
-    regs_orig_ax: "pt_regs"."orig_ax",
-    /// Stack pointer.
-    regs_sp: "pt_regs"."sp",
-    /// Arguments of a system call in their order.
-    regs_di: "pt_regs"."di",
+    regs_ip: "pt_regs".{ arch::REGS_IP },
+    /// The number of the system call, or something else outside of any.
+    regs_call: "pt_regs".{ arch::REGS_CALL },
+    /// First argument of a system call.
+    regs_arg_0: "pt_regs".{ arch::REGS_ARGS[0] },
     /// Second argument.
-    regs_si: "pt_regs"."si",
+    regs_arg_1: "pt_regs".{ arch::REGS_ARGS[1] },
     /// Third argument.
-    regs_dx: "pt_regs"."dx",
+    regs_arg_2: "pt_regs".{ arch::REGS_ARGS[2] },
     /// Fourth argument.
-    regs_r10: "pt_regs"."r10",
+    regs_arg_3: "pt_regs".{ arch::REGS_ARGS[3] },
     /// Fifth argument.
-    regs_r8: "pt_regs"."r8",
+    regs_arg_4: "pt_regs".{ arch::REGS_ARGS[4] },
     /// Sixth argument.
-    regs_r9: "pt_regs"."r9",
+    regs_arg_5: "pt_regs".{ arch::REGS_ARGS[5] },
 }
 
 /// What the hooks are asked to do. Fixed before the load.
@@ -267,7 +267,7 @@ pub struct Task {
 pub struct DirectMap {
     /// Kernel virtual address of physical address 0.
     pub base: u64,
-    /// Levels of the page tables: 4 or 5.
+    /// Levels of the page tables: one of [`arch::LEVELS`].
     pub levels: u64,
     /// memtrace's own process, whose next child is the program to trace: its id in the initial pid namespace, which in a
     /// container is another than the one that it knows.
@@ -289,7 +289,7 @@ pub const PAGE_STRUCT: u64 = 64;
 /// The system call by which memtrace asks for a trial of direct-map bases: getpid(2), which does nothing else and
 /// ignores its arguments. They are [`PROBE_MAGIC`], the first base to try (in GiB below `mm->pgd`), and the address of the
 /// two neighbouring pages whose frames the hooks were told.
-pub const PROBE_CALL: u64 = 39;
+pub const PROBE_CALL: u64 = arch::syscall::GETPID as u64;
 /// First argument of the call.
 pub const PROBE_MAGIC: u64 = 0x6d65_6d74_7261_6365;
 /// First argument of the same call when it asks to take a process under trace: then come the process's id in memtrace's

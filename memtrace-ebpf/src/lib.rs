@@ -11,6 +11,7 @@
     reason = "what the hooks call must be part of them: a BPF function of its own takes five arguments at most"
 )]
 
+pub mod arch;
 pub mod fault;
 pub mod layout;
 pub mod pte;

@@ -1,16 +1,9 @@
-//! x86-64 page-table entries (`arch/x86/include/asm/pgtable_types.h`).
+//! Page-table entries: what they say, by the bits that [`crate::arch`] knows.
+
+use crate::arch;
 
 /// Bytes in a base page.
 pub const PAGE_SIZE: u64 = 4096;
-
-const PRESENT: u64 = 1 << 0;
-const WRITABLE: u64 = 1 << 1;
-const DIRTY: u64 = 1 << 6;
-/// In an entry above the lowest level: it maps a huge page itself.
-const HUGE: u64 = 1 << 7;
-/// In an entry that isn't present: its page is there, but no access is allowed (`PROT_NONE`, NUMA hinting).
-const PROT_NONE: u64 = 1 << 8;
-const FRAME: u64 = 0x000f_ffff_ffff_f000;
 
 /// The level of the table that an entry was found in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,22 +62,22 @@ impl Entry {
 
     /// The CPU can use it: it maps a page.
     pub const fn is_present(self) -> bool {
-        self.bits & PRESENT != 0
+        arch::present(self.bits) != 0
     }
 
     /// Writes go through without a fault.
     pub const fn is_writable(self) -> bool {
-        self.is_present() && self.bits & WRITABLE != 0
+        self.is_present() && arch::writable(self.bits) != 0
     }
 
     /// Written since it was mapped or last cleaned.
     pub const fn is_dirty(self) -> bool {
-        self.bits & DIRTY != 0
+        arch::dirty(self.bits) != 0
     }
 
     /// The page is there but every access faults: `mprotect(PROT_NONE)` or a NUMA hint.
     pub const fn is_prot_none(self) -> bool {
-        self.bits & (PRESENT | PROT_NONE) == PROT_NONE
+        arch::prot_none(self.bits) != 0
     }
 
     /// Neither empty nor backed by a page: swapped out, migrating, or another marker of the kernel's.
@@ -94,7 +87,7 @@ impl Entry {
 
     /// Maps more than a base page.
     pub const fn is_huge(self) -> bool {
-        self.is_present() && !matches!(self.level, Level::Pte) && self.bits & HUGE != 0
+        self.is_present() && !matches!(self.level, Level::Pte) && arch::huge(self.bits) != 0
     }
 
     /// Bytes of the page that it maps, or would map.
@@ -111,13 +104,12 @@ impl Entry {
         if !self.is_present() && !self.is_prot_none() {
             return None;
         }
-        // An entry that isn't present is kept inverted, against L1TF (pgtable-invert.h).
         let frame = if self.is_present() {
-            self.bits
+            self.bits & arch::FRAME
         } else {
-            !self.bits
-        } & FRAME;
-        // A huge entry keeps its PAT bit at bit 12: mask to the page's own alignment.
+            arch::hidden_frame(self.bits)
+        };
+        // A huge entry may have other bits below its frame: mask to the page's own alignment.
         let inside = address & (self.page_size() - 1) & !(PAGE_SIZE - 1);
         Some(((frame & !(self.page_size() - 1)) | inside) / PAGE_SIZE)
     }
@@ -125,10 +117,10 @@ impl Entry {
 
 /// The physical address of the table below the entry `bits`, or `None` where the walk ends at it.
 pub const fn next_table(bits: u64) -> Option<u64> {
-    if bits & PRESENT == 0 || bits & HUGE != 0 {
+    if arch::present(bits) == 0 || arch::huge(bits) != 0 {
         None
     } else {
-        Some(bits & FRAME)
+        Some(bits & arch::FRAME)
     }
 }
 
@@ -136,8 +128,13 @@ pub const fn next_table(bits: u64) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const NO_EXECUTE: u64 = 1 << 63;
-    const SOFTWARE: u64 = 1 << 58 | 1 << 9;
+    use arch::sample::{
+        DIRTY, HUGE_NOISE, NOISE, READ_ONLY, TABLE, WRITABLE, huge, prot_none, swapped,
+    };
+
+    /// A larger page that may be read.
+    const HUGE: u64 = huge(READ_ONLY);
+
     /// What an address adds to the frame of its page.
     const INSIDE: u64 = 0x12_3456;
 
@@ -165,59 +162,56 @@ mod tests {
     #[test]
     fn a_page_has_its_frame_and_nothing_else_in_it() {
         let frame = 0xa_bcde_f000;
-        let bits = frame | PRESENT | WRITABLE | DIRTY | NO_EXECUTE | SOFTWARE;
-        let page = entry(bits, Level::Pte);
+        let page = entry(frame | WRITABLE | DIRTY | NOISE, Level::Pte);
         assert_eq!(page.pfn(0x7f00_0000_0fff), Some(0x00ab_cdef));
         assert_eq!(page.page_size(), PAGE_SIZE);
         assert!(page.is_present() && page.is_writable() && page.is_dirty());
         assert!(!page.is_none() && !page.is_swap() && !page.is_prot_none());
-        let clean = entry(bits & !(WRITABLE | DIRTY), Level::Pte);
+        let clean = entry(frame | READ_ONLY | NOISE, Level::Pte);
         assert!(clean.is_present() && !clean.is_writable() && !clean.is_dirty());
     }
 
     #[test]
     fn a_huge_page_has_a_frame_for_each_address() {
-        // Bit 12 is its PAT bit, no part of the frame.
-        let pat = 1 << 12;
-        let huge = entry(0x4000_0000 | pat | PRESENT | HUGE, Level::Pmd);
+        let huge = entry(0x4000_0000 | HUGE | HUGE_NOISE, Level::Pmd);
         assert!(huge.is_huge());
         assert_eq!(huge.page_size(), 2 << 20);
         assert_eq!(huge.pfn(0x7f00_0000_0000), Some(0x4_0000));
         assert_eq!(huge.pfn(0x7f00_0000_0000 + INSIDE), Some(0x4_0123));
-        let giant = entry(0x4000_0000 | PRESENT | HUGE, Level::Pud);
+        let giant = entry(0x4000_0000 | HUGE, Level::Pud);
         assert_eq!(giant.page_size(), 1 << 30);
         assert_eq!(giant.pfn(0x4000_0000 * 7 + 0x3fff_ffff), Some(0x7_ffff));
     }
 
     #[test]
-    fn bit_seven_is_no_size_in_the_lowest_table() {
-        let page = entry(0x5000 | PRESENT | HUGE, Level::Pte);
+    fn nothing_is_huge_in_the_lowest_table() {
+        let page = entry(0x5000 | HUGE, Level::Pte);
         assert!(!page.is_huge());
         assert_eq!(page.page_size(), PAGE_SIZE);
         assert_eq!(page.pfn(INSIDE), Some(5));
-        let table = entry(0x5000 | PRESENT, Level::Pmd);
+        let table = entry(0x5000 | TABLE, Level::Pmd);
         assert!(!table.is_huge());
     }
 
     #[test]
-    fn a_page_without_access_is_kept_inverted() {
-        let bits = !0xa_bcde_f000 & FRAME | PROT_NONE;
-        let page = entry(bits, Level::Pte);
+    fn a_page_without_access_has_a_frame() {
+        let page = entry(prot_none(0xa_bcde_f000), Level::Pte);
         assert!(page.is_prot_none());
         assert!(!page.is_present() && !page.is_swap() && !page.is_none());
         assert!(!page.is_writable(), "whatever its other bits say");
         assert_eq!(page.pfn(INSIDE), Some(0x00ab_cdef));
-        // In a present entry the bit means "global", and nothing is inverted.
-        let global = entry(0xa_bcde_f000 | PROT_NONE | PRESENT, Level::Pte);
-        assert!(!global.is_prot_none());
-        assert_eq!(global.pfn(INSIDE), Some(0x00ab_cdef));
+        // In a present entry its bits mean something else.
+        let bits = prot_none(0) & !arch::FRAME | 0xa_bcde_f000 | READ_ONLY;
+        let present = entry(bits, Level::Pte);
+        assert!(!present.is_prot_none());
+        assert_eq!(present.pfn(INSIDE), Some(0x00ab_cdef));
     }
 
     #[test]
     fn what_is_not_there_has_no_frame() {
         assert!(Entry::NONE.is_none() && !Entry::NONE.is_swap());
         assert_eq!(Entry::NONE.pfn(INSIDE), None);
-        let swapped = entry(0x1234 << 9 | WRITABLE, Level::Pte);
+        let swapped = entry(swapped(3), Level::Pte);
         assert!(swapped.is_swap() && !swapped.is_none());
         assert!(!swapped.is_present() && !swapped.is_writable());
         assert_eq!(swapped.pfn(INSIDE), None);
@@ -225,11 +219,8 @@ mod tests {
 
     #[test]
     fn a_walk_ends_at_a_page_or_at_nothing() {
-        assert_eq!(
-            next_table(0x1_2345_6000 | PRESENT | WRITABLE | NO_EXECUTE),
-            Some(0x1_2345_6000)
-        );
-        assert_eq!(next_table(0x1_2340_0000 | PRESENT | HUGE), None);
+        assert_eq!(next_table(0x1_2345_6000 | TABLE), Some(0x1_2345_6000));
+        assert_eq!(next_table(0x1_2340_0000 | HUGE), None);
         assert_eq!(next_table(0x1_2345_6000), None);
         assert_eq!(next_table(0), None);
     }

@@ -10,6 +10,7 @@ mod apt;
 mod bench;
 mod check;
 mod command;
+mod cross;
 mod library;
 mod live;
 mod memtrace;
@@ -17,6 +18,7 @@ mod programs;
 mod setup;
 mod workspace;
 
+use cross::Target;
 use workspace::Workspace;
 
 #[derive(Parser)]
@@ -34,7 +36,11 @@ enum Task {
     /// Get what the build needs and isn't there yet: bpf-linker and the sources of core.
     Setup,
     /// Set up, then leave memtrace in target/release/memtrace.
-    Build,
+    Build {
+        /// For that target, as one static file in target/TARGET/release/memtrace.
+        #[arg(long, value_enum)]
+        target: Option<Target>,
+    },
     /// Set up, build, then trace PROG, or a small program that forks and writes.
     Run {
         /// The program to trace and its arguments.
@@ -72,7 +78,10 @@ fn perform(task: Task) -> Result<()> {
     let workspace = Workspace::find()?;
     let done = match task {
         Task::Setup => setup::perform(&workspace),
-        Task::Build => memtrace::build(&workspace),
+        Task::Build { target: None } => memtrace::build(&workspace),
+        Task::Build {
+            target: Some(target),
+        } => memtrace::build_for(&workspace, target),
         Task::Run { program } => memtrace::run(&workspace, &program),
         Task::Test { filter } => live::test_all(&workspace, filter.as_deref()),
         Task::Check => check::perform(&workspace),

@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use anyhow::{Context, Result};
 
 use crate::command::{as_root, cannot_start, run as run_command, say, way_to_root};
+use crate::cross::{self, Target};
 use crate::setup;
 use crate::workspace::Workspace;
 
@@ -25,6 +26,19 @@ pub(crate) fn build(workspace: &Workspace) -> Result<()> {
     say(format_args!(
         "memtrace: {}",
         workspace.release("memtrace").display()
+    ));
+    Ok(())
+}
+
+/// The same for that target: one static file, in `target/TARGET/release/memtrace`.
+pub(crate) fn build_for(workspace: &Workspace, target: Target) -> Result<()> {
+    setup::perform(workspace)?;
+    let mut cargo = cross::cargo(workspace, "build", target)?;
+    say(format_args!("building memtrace for {}", target.name()));
+    run_command(cargo.args(["--release", "--package", "memtrace"]))?;
+    say(format_args!(
+        "memtrace: {}",
+        target.release(workspace, "memtrace").display()
     ));
     Ok(())
 }

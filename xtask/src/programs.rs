@@ -45,7 +45,7 @@ pub(crate) fn ensure(workspace: &Workspace) -> Result<Programs> {
         say(format_args!(
             "{names}: not here, fetching Debian's packages"
         ));
-        fetch(&workspace.debian(), &missing).with_context(|| {
+        fetch(&workspace.debian(), &missing, &missing).with_context(|| {
             format!(
                 "the live tests trace {names}, which can't be had; remedy: `apt-get install {}`",
                 missing.join(" ")
@@ -65,10 +65,10 @@ pub(crate) fn ensure(workspace: &Workspace) -> Result<Programs> {
 }
 
 /// Unpacks the packages and what they depend on, then puts a wrapper for each program in `bin`.
-fn fetch(debian: &Path, programs: &[&str]) -> Result<()> {
+pub(crate) fn fetch(debian: &Path, packages: &[&str], programs: &[&str]) -> Result<()> {
     let apt = Apt::open(debian, &codename()?, Status::AsTheMachine)?;
     let root = debian.join("root");
-    for package in apt.download_with_dependencies(programs)? {
+    for package in apt.download_with_dependencies(packages)? {
         unpack(&package, &root)?;
     }
     apt.remove_downloads()?;
@@ -76,7 +76,10 @@ fn fetch(debian: &Path, programs: &[&str]) -> Result<()> {
     fs::create_dir_all(&bin).with_context(|| format!("cannot create {}", bin.display()))?;
     for program in programs {
         if which::which_in(program, Some(root.join("usr/bin")), &root).is_err() {
-            bail!("Debian's package {program} does not have /usr/bin/{program}");
+            bail!(
+                "Debian's packages {} do not have /usr/bin/{program}",
+                packages.join(", ")
+            );
         }
         let wrapper = bin.join(program);
         fs::write(&wrapper, wrapper_script(program))

@@ -5,22 +5,19 @@ extern crate std;
 use std::{vec, vec::Vec};
 
 use super::*;
-use crate::pte::Level;
+use crate::{
+    arch::sample::{DIRTY, READ_ONLY as RO, WRITABLE as RW, huge, prot_none, swapped},
+    pte::Level,
+};
 
 const READ: u8 = error_code::USER;
 const WRITE: u8 = error_code::USER | error_code::WRITE;
-/// Bits of an entry: present; and writable, too.
-const RO: u64 = 0b01;
-const RW: u64 = 0b11;
-const DIRTY: u64 = 1 << 6;
-const HUGE: u64 = 1 << 7;
-const PROT_NONE: u64 = 1 << 8;
 /// Frames, as an entry holds them.
 const ZERO: u64 = 0x7000;
 const OLD: u64 = 0x20_0000;
 const NEW: u64 = 0x40_0000;
 /// A swapped page's entry.
-const SWAPPED: u64 = 0x1234 << 9;
+const SWAPPED: u64 = swapped(0);
 
 fn pte(bits: u64) -> Entry {
     Entry {
@@ -31,7 +28,7 @@ fn pte(bits: u64) -> Entry {
 
 fn pmd(bits: u64) -> Entry {
     Entry {
-        bits: bits | HUGE,
+        bits: huge(bits),
         level: Level::Pmd,
     }
 }
@@ -91,7 +88,7 @@ const OVER_ZERO: Turn = |f| mapped(&f, pte(RO | ZERO), f.after);
 const OVER_ANOTHER: Turn = |f| mapped(&f, pte(RO | OLD), f.after);
 const OVER_ITSELF: Turn = |f| mapped(&f, pte(f.after.bits & !0b10), f.after);
 const OVER_SWAP: Turn = |f| mapped(&f, pte(SWAPPED), f.after);
-const OVER_PROT_NONE: Turn = |f| mapped(&f, pte(!NEW & 0xf_ffff_f000 | PROT_NONE), f.after);
+const OVER_PROT_NONE: Turn = |f| mapped(&f, pte(prot_none(NEW)), f.after);
 const TO_ZERO: Turn = |f| mapped(&f, f.before, pte(RO | ZERO));
 const TO_NEW: Turn = |f| mapped(&f, f.before, pte(RW | DIRTY | NEW));
 const TO_DIRTY_HUGE: Turn = |f| mapped(&f, f.before, pmd(RW | DIRTY | NEW));

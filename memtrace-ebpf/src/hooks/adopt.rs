@@ -69,14 +69,14 @@ pub(crate) fn adopt(ctx: &RawTracePointContext) {
     }
     let task = Object::current();
     let regs = task.registers();
-    if regs.load::<u64>(offset!(regs_di)) != ADOPT_MAGIC || !is_memtrace(task) {
+    if regs.load::<u64>(offset!(regs_arg_0)) != ADOPT_MAGIC || !is_memtrace(task) {
         return;
     }
     let Some(new) = search() else { return };
-    new.wanted = regs.load(offset!(regs_si));
+    new.wanted = regs.load(offset!(regs_arg_1));
     new.leader = 0;
     new.mm = 0;
-    new.what = regs.load(offset!(regs_dx));
+    new.what = regs.load(offset!(regs_arg_2));
     new.added = 0;
     new.refused = 0;
     new.end = task.load(offset!(task_group_leader));

@@ -2,6 +2,7 @@
 
 use aya_ebpf::programs::RawTracePointContext;
 use memtrace_ebpf::{
+    arch,
     record::{Call, Kind, Seen},
     syscall,
 };
@@ -15,8 +16,6 @@ use crate::hooks::{
     vma,
 };
 
-/// `TS_COMPAT` (`arch/x86/include/asm/thread_info.h`): a 32-bit call, whose numbers are others.
-const COMPAT: u32 = 2;
 /// `MAP_FIXED`
 const FIXED: u64 = 0x10;
 /// `MAP_ANONYMOUS`
@@ -37,7 +36,7 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
         settle(thread, task, now());
     }
     let number: u64 = ctx.arg(1);
-    let compat = task.load::<u32>(offset!(task_status)) & COMPAT != 0;
+    let compat = task.load::<u32>(offset!(task_compat)) & arch::COMPAT != 0;
     thread.call = if compat { NO_CALL - 1 } else { number as u32 };
     if syscall::makes_task(thread.call) {
         thread.began = now();
@@ -47,18 +46,18 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
     // What a birth needs to know where the child's stack is.
     if thread.call == syscall::CLONE || thread.call == syscall::CLONE3 {
         let regs = task.registers();
-        thread.args[0] = regs.load(offset!(regs_di));
-        thread.args[1] = regs.load(offset!(regs_si));
+        thread.args[0] = regs.load(offset!(regs_arg_0));
+        thread.args[1] = regs.load(offset!(regs_arg_1));
     }
     if syscall::changes_mappings(thread.call) {
         let regs = task.registers();
         thread.args = [
-            regs.load(offset!(regs_di)),
-            regs.load(offset!(regs_si)),
-            regs.load(offset!(regs_dx)),
-            regs.load(offset!(regs_r10)),
-            regs.load(offset!(regs_r8)),
-            regs.load(offset!(regs_r9)),
+            regs.load(offset!(regs_arg_0)),
+            regs.load(offset!(regs_arg_1)),
+            regs.load(offset!(regs_arg_2)),
+            regs.load(offset!(regs_arg_3)),
+            regs.load(offset!(regs_arg_4)),
+            regs.load(offset!(regs_arg_5)),
         ];
         if thread.call == syscall::BRK {
             thread.args[1] = task.follow(offset!(task_mm)).load(offset!(mm_brk));

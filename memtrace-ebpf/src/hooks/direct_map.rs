@@ -1,7 +1,7 @@
 //! Finding the kernel's direct map by trial.
 //!
 //! Its base is fixed on some kernels, randomised on most, and its symbol not always readable. But `mm->pgd` is an
-//! address in it, the base is aligned to 1 GiB (`kernel_randomize_memory` in `arch/x86/mm/kaslr.c`), and user space
+//! address in it, the base is aligned ([`DIRECT_MAP_ALIGNMENT`]), and user space
 //! knows the frames of its own pages from `/proc/self/pagemap`. So the base is right when a walk from it finds those
 //! frames; two of them, so that chance can't. They are memtrace's own pages, so the caller is memtrace.
 //!
@@ -10,6 +10,7 @@
 
 use aya_ebpf::programs::RawTracePointContext;
 use memtrace_ebpf::{
+    arch::{DIRECT_MAP_ALIGNMENT, LEVELS},
     layout::{DirectMap, PAGE_STRUCT, PROBE_CALL, PROBE_MAGIC, PROBE_STEPS},
     pte::PAGE_SIZE,
 };
@@ -22,7 +23,6 @@ use crate::hooks::{
     vma::{self, Lookup},
 };
 
-const ALIGNMENT: u64 = 1 << 30;
 /// How many pages after those whose frames tell the direct map the two pages of files are.
 const FILE_PAGES: u64 = 3;
 
@@ -34,11 +34,11 @@ pub(crate) fn find(ctx: &RawTracePointContext) {
         return;
     }
     let regs = task.registers();
-    if regs.load::<u64>(offset!(regs_di)) != PROBE_MAGIC {
+    if regs.load::<u64>(offset!(regs_arg_0)) != PROBE_MAGIC {
         return;
     }
-    let first: u64 = regs.load(offset!(regs_si));
-    let address: u64 = regs.load(offset!(regs_dx));
+    let first: u64 = regs.load(offset!(regs_arg_1));
+    let address: u64 = regs.load(offset!(regs_arg_2));
     let frames = config!(frames);
     let Some(found) = direct_map() else { return };
     let pgd: u64 = read_member(task.follow(offset!(task_mm)).address(), offset!(mm_pgd));
@@ -49,8 +49,8 @@ pub(crate) fn find(ctx: &RawTracePointContext) {
         bits: 0,
     };
     for step in 0..PROBE_STEPS {
-        let base = (pgd & !(ALIGNMENT - 1)) - (first + step) * ALIGNMENT;
-        for levels in [4, 5] {
+        let base = (pgd & !(DIRECT_MAP_ALIGNMENT - 1)) - (first + step) * DIRECT_MAP_ALIGNMENT;
+        for levels in LEVELS {
             let map = DirectMap {
                 base,
                 levels,

@@ -11,6 +11,7 @@ use aya_ebpf::{
     programs::{PerfEventContext, RawTracePointContext},
 };
 use memtrace_ebpf::{
+    arch,
     fault::{Backing, Facts, Kind as FaultKind, error_code, kind, vm},
     pte::{Entry, Level},
     record::{
@@ -33,10 +34,6 @@ const SIGBUS: i32 = 7;
 const SIGSEGV: i32 = 11;
 /// The VMA of a fault wasn't found.
 pub(crate) const UNPLACED: u8 = FAULT_UNMAPPED | FAULT_VMA_UNKNOWN;
-/// The frame in an entry for one page.
-const FRAME: u64 = 0x000f_ffff_ffff_f000;
-/// Addresses from here on are the kernel's.
-const KERNEL_HALF: u64 = 1 << 63;
 
 /// For each CPU the time up to which all that happened on it has been written to the ring buffer.
 #[map]
@@ -59,7 +56,7 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
     let address: u64 = ctx.arg(0);
     let error = ctx.arg::<u64>(2) as u8 & error_code::EXCEPTION;
     // The kernel's faults on its own addresses are none of the task's; nor are those of a hook's own reads.
-    if thread.busy != 0 || error & error_code::USER == 0 && address >= KERNEL_HALF {
+    if thread.busy != 0 || error & error_code::USER == 0 && arch::is_kernel(address) {
         return;
     }
     let mm = task.follow(offset!(task_mm));
@@ -72,7 +69,7 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
     close::<true, false>(thread, task, mm, 0, ts, &mut seen);
     let seen = seen.merged(&mut thread.merge);
 
-    let flags = if address >= KERNEL_HALF {
+    let flags = if arch::is_kernel(address) {
         FAULT_UNMAPPED
     } else if mm.address() == thread.hidden_mm {
         0
@@ -124,7 +121,7 @@ pub(crate) fn open(thread: &mut Thread, mm: Object, began: &Began, mut seen: pag
     } = began;
     let pgd = plain(mm.follow(offset!(mm_pgd)), &mut thread.number);
     let before = walk(thread, pgd, address, &mut seen);
-    let error = access | u8::from(!told) & before.bits as u8 & error_code::PRESENT;
+    let error = access | u8::from(!told) & arch::present(before.bits) as u8;
     let mapping = if flags == 0 { thread.vma.mapping } else { 0 };
     let level = forget(before.level as u32, &mut thread.merge);
     let look = is_protected_write(error, before.bits, level)
@@ -132,7 +129,7 @@ pub(crate) fn open(thread: &mut Thread, mm: Object, began: &Began, mut seen: pag
     let page = if forget(look, &mut thread.merge) != 0 {
         // Of a page of 2 MiB the part that is written; its entry has other bits below the frame.
         let inside = u64::from(level >> 1) * 511;
-        frame::look_at((before.bits & FRAME) >> 12 & !inside | address >> 12 & inside)
+        frame::look_at((before.bits & arch::FRAME) >> 12 & !inside | address >> 12 & inside)
     } else {
         0
     };
@@ -180,7 +177,7 @@ fn is_protected_write(error: u8, entry: u64, level: u32) -> u32 {
     const _: () = assert!(error_code::PRESENT == 1 && error_code::WRITE == 2);
     const _: () = assert!(Level::Pte as u32 == 1 && Level::Pmd as u32 == 2);
     let looked_at = level.wrapping_sub(3) >> 31;
-    u32::from(error & error >> 1) & entry as u32 & looked_at & 1
+    u32::from(error & error >> 1) & arch::present(entry) as u32 & looked_at
 }
 
 /// Whether all pages in the VMA of the fault are anonymous, and none is KSM's. Without a branch.
@@ -215,7 +212,7 @@ fn walk(thread: &mut Thread, pgd: u64, address: u64, seen: &mut paging::Seen) ->
     let Some(map) = direct_map() else {
         return Entry::NONE;
     };
-    if address >= KERNEL_HALF {
+    if arch::is_kernel(address) {
         return Entry::NONE;
     }
     entry(*map, pgd, address, &mut thread.table, seen)
@@ -471,8 +468,9 @@ pub(crate) fn tick(ctx: &PerfEventContext) {
         if thread.busy != 0 {
             return;
         }
-        // SAFETY: the context of a perf event begins with the interrupted registers.
-        let user_mode = unsafe { (*ctx.ctx).regs.cs } & 3 != 0;
+        let words: *const u64 = ctx.ctx.cast_const().cast();
+        // SAFETY: the context of a perf event begins with the interrupted registers, this word among them.
+        let user_mode = arch::is_user_mode(unsafe { words.add(arch::MODE_WORD).read_volatile() });
         if thread.owes != 0 {
             if user_mode {
                 thread.busy = 1;

@@ -2,6 +2,7 @@
 
 use aya_ebpf::{macros::map, maps::Array};
 use memtrace_ebpf::{
+    arch::LEVELS,
     layout::DirectMap,
     pte::{Entry, Level, next_table},
 };
@@ -35,7 +36,7 @@ fn slot(table: u64, level: Level, address: u64) -> u64 {
 pub(crate) fn walk(map: DirectMap, pgd: u64, address: u64, cache: &mut Table) -> Entry {
     cache.tag = u64::MAX;
     let mut table = pgd;
-    // With four levels the p4d is folded into the pgd: the top table is the one that spans 39 bits and up.
+    // With fewer levels the upper ones are folded into the pgd: with four, the top table is the one that spans 39 bits and up.
     if map.levels == 5 {
         let bits = read_word(slot(table, Level::Pgd, address));
         let Some(next) = next_table(bits) else {
@@ -46,14 +47,17 @@ pub(crate) fn walk(map: DirectMap, pgd: u64, address: u64, cache: &mut Table) ->
         };
         table = map.base + next;
     }
-    let bits = read_word(slot(table, Level::P4d, address));
-    let Some(next) = next_table(bits) else {
-        return Entry {
-            bits,
-            level: Level::P4d,
+    if LEVELS[0] > 3 || map.levels > 3 {
+        let bits = read_word(slot(table, Level::P4d, address));
+        let Some(next) = next_table(bits) else {
+            return Entry {
+                bits,
+                level: Level::P4d,
+            };
         };
-    };
-    let bits = read_word(slot(map.base + next, Level::Pud, address));
+        table = map.base + next;
+    }
+    let bits = read_word(slot(table, Level::Pud, address));
     let Some(next) = next_table(bits) else {
         return Entry {
             bits,

@@ -5,7 +5,10 @@
 //! kept back until the thread gets its CPU again.
 
 use aya_ebpf::{macros::map, maps::Array};
-use memtrace_ebpf::record::{Kind, RETURNED_IN_CHILD, Returned};
+use memtrace_ebpf::{
+    arch,
+    record::{Kind, RETURNED_IN_CHILD, Returned},
+};
 
 use crate::hooks::{
     fault::now,
@@ -14,9 +17,6 @@ use crate::hooks::{
     thread::{self, Thread},
 };
 
-/// `_TIF_NEED_RESCHED`, and from 6.13 `_TIF_NEED_RESCHED_LAZY` (`arch/x86/include/asm/thread_info.h`).
-/// Older kernels have single steps in the place of the latter: then the record waits for nothing, and does no harm.
-const RESCHEDULES: u64 = 1 << 3 | 1 << 4;
 /// Slots of [`WAITING`].
 const SLOTS: u32 = 64;
 
@@ -49,7 +49,7 @@ pub(crate) fn end(thread: &mut Thread, task: Object, ret: i64, ts: u64) {
         },
     };
     thread.owes = 1;
-    if task.load::<u64>(offset!(task_thread_flags)) & RESCHEDULES == 0 {
+    if task.load::<u64>(offset!(task_thread_flags)) & arch::RESCHEDULES == 0 {
         pay(thread, 0);
     }
 }
@@ -74,8 +74,8 @@ pub(crate) fn leave(thread: &mut Thread, task: Object) {
         return;
     }
     // An interrupt in user mode has left another number there than that of the call.
-    let number: u64 = task.registers().load(offset!(regs_orig_ax));
-    if number != u64::from(thread.owed.call) {
+    let number: u32 = task.registers().load(offset!(regs_call));
+    if number != thread.owed.call {
         pay(thread, 0);
         return;
     }

@@ -8,6 +8,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::{helpers::generated::bpf_loop, macros::map, maps::PerCpuArray};
 use memtrace_ebpf::{
+    arch,
     fault::vm,
     pte::{Entry, Level, PAGE_SIZE, next_table},
     record::{Header, Kind, Pages, Seen},
@@ -32,16 +33,7 @@ const GROUPS: u32 = 64 / GROUP as u32;
 const STEPS: u32 = 1 << 23;
 /// How often a tree that is being changed is read again.
 const TRIES: u32 = 1000;
-/// Where the next address is looked for when there is none.
-const KERNEL_HALF: u64 = 1 << 63;
-/// Bits of an entry: dirty, and the same moved aside by write protection (`_PAGE_SAVED_DIRTY`).
-const DIRTY: u32 = 6;
-const SAVED_DIRTY: u32 = 58;
-/// `PROT_NONE`, where an entry isn't present to the CPU.
-const PROT_NONE: u32 = 8;
-const FRAME: u64 = 0x000f_ffff_ffff_f000;
-/// A swap entry's type is above this bit; types from here on are none of a swap file (`MAX_SWAPFILES`).
-const SWAP_TYPE: u32 = 59;
+/// Types of swap entries from here on are none of a swap file (`MAX_SWAPFILES`).
 const SWAP_TYPES: u64 = 23;
 
 /// A survey under way: too large for the stack.
@@ -187,7 +179,7 @@ fn next_vma(done: &mut Survey) -> i64 {
         u32::from(found.flags & (vm::SHARED | vm::PFNMAP) == 0 && found.anon != 0);
     next.must_ask = u32::from(found.ops != 0);
     let skip = next.can_be_private == 0 && next.seen != Seen::Attach as u32;
-    next.at = if skip || found.start >= KERNEL_HALF {
+    next.at = if skip || arch::is_kernel(found.start) {
         found.end
     } else {
         found.start
@@ -334,13 +326,13 @@ extern "C" fn scan(index: u32, _context: *mut c_void) -> i64 {
     while bit < GROUP {
         // No branch: the verifier would follow each way, each time.
         let entry = survey.table[((first + bit) & (TABLE_PAGES - 1)) as usize];
-        let there = (entry | entry >> PROT_NONE) & 1;
+        let there = arch::present(entry) | arch::prot_none(entry);
         present |= there << bit;
-        writable |= (entry & entry >> 1 & 1) << bit;
-        dirty |= ((entry >> DIRTY | entry >> SAVED_DIRTY) & 1) << bit;
-        zeros |= (((entry & FRAME) >> 12 ^ zero).wrapping_sub(1) >> 63) << bit;
+        writable |= (arch::present(entry) & arch::writable(entry)) << bit;
+        dirty |= arch::dirty(entry) << bit;
+        zeros |= (((entry & arch::FRAME) >> 12 ^ zero).wrapping_sub(1) >> 63) << bit;
         let used = (entry | entry.wrapping_neg()) >> 63;
-        let swap = ((entry >> SWAP_TYPE).wrapping_sub(SWAP_TYPES)) >> 63;
+        let swap = arch::swap_type(entry).wrapping_sub(SWAP_TYPES) >> 63;
         swapped |= (used & swap & !there & 1) << bit;
         bit += 1;
     }
@@ -390,7 +382,7 @@ extern "C" fn ask(bit: u32, first: *mut u64) -> i64 {
     // SAFETY: the context that `scan` gives.
     let first = unsafe { *first };
     let entry = survey.table[((first + bit) & (TABLE_PAGES - 1)) as usize];
-    if frame::is_anonymous((entry & FRAME) >> 12) {
+    if frame::is_anonymous((entry & arch::FRAME) >> 12) {
         survey.sure |= 1 << bit;
     }
     0

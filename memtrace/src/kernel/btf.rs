@@ -111,10 +111,12 @@ impl Btf {
         })
     }
 
-    /// The offset in bytes of a member such as `f_path.mnt` in a structure; `None` where there is none.
+    /// The offset in bytes of a member such as `f_path.mnt` in a structure; `None` where there is none. With `+8` after it,
+    /// for a part of an array, so much more.
     pub fn offset_of(&self, structure: &str, path: &str) -> Option<u32> {
         let mut id = *self.structures.get(structure)?;
-        let mut offset = 0;
+        let (path, inside) = path.split_once('+').unwrap_or((path, "0"));
+        let mut offset = inside.parse().ok()?;
         for name in path.split('.') {
             let (member, bits) = self.member(id, name.as_bytes(), 0)?;
             offset += bits / 8;
@@ -245,6 +247,7 @@ mod tests {
         let btf = Btf::parse(sample(), &["inner", "outer", "missing"]).expect("well-formed");
         assert_eq!(btf.offset_of("inner", "b"), Some(4));
         assert_eq!(btf.offset_of("outer", "in.b"), Some(12));
+        assert_eq!(btf.offset_of("outer", "in.b+16"), Some(28));
         assert_eq!(btf.offset_of("outer", "in.c"), None);
         assert_eq!(btf.offset_of("missing", "a"), None);
     }

@@ -44,7 +44,7 @@ pub fn read(path: &Path, function: &str) -> Result<Types> {
             Some(offset) => layout.set(index, offset),
             None if OPTIONAL.contains(field) => {}
             None => bail!(
-                "this kernel's struct {structure} has no member {}: memtrace doesn't know this kernel (supported: 6.1 and later, x86-64)",
+                "this kernel's struct {structure} has no member {}: memtrace doesn't know this kernel (supported: 6.1 and later, x86-64 and arm64)",
                 paths.join(" or ")
             ),
         }

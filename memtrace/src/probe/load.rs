@@ -14,7 +14,10 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use log::LevelFilter;
-use memtrace_ebpf::layout::{Layout, Task};
+use memtrace_ebpf::{
+    arch::FAULT_TRACEPOINTS,
+    layout::{Layout, Task},
+};
 
 use super::{
     adopt,
@@ -23,7 +26,7 @@ use super::{
     log::ToStderr,
     read::Reader,
 };
-use crate::kernel::{clock::now, fentry, layout, zero_page::Sample};
+use crate::kernel::{check_page_size, clock::now, fentry, layout, zero_page::Sample};
 
 /// Where the running kernel shows its type information.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -79,6 +82,7 @@ impl Probe {
     /// # Errors
     /// The kernel lacks something or refuses; the message says what.
     pub fn attach(options: Options) -> Result<Self> {
+        check_page_size()?;
         let attached = Self::try_to_attach(options);
         match &attached {
             // A kernel may load a hook on a function, and then not attach it.
@@ -278,12 +282,15 @@ fn tracepoint<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut RawTracePoin
     Ok(program.try_into()?)
 }
 
-/// Loads and attaches a hook: each has the name of its tracepoint, but for that of page faults, which has two.
+/// Loads and attaches a hook: each has the name of its tracepoint, but for that of page faults, which has two or none.
 fn attach_hook(name: &str, program: &mut Program) -> Result<()> {
     let tracepoints = match name {
-        "page_fault" => &["page_fault_user", "page_fault_kernel"][..],
+        "page_fault" => FAULT_TRACEPOINTS,
         _ => &[name],
     };
+    if tracepoints.is_empty() {
+        return Ok(());
+    }
     let program: &mut RawTracePoint = program.try_into()?;
     program
         .load()

@@ -12,6 +12,7 @@ use libc::{
 };
 use nix::errno::Errno;
 use nix::unistd::{Pid, getpid, gettid};
+use tests::subject::arch;
 use tests::subject::clone::{
     CLONE_CLEAR_SIGHAND, Work, bits, clone, clone3, fork, have_all_to_share, names, vfork,
 };
@@ -70,8 +71,8 @@ fn raw() -> Result<()> {
         made("clone3", flags, signal, |work| clone3(flags, signal, work))?;
     }
 
-    made("fork", 0, SIGCHLD, fork)?;
-    made("vfork", bits(CLONE_VM | CLONE_VFORK), SIGCHLD, vfork)
+    made(arch::FORK, 0, SIGCHLD, fork)?;
+    made(arch::VFORK, bits(CLONE_VM | CLONE_VFORK), SIGCHLD, vfork)
 }
 
 fn threads() -> Result<()> {

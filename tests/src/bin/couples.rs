@@ -13,6 +13,7 @@ use nix::sys::prctl::set_child_subreaper;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid};
 use serde_json::json;
+use tests::subject::arch;
 use tests::subject::clone::{clone, hear, say, vfork};
 use tests::subject::files;
 use tests::subject::memory::Pages;
@@ -91,7 +92,7 @@ fn main() -> Result<()> {
             lines.done();
             lines.turn(OTHER);
             // SAFETY: the third process makes system calls, and writes to pages.
-            if unsafe { libc::syscall(libc::SYS_fork) } == 0 {
+            if unsafe { arch::fork() } == 0 {
                 lines.turn(THIRD);
                 write(30..35);
                 lines.done();

@@ -13,6 +13,7 @@ use libc::{
 };
 use nix::errno::Errno;
 use nix::unistd::{Pid, getpid, gettid, pipe};
+use tests::subject::arch;
 use tests::subject::clone::{
     CLONE_CLEAR_SIGHAND, Work, bits, clone, clone3, fork, have_all_to_share, hear, names, say,
     vfork,
@@ -74,9 +75,11 @@ fn main() -> Result<()> {
             made("clone3", flags, |signal, work| clone3(flags, signal, work))
         })?;
     }
-    in_a_maker(full, || made("fork", 0, |_, work| fork(work)))?;
+    in_a_maker(full, || made(arch::FORK, 0, |_, work| fork(work)))?;
     in_a_maker(full, || {
-        made("vfork", bits(CLONE_VM | CLONE_VFORK), |_, work| vfork(work))
+        made(arch::VFORK, bits(CLONE_VM | CLONE_VFORK), |_, work| {
+            vfork(work)
+        })
     })
 }
 

@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 use anyhow::{Result, ensure};
 use nix::errno::Errno;
 
-use super::memory::Pages;
+use super::{arch, memory::Pages};
 
 /// Only clone3 takes it. libc's own constant is cut off at 32 bits.
 pub const CLONE_CLEAR_SIGHAND: u64 = 1 << 32;
@@ -77,7 +77,7 @@ pub fn clone3(flags: u64, exit_signal: c_int, work: Work) -> c_int {
 /// fork(2) itself: the C library's fork calls clone.
 pub fn fork(work: Work) -> c_int {
     // SAFETY: one thread.
-    in_parent(unsafe { libc::syscall(libc::SYS_fork) }, work)
+    in_parent(unsafe { arch::fork() }, work)
 }
 
 /// In the child, works and exits; in the parent, gives the child's id.
@@ -89,30 +89,10 @@ fn in_parent(child: libc::c_long, work: Work) -> c_int {
     child as c_int
 }
 
-/// vfork(2). The child runs on the parent's stack while the parent waits, so it must not return from here: hence
-/// assembly.
+/// vfork(2). The child runs on the parent's stack while the parent waits.
 pub fn vfork(work: Work) -> c_int {
-    let child: c_int;
-    // SAFETY: what the child pushes lies below the parent's stack pointer; registers are each task's own.
-    unsafe {
-        std::arch::asm!(
-            "syscall",
-            "test eax, eax",
-            "jnz 2f",
-            "mov rdi, r12",
-            "call {run}",
-            "mov edi, eax",
-            "mov eax, {exit}",
-            "syscall",
-            "2:",
-            run = sym run,
-            exit = const libc::SYS_exit,
-            in("r12") &raw const work,
-            inlateout("eax") libc::SYS_vfork as c_int => child,
-            clobber_abi("C"),
-        );
-    }
-    child
+    // SAFETY: `run` takes a reference to work.
+    unsafe { arch::vfork(run, (&raw const work).cast_mut().cast()) }
 }
 
 extern "C" fn run(work: *mut c_void) -> c_int {

@@ -1,6 +1,7 @@
 //! What the subjects share: memory to touch, children to make, and a report to the test.
 
 pub mod act;
+pub mod arch;
 pub mod chance;
 pub mod clone;
 pub mod compare;

@@ -34,14 +34,17 @@ static void by_fork(int file)
 	mark("fork", "before=%d after=%d returned=%d file=%d child=%d", before, after, child, file, child);
 }
 
+/* Younger architectures, such as arm64, have no system call fork. */
 static void by_the_old_system_call(void)
 {
+#ifdef SYS_fork
 	pid_t child = (pid_t)syscall(SYS_fork);
 	need(child >= 0, "the system call fork");
 	if (child == 0)
 		_exit(0);
 	need(wait_for(child) == 0, "the child of the system call fork");
 	mark("system call fork", "child=%d", child);
+#endif
 }
 
 static void by_vfork(void)

@@ -14,7 +14,7 @@ pub const CLAIM: Claim = Claim {
     book: "The system calls fork, vfork and clone are three doors to one room: each calls do_fork in the kernel, with \
            different arguments.",
     experiment: "A program makes a child by each of the C library's fork, vfork and clone, and by the bare system \
-                 calls fork and clone3. At the birth of each child memtrace records which functions of the kernel are \
+                 calls fork and clone3, where there are such. At the birth of each child memtrace records which functions of the kernel are \
                  under way, and which flags it was asked for.",
     expected: &[Verdict::Qualified],
     read: &[
@@ -29,10 +29,10 @@ pub const CLAIM: Claim = Claim {
     },
 };
 
-/// The program's marks, and whether each must be there: a kernel may have no clone3.
+/// The program's marks, and whether each must be there: an architecture may have no fork, and a kernel no clone3.
 const DOORS: [(&str, bool); 5] = [
     ("fork", true),
-    ("system call fork", true),
+    ("system call fork", false),
     ("vfork", true),
     ("clone", true),
     ("clone3", false),

@@ -1,0 +1,179 @@
+//! arm64, with pages of 4 KiB.
+
+/// Its name.
+pub const NAME: &str = "arm64";
+
+// Page-table entries: `arch/arm64/include/asm/pgtable-hwdef.h` and `pgtable-prot.h`.
+
+/// The frame in an entry for a page of 4 KiB. Physical addresses of 52 bits have their upper two elsewhere: no machine's memory
+/// begins beyond a pebibyte.
+pub const FRAME: u64 = 0x0003_ffff_ffff_f000;
+/// In an entry above the lowest level: it leads to a table. A page's entry has the bit, too.
+const TABLE: u32 = 1;
+/// Writes fault (AP[2]): with `WRITE`, until the page is marked as dirty, by the processor if it can (DBM).
+const READ_ONLY: u32 = 7;
+/// The entry is of one address space (nG): each for user mode is; and what stands for a page without access, as it is no
+/// swap entry then (`PTE_PRESENT_INVALID`, 6.11 and later).
+const NOT_GLOBAL: u32 = 11;
+const WRITE: u32 = 51;
+/// No execution in the kernel, none in user mode.
+const NO_EXECUTE: u32 = 53;
+/// Dirty, as the kernel notes it itself.
+const DIRTY: u32 = 55;
+/// A swap entry's type is from this bit on (`__SWP_TYPE_SHIFT`, 6.11 and later).
+const SWAP_TYPE: u32 = 6;
+
+/// 1 if the processor can use the entry: it maps a page, or leads to a table.
+#[inline(always)]
+pub const fn present(entry: u64) -> u64 {
+    entry & 1
+}
+
+/// 1 if writes to the page of a present entry are allowed (`pte_write`). The first may fault all the same, where the processor
+/// doesn't mark pages as dirty itself.
+#[inline(always)]
+pub const fn writable(entry: u64) -> u64 {
+    entry >> WRITE & 1
+}
+
+/// 1 if the page was written since it was mapped or last cleaned (`pte_dirty`).
+#[inline(always)]
+pub const fn dirty(entry: u64) -> u64 {
+    (entry >> DIRTY | entry >> WRITE & !(entry >> READ_ONLY)) & 1
+}
+
+/// 1 if the page is there, but every access to it faults: `PAGE_NONE`. Before 6.11 that had a bit of its own, 58, and a swap
+/// entry could have `NOT_GLOBAL`; but no swap file is so large that its entry has `NO_EXECUTE`.
+#[inline(always)]
+pub const fn prot_none(entry: u64) -> u64 {
+    !entry & entry >> NOT_GLOBAL & entry >> NO_EXECUTE & entry >> (NO_EXECUTE + 1) & 1
+}
+
+/// 1 if a present entry above the lowest level maps a page itself.
+#[inline(always)]
+pub const fn huge(entry: u64) -> u64 {
+    !(entry >> TABLE) & 1
+}
+
+/// The physical address of a page that is there and not present.
+#[inline(always)]
+pub const fn hidden_frame(entry: u64) -> u64 {
+    entry & FRAME
+}
+
+/// What kind of swap entry an entry is that is neither empty nor has a page.
+#[inline(always)]
+pub const fn swap_type(entry: u64) -> u64 {
+    entry >> SWAP_TYPE & 0x1f
+}
+
+/// How many levels a task's page tables may have: for addresses of 39, 48 or 52 bits.
+pub const LEVELS: [u64; 3] = [3, 4, 5];
+
+/// Physical address 0 is at a multiple of this in the linear map (`ARM64_MEMSTART_ALIGN` in `arch/arm64/mm/init.c`).
+pub const DIRECT_MAP_ALIGNMENT: u64 = 1 << 30;
+
+/// Whether an address is the kernel's: a user's may have a tag in its upper byte.
+#[inline(always)]
+pub const fn is_kernel(address: u64) -> bool {
+    address >> 55 & 1 != 0
+}
+
+/// The tracepoints of page faults: there are none.
+pub const FAULT_TRACEPOINTS: &[&str] = &[];
+
+// Registers: members of `struct pt_regs` (`arch/arm64/include/asm/ptrace.h`).
+
+/// Instruction pointer.
+pub const REGS_IP: &str = "pc";
+/// The number of the system call; -1 outside of any: 32 bits of it.
+pub const REGS_CALL: &str = "syscallno";
+/// Arguments of a system call: x0 to x5.
+pub const REGS_ARGS: [&str; 6] = ["regs", "regs+8", "regs+16", "regs+24", "regs+32", "regs+40"];
+
+/// Which of the words that a perf event's context begins with tells the mode: `pstate`.
+pub const MODE_WORD: usize = 33;
+
+/// Whether that word is user mode's (`PSR_MODE_EL0t`).
+#[inline(always)]
+pub const fn is_user_mode(pstate: u64) -> bool {
+    matches!(pstate & 0xf, 0)
+}
+
+// Threads: members of `struct task_struct`, and bits (`arch/arm64/include/asm/thread_info.h`).
+
+/// Thread pointer of a task that doesn't run.
+pub const THREAD_POINTER: &str = "thread.uw.tp_value";
+/// Where it says that a system call is a 32-bit one.
+pub const COMPAT_FLAGS: &str = "thread_info.flags";
+/// `_TIF_32BIT`
+pub const COMPAT: u32 = 1 << 22;
+/// `_TIF_NEED_RESCHED`
+pub const RESCHEDULES: u64 = 1 << 1;
+
+/// The numbers of system calls (`include/uapi/asm-generic/unistd.h`).
+#[allow(missing_docs, reason = "each is the system call of its name")]
+pub mod syscall {
+    /// arm64 has none: a number that none has. So for [`VFORK`].
+    pub const FORK: u32 = u32::MAX - 2;
+    pub const VFORK: u32 = u32::MAX - 3;
+    pub const CAPSET: u32 = 91;
+    pub const UNSHARE: u32 = 97;
+    pub const SETREGID: u32 = 143;
+    pub const SETGID: u32 = 144;
+    pub const SETREUID: u32 = 145;
+    pub const SETUID: u32 = 146;
+    pub const SETRESUID: u32 = 147;
+    pub const SETRESGID: u32 = 149;
+    pub const SETFSUID: u32 = 151;
+    pub const SETFSGID: u32 = 152;
+    pub const SETGROUPS: u32 = 159;
+    pub const GETPID: u32 = 172;
+    pub const BRK: u32 = 214;
+    pub const MUNMAP: u32 = 215;
+    pub const MREMAP: u32 = 216;
+    pub const CLONE: u32 = 220;
+    pub const EXECVE: u32 = 221;
+    pub const MMAP: u32 = 222;
+    pub const MPROTECT: u32 = 226;
+    pub const MADVISE: u32 = 233;
+    pub const SETNS: u32 = 268;
+    pub const EXECVEAT: u32 = 281;
+    pub const PKEY_MPROTECT: u32 = 288;
+    pub const CLONE3: u32 = 435;
+}
+
+/// Entries to test with.
+#[cfg(test)]
+pub mod sample {
+    /// `_PAGE_READONLY`, without what is noise.
+    pub const READ_ONLY: u64 = 0b11 | 1 << super::READ_ONLY | 1 << super::NOT_GLOBAL;
+    /// May be written, and is not dirty yet.
+    pub const WRITABLE: u64 = READ_ONLY | 1 << super::WRITE;
+    /// What a write adds.
+    pub const DIRTY: u64 = 1 << super::DIRTY;
+    /// Dirty, and write-protected since.
+    pub const SAVED_DIRTY: u64 = DIRTY;
+    /// Bits that say nothing of what memtrace looks at: user, shareable, accessed, one of the kernel's own, no execution, a
+    /// contiguous range.
+    pub const NOISE: u64 = 1 << 6 | 3 << 8 | 1 << 10 | 1 << 56 | 3 << super::NO_EXECUTE | 1 << 52;
+    /// The same of a huge page.
+    pub const HUGE_NOISE: u64 = NOISE;
+    /// A table, in an entry above the lowest level.
+    pub const TABLE: u64 = 0b11;
+
+    /// The entry of a larger page with the rights of a page's.
+    pub const fn huge(page: u64) -> u64 {
+        page & !(1 << super::TABLE)
+    }
+
+    /// A page without access, of the frame at this physical address.
+    pub const fn prot_none(frame: u64) -> u64 {
+        frame | READ_ONLY & !1 | 3 << super::NO_EXECUTE
+    }
+
+    /// A page in the swap file of this number.
+    pub const fn swapped(file: u64) -> u64 {
+        0x1234 << 12 | file << super::SWAP_TYPE | 1 << 2
+    }
+}
