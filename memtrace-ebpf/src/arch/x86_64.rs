@@ -1,5 +1,7 @@
 //! x86-64.
 
+use core::hint::black_box;
+
 /// Its name.
 pub const NAME: &str = "x86-64";
 
@@ -33,13 +35,13 @@ pub const fn writable(entry: u64) -> u64 {
 /// 1 if the page was written since it was mapped or last cleaned.
 #[inline(always)]
 pub const fn dirty(entry: u64) -> u64 {
-    (entry >> DIRTY | entry >> SAVED_DIRTY) & 1
+    (entry >> DIRTY | black_box(entry) >> SAVED_DIRTY) & 1
 }
 
 /// 1 if the page is there, but every access to it faults.
 #[inline(always)]
 pub const fn prot_none(entry: u64) -> u64 {
-    !entry & entry >> PROT_NONE & 1
+    !entry & black_box(entry) >> PROT_NONE & 1
 }
 
 /// 1 if a present entry above the lowest level maps a page itself.

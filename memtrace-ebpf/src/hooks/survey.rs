@@ -4,7 +4,7 @@
 //! A fork is surveyed in the child, which is set up and has not run: nothing in it changes meanwhile. Its page tables have
 //! what the fork copied, and no more (`copy_page_range` in `mm/memory.c`).
 
-use core::ffi::c_void;
+use core::{ffi::c_void, hint::black_box};
 
 use aya_ebpf::{helpers::generated::bpf_loop, macros::map, maps::PerCpuArray};
 use memtrace_ebpf::{
@@ -324,11 +324,12 @@ extern "C" fn scan(index: u32, _context: *mut c_void) -> i64 {
     let (mut present, mut writable, mut dirty, mut zeros, mut swapped) = (0, 0, 0, 0, 0);
     let mut bit = 0;
     while bit < GROUP {
-        // No branch: the verifier would follow each way, each time.
+        // No branch: the verifier would follow each way, each time; and none that the compiler makes of bits together.
         let entry = survey.table[((first + bit) & (TABLE_PAGES - 1)) as usize];
-        let there = arch::present(entry) | arch::prot_none(entry);
+        let there = black_box(arch::present(entry));
+        writable |= (there & arch::writable(entry)) << bit;
+        let there = there | black_box(arch::prot_none(entry));
         present |= there << bit;
-        writable |= (arch::present(entry) & arch::writable(entry)) << bit;
         dirty |= arch::dirty(entry) << bit;
         zeros |= (((entry & arch::FRAME) >> 12 ^ zero).wrapping_sub(1) >> 63) << bit;
         let used = (entry | entry.wrapping_neg()) >> 63;
