@@ -202,6 +202,6 @@ fn survey_process() {
         };
         record.mm = mm;
         record.exe = identity.inode;
-        record.bounds = bounds(mm);
+        bounds(mm, &mut record.bounds);
     });
 }

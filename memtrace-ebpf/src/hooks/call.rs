@@ -32,9 +32,14 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
     };
     thread.busy = 1;
     returned::pay(thread, 0);
-    if thread.open.state != CLOSED {
-        settle(thread, task, now());
-    }
+    let thread = if thread.open.state == CLOSED {
+        thread
+    } else {
+        let Some(thread) = settle(thread, task, 0, now()) else {
+            return;
+        };
+        thread
+    };
     let number: u64 = ctx.arg(1);
     let compat = task.load::<u32>(offset!(task_compat)) & arch::COMPAT != 0;
     thread.call = if compat { NO_CALL - 1 } else { number as u32 };
@@ -75,7 +80,9 @@ pub(crate) fn exit(ctx: &RawTracePointContext) {
     };
     thread.busy = 1;
     let ts = now();
-    settle(thread, task, ts);
+    let Some(thread) = settle(thread, task, 0, ts) else {
+        return;
+    };
     let mm = task.follow(offset!(task_mm));
     let ret: i64 = ctx.arg(1);
     if syscall::changes_mappings(thread.call)

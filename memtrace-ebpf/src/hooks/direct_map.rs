@@ -57,8 +57,8 @@ pub(crate) fn find(ctx: &RawTracePointContext) {
                 tracer,
                 ..DirectMap::default()
             };
-            if walk(map, pgd, address, &mut cache).pfn(address) == Some(frames[0])
-                && walk(map, pgd, address + PAGE_SIZE, &mut cache).pfn(address + PAGE_SIZE)
+            if walk(&map, pgd, address, &mut cache).pfn(address) == Some(frames[0])
+                && walk(&map, pgd, address + PAGE_SIZE, &mut cache).pfn(address + PAGE_SIZE)
                     == Some(frames[1])
             {
                 *found = map;

@@ -215,7 +215,7 @@ fn walk(thread: &mut Thread, pgd: u64, address: u64, seen: &mut paging::Seen) ->
     if arch::is_kernel(address) {
         return Entry::NONE;
     }
-    entry(*map, pgd, address, &mut thread.table, seen)
+    entry(map, pgd, address, &mut thread.table, seen)
 }
 
 /// Ends the thread's fault, if it has one, at the latest moment before `ts`. `signal` is what it ended in.
@@ -402,11 +402,35 @@ fn unobserved(thread: &mut Thread, mm: Object, minor: u32, major: u32, ts: u64) 
     );
 }
 
-/// The thread has gone on to something else: its fault, if it has one, is over.
+/// The current thread has gone on to something else: its fault, if it has one, is over. `signal` is what it ended in. Gives the
+/// thread's state anew, as another function has changed it.
 #[inline(always)]
-pub(crate) fn settle(thread: &mut Thread, task: Object, ts: u64) {
+pub(crate) fn settle(
+    thread: &'static mut Thread,
+    task: Object,
+    signal: u32,
+    ts: u64,
+) -> Option<&'static mut Thread> {
+    if thread.open.state == CLOSED && !has_counted(thread, task) {
+        return Some(thread);
+    }
+    end_fault(signal, ts);
+    thread::find(task)
+}
+
+/// Ends the current thread's fault, if it has one, and tells of what the kernel counted beside.
+///
+/// A global function, which the verifier looks at once, and not in each state that a hook can have come to.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn end_fault(signal: u32, ts: u64) -> u32 {
+    let task = Object::current();
+    let Some(thread) = thread::find(task) else {
+        return 0;
+    };
     let mm = task.follow(offset!(task_mm));
-    close::<false, false>(thread, task, mm, 0, ts, &mut paging::Seen::nothing());
+    close::<false, false>(thread, task, mm, signal, ts, &mut paging::Seen::nothing());
+    0
 }
 
 /// A signal is sent: SIGSEGV and SIGBUS by the thread to itself end its fault (`force_sig_fault`).
@@ -427,16 +451,9 @@ pub(crate) fn signal(ctx: &RawTracePointContext) {
         return;
     }
     thread.busy = 1;
-    let mm = task.follow(offset!(task_mm));
-    close::<false, false>(
-        thread,
-        task,
-        mm,
-        number as u32,
-        now(),
-        &mut paging::Seen::nothing(),
-    );
-    thread.busy = 0;
+    if let Some(thread) = settle(thread, task, number as u32, now()) {
+        thread.busy = 0;
+    }
 }
 
 /// The thread leaves its CPU. If that is in the middle of a fault, the reader must know.
@@ -452,10 +469,14 @@ pub(crate) fn pause(thread: &mut Thread) {
 /// Whether the thread has a fault under way that is over: the kernel has counted one since the last was closed.
 #[inline(always)]
 pub(crate) fn is_over(thread: &Thread, task: Object) -> bool {
-    thread.open.state != CLOSED
-        && thread.open.inside == 0
-        && (task.load::<u64>(offset!(task_min_flt)) != thread.known.tally.min_flt
-            || task.load::<u64>(offset!(task_maj_flt)) != thread.known.tally.maj_flt)
+    thread.open.state != CLOSED && thread.open.inside == 0 && has_counted(thread, task)
+}
+
+/// Whether the kernel has counted faults on the thread that were not accounted for yet.
+#[inline(always)]
+fn has_counted(thread: &Thread, task: Object) -> bool {
+    task.load::<u64>(offset!(task_min_flt)) != thread.known.tally.min_flt
+        || task.load::<u64>(offset!(task_maj_flt)) != thread.known.tally.maj_flt
 }
 
 /// Some times a second on each CPU: ends the fault of the thread that runs there, and notes up to when the reader has
@@ -483,8 +504,9 @@ pub(crate) fn tick(ctx: &PerfEventContext) {
         if thread.open.state != CLOSED {
             if user_mode || is_over(thread, task) {
                 thread.busy = 1;
-                settle(thread, task, until);
-                thread.busy = 0;
+                if let Some(thread) = settle(thread, task, 0, until) {
+                    thread.busy = 0;
+                }
             } else {
                 until = until.min(thread.open.ts - 1);
             }

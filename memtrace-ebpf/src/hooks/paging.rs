@@ -33,7 +33,7 @@ fn slot(table: u64, level: Level, address: u64) -> u64 {
 
 /// Walks from the top table at `pgd` to the last entry for `address`, and remembers the way in `cache`.
 #[inline(always)]
-pub(crate) fn walk(map: DirectMap, pgd: u64, address: u64, cache: &mut Table) -> Entry {
+pub(crate) fn walk(map: &DirectMap, pgd: u64, address: u64, cache: &mut Table) -> Entry {
     cache.tag = u64::MAX;
     let mut table = pgd;
     // With fewer levels the upper ones are folded into the pgd: with four, the top table is the one that spans 39 bits and up.
@@ -116,7 +116,7 @@ impl Seen {
 /// fault is often on the next page.
 #[inline(always)]
 pub(crate) fn entry(
-    map: DirectMap,
+    map: &DirectMap,
     pgd: u64,
     address: u64,
     cache: &mut Table,

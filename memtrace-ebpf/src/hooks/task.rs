@@ -211,7 +211,9 @@ pub(crate) fn exec(ctx: &RawTracePointContext) {
     };
     thread.busy = 1;
     let ts = now();
-    settle(thread, task, ts);
+    let Some(thread) = settle(thread, task, 0, ts) else {
+        return;
+    };
     thread.forget_mm();
     thread.hidden_mm = 0;
     // A thread that isn't the leader takes over the leader's id (de_thread in fs/exec.c).
@@ -226,18 +228,14 @@ pub(crate) fn exec(ctx: &RawTracePointContext) {
     if let Some(scratch) = EXEC.get_ptr_mut(0) {
         // SAFETY: a valid pointer to this CPU's scratch.
         let scratch = unsafe { &mut *scratch };
-        scratch.record = Exec {
-            head: thread.head(Kind::Exec, ts),
-            pid: thread.known.pid,
-            old_tid: ctx.arg(1),
-            mm: mm.address(),
-            exe: identity.inode,
-            bounds: bounds(mm.address()),
-            hidden_minor: hidden[0],
-            hidden_major: hidden[1],
-            name_len: 0,
-            args_len: 0,
-        };
+        let record = &mut scratch.record;
+        record.head = thread.head(Kind::Exec, ts);
+        record.pid = thread.known.pid;
+        record.old_tid = ctx.arg(1);
+        record.mm = mm.address();
+        record.exe = identity.inode;
+        bounds(mm.address(), &mut record.bounds);
+        [record.hidden_minor, record.hidden_major] = hidden;
         send_exec(scratch, mm, ctx.arg(2));
     }
     objects(thread, task, syscall::EXECVE, ts);
@@ -259,17 +257,15 @@ pub(crate) fn objects(thread: &Thread, task: Object, call: u32, ts: u64) {
 }
 
 #[inline(always)]
-pub(crate) fn bounds(mm: u64) -> Bounds {
-    Bounds {
-        start_code: read_member(mm, offset!(mm_start_code)),
-        end_code: read_member(mm, offset!(mm_end_code)),
-        start_data: read_member(mm, offset!(mm_start_data)),
-        end_data: read_member(mm, offset!(mm_end_data)),
-        start_brk: read_member(mm, offset!(mm_start_brk)),
-        brk: read_member(mm, offset!(mm_brk)),
-        start_stack: read_member(mm, offset!(mm_start_stack)),
-        vdso: read_member(mm, offset!(mm_vdso)),
-    }
+pub(crate) fn bounds(mm: u64, bounds: &mut Bounds) {
+    bounds.start_code = read_member(mm, offset!(mm_start_code));
+    bounds.end_code = read_member(mm, offset!(mm_end_code));
+    bounds.start_data = read_member(mm, offset!(mm_start_data));
+    bounds.end_data = read_member(mm, offset!(mm_end_data));
+    bounds.start_brk = read_member(mm, offset!(mm_start_brk));
+    bounds.brk = read_member(mm, offset!(mm_brk));
+    bounds.start_stack = read_member(mm, offset!(mm_start_stack));
+    bounds.vdso = read_member(mm, offset!(mm_vdso));
 }
 
 /// Adds the name and the arguments, and sends the record.
@@ -330,7 +326,9 @@ pub(crate) fn exit() {
     thread.busy = 1;
     let ts = now();
     returned::pay(thread, 0);
-    settle(thread, task, ts);
+    let Some(thread) = settle(thread, task, 0, ts) else {
+        return;
+    };
     ring::send(
         Kind::Exit,
         Exit {
@@ -364,9 +362,14 @@ fn leave_cpu(ctx: &RawTracePointContext) {
     let dead = task.load::<u32>(offset!(task_state)) == TASK_DEAD;
     let ts = now();
     returned::leave(thread, task);
-    if dead || is_over(thread, task) {
-        settle(thread, task, ts);
-    }
+    let thread = if dead || is_over(thread, task) {
+        let Some(thread) = settle(thread, task, 0, ts) else {
+            return;
+        };
+        thread
+    } else {
+        thread
+    };
     if config!(detail) != 0 {
         experiment::rests(ctx, thread, ts);
     }

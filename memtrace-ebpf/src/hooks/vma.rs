@@ -4,7 +4,7 @@
 //! tree is walked here with probe reads: the maple tree of 6.1 and later (`lib/maple_tree.c`). Without the mm's lock
 //! a node may change under the walk; what it found is believed only if it covers the address and belongs to the mm.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, ptr};
 
 use aya_ebpf::{helpers::generated::bpf_loop, macros::map, maps::PerCpuArray};
 use memtrace_ebpf::{
@@ -49,6 +49,9 @@ struct Scratch {
     pad: u32,
     node: [u64; NODE_WORDS],
     vma: [u64; NODE_WORDS],
+    /// Whose VMA is looked for, and what was found.
+    mm: u64,
+    found: Found,
 }
 
 #[map]
@@ -64,14 +67,13 @@ fn scratch() -> Option<&'static mut Scratch> {
         .map(|scratch| unsafe { &mut *scratch })
 }
 
-/// Walks the tree at `root` to the first VMA that ends above `address` (`mtree_range_walk`, and once more behind a gap).
+/// Walks the scratch's tree to the first VMA that ends above `address` (`mtree_range_walk`, and once more behind a gap).
 /// Its address, or 0 when there is none.
 #[inline(always)]
-fn walk(root: u64, address: u64) -> Option<u64> {
+fn walk(address: u64) -> Option<u64> {
     let before = scratch()?;
-    before.root = root;
     before.address = address;
-    before.entry = root;
+    before.entry = before.root;
     before.last = u64::MAX;
     before.done = 0;
     // SAFETY: `descend` is a callback as the helper wants it, and uses nothing of its context. A loop of the helper's
@@ -107,10 +109,13 @@ extern "C" fn descend(_index: u32, _context: *mut c_void) -> i64 {
     // its own. The difference's sign is right as both are user addresses, below 2^63; a pivot that isn't one lies at
     // or behind `end`.
     let used = (1_u64 << (end & 15)) - 1;
+    let address = scratch.address;
     let mut index = 0;
     let mut at = 0;
     while at < 15 {
-        index += (node[1 + at].wrapping_sub(scratch.address) >> 63) & (used >> at);
+        // SAFETY: a part of the node. Volatile: one after the other, as all at once would fill the stack.
+        let pivot = unsafe { ptr::read_volatile(&raw const node[1 + at]) };
+        index += (pivot.wrapping_sub(address) >> 63) & (used >> at);
         at += 1;
     }
     if index < end {
@@ -211,14 +216,45 @@ pub(crate) enum Lookup {
 /// The first VMA that ends above `address`, as `find_vma` gives it.
 #[inline(always)]
 pub(crate) fn find_at_or_above(root: u64, mm: u64, address: u64) -> Lookup {
-    let vma = match walk(root, address) {
-        Some(0) => return Lookup::Nothing,
-        Some(vma) => vma,
-        None => return Lookup::Unreadable,
+    let Some(scratch) = self::scratch() else {
+        return Lookup::Unreadable;
     };
-    match read_vma(vma, mm) {
-        Some(found) if found.end > address => Lookup::Found(found),
+    // By way of memory: what the verifier knows to be a pointer can't be an argument.
+    scratch.mm = mm;
+    scratch.root = root;
+    match (look_up(address), self::scratch()) {
+        (FOUND, Some(scratch)) => Lookup::Found(scratch.found),
+        (NOTHING, _) => Lookup::Nothing,
         _ => Lookup::Unreadable,
+    }
+}
+
+/// What [`look_up`] returns.
+const FOUND: u32 = 0;
+const NOTHING: u32 = 1;
+const UNREADABLE: u32 = 2;
+
+/// Looks for the first VMA that ends above `address`, and leaves it in this CPU's scratch.
+///
+/// A global function, which the verifier looks at once, and not in each state that a hook can have come to. Before 6.4 it
+/// also gives up telling states apart in a function that has a callback.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn look_up(address: u64) -> u32 {
+    let vma = match walk(address) {
+        Some(0) => return NOTHING,
+        Some(vma) => vma,
+        None => return UNREADABLE,
+    };
+    let Some(scratch) = scratch() else {
+        return UNREADABLE;
+    };
+    match read_vma(vma, scratch.mm) {
+        Some(found) if found.end > address => {
+            scratch.found = found;
+            FOUND
+        }
+        _ => UNREADABLE,
     }
 }
 
