@@ -3,10 +3,7 @@
 //! memtrace asks for it by a system call that does nothing else (see [`memtrace_ebpf::layout::ADOPT_MAGIC`]). The process is
 //! looked for in the ring of all processes, as `for_each_process` does it: a hook runs under RCU, as that must.
 
-use core::ffi::c_void;
-
 use aya_ebpf::{
-    helpers::generated::bpf_loop,
     macros::map,
     maps::{Array, PerCpuArray},
     programs::RawTracePointContext,
@@ -20,13 +17,15 @@ use crate::hooks::{
     fault::{NO_CALL, now},
     file,
     kernel::{Object, offset, read_into, read_member},
-    parts, ring, survey,
+    parts,
+    repeat::repeat,
+    ring, survey,
     task::bounds,
     thread,
 };
 
-/// Processes, and threads of one, that are gone through at the most.
-const LIMIT: u32 = 1 << 22;
+/// As many times as many processes, and threads of one, are gone through at the most: there are no more ids.
+const LIMIT: u32 = 2048;
 
 /// What came of the last call.
 #[map]
@@ -81,15 +80,13 @@ pub(crate) fn adopt(ctx: &RawTracePointContext) {
     new.refused = 0;
     new.end = task.load(offset!(task_group_leader));
     new.task = new.end;
-    // SAFETY: the callbacks are as the helper wants them, and use nothing of their context.
-    unsafe { bpf_loop(LIMIT, next_process as *mut c_void, core::ptr::null_mut(), 0) };
+    repeat!(LIMIT, next_processes);
     let Some(found) = search() else { return };
     if found.leader != 0 {
         let signal: u64 = read_member(found.leader, offset!(task_signal));
         found.end = signal + u64::from(offset!(signal_thread_head));
         found.task = read_member(found.end, 0);
-        // SAFETY: as above.
-        unsafe { bpf_loop(LIMIT, next_thread as *mut c_void, core::ptr::null_mut(), 0) };
+        repeat!(LIMIT, next_threads);
         survey_process();
     }
     if let (Some(done), Some(answer)) = (search(), ADOPTED.get_ptr_mut(0)) {
@@ -111,9 +108,17 @@ fn is_memtrace(task: Object) -> bool {
     u64::from(task.load::<u32>(offset!(task_tgid))) == tracer
 }
 
-/// Looks at the next process. 1 ends the search.
+/// Looks at some processes. 1 ends the search.
+#[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn next_process(_index: u32, _context: *mut c_void) -> i64 {
+pub extern "C" fn next_processes() -> u32 {
+    repeat!(LIMIT, next_process)
+}
+
+/// Looks at the next process. 1 ends the search.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn next_process() -> u32 {
     let Some(search) = search() else { return 1 };
     let link: u64 = read_member(search.task, offset!(task_tasks));
     search.task = link.wrapping_sub(u64::from(offset!(task_tasks)));
@@ -127,9 +132,17 @@ extern "C" fn next_process(_index: u32, _context: *mut c_void) -> i64 {
     0
 }
 
-/// Takes the next thread of the process under trace, if that is asked for, and notes its address space. 1 ends it.
+/// Takes some threads of the process under trace. 1 ends it.
+#[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn next_thread(_index: u32, _context: *mut c_void) -> i64 {
+pub extern "C" fn next_threads() -> u32 {
+    repeat!(LIMIT, next_thread)
+}
+
+/// Takes the next thread of the process under trace, if that is asked for, and notes its address space. 1 ends it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn next_thread() -> u32 {
     let Some(search) = search() else { return 1 };
     let link = search.task;
     if link == 0 || link == search.end {

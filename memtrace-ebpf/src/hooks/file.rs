@@ -1,9 +1,7 @@
 //! Files behind mappings: their identity and their path.
 
-use core::ffi::c_void;
-
 use aya_ebpf::{
-    helpers::generated::{bpf_loop, bpf_probe_read_kernel_str},
+    helpers::generated::bpf_probe_read_kernel_str,
     macros::map,
     maps::{LruHashMap, PerCpuArray},
 };
@@ -11,6 +9,7 @@ use memtrace_ebpf::record::{Header, Kind, PATH_BYTES, PATH_DELETED, PATH_TRUNCAT
 
 use crate::hooks::{
     kernel::{Object, offset, read_member},
+    repeat::repeat,
     ring,
 };
 
@@ -137,9 +136,8 @@ pub extern "C" fn send_path(file: u64, ts: u64, tid: u32) -> u32 {
         dev: identity.dev,
         len: 0,
     };
-    // SAFETY: `step` is a callback as the helper wants it, and uses nothing of its context.
-    unsafe { bpf_loop(DEPTH, step as *mut c_void, core::ptr::null_mut(), 0) };
-    // Fetched again: the callback changed it behind the compiler's back.
+    repeat!(DEPTH, step_up);
+    // Fetched again: the function changed it behind the compiler's back.
     let Some(scratch) = self::scratch() else {
         return 0;
     };
@@ -165,8 +163,9 @@ fn scratch() -> Option<&'static mut Scratch> {
 }
 
 /// One step upwards, as `prepend_path` in `fs/d_path.c`: at the root of a mount on to where it is mounted. 1 ends it.
+#[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn step(_index: u32, _context: *mut c_void) -> i64 {
+pub extern "C" fn step_up() -> u32 {
     let Some(scratch) = scratch() else { return 1 };
     let (dentry, mount) = (scratch.dentry, scratch.mount);
     if dentry == scratch.root_dentry && mount == scratch.root_mount {

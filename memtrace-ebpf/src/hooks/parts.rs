@@ -1,13 +1,12 @@
 //! The kernel objects that a task uses, and its ids.
 
-use core::ffi::c_void;
-
-use aya_ebpf::helpers::generated::bpf_loop;
+use aya_ebpf::{macros::map, maps::PerCpuArray};
 use memtrace_ebpf::record::{Ids, Parts};
 
 use crate::hooks::{
     kernel::{offset, read_member},
     paging::direct_map,
+    repeat::repeat,
 };
 
 /// Bytes of a `struct upid`: the id, and the namespace from here on.
@@ -75,33 +74,35 @@ pub(crate) fn id(task: u64) -> u32 {
 #[inline(always)]
 pub(crate) fn handled(task: u64) -> u32 {
     let sighand: u64 = read_member(task, offset!(task_sighand));
-    let mut handlers = Handlers {
-        next: sighand + u64::from(offset!(sighand_action)),
-        handled: 0,
-    };
-    // SAFETY: `next_handler` is a callback as the helper wants it, for a context of this type.
-    unsafe {
-        bpf_loop(
-            SIGNALS,
-            next_handler as *mut c_void,
-            (&raw mut handlers).cast(),
-            0,
-        )
-    };
-    handlers.handled as u32
+    let Some(handlers) = handlers() else { return 0 };
+    handlers.next = sighand + u64::from(offset!(sighand_action));
+    handlers.handled = 0;
+    repeat!(SIGNALS, next_handler);
+    self::handlers().map_or(0, |handlers| handlers.handled as u32)
 }
 
 /// How far [`handled`] is.
-#[repr(C)]
 struct Handlers {
     next: u64,
     handled: u64,
 }
 
+#[map]
+static HANDLERS: PerCpuArray<Handlers> = PerCpuArray::with_max_entries(1, 0);
+
+#[inline(always)]
+fn handlers() -> Option<&'static mut Handlers> {
+    // SAFETY: a valid pointer to this CPU's own; no two users of it interrupt one another.
+    HANDLERS
+        .get_ptr_mut(0)
+        .map(|handlers| unsafe { &mut *handlers })
+}
+
+/// Counts the next signal, if it is handled. 1 ends it.
+#[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn next_handler(_index: u32, handlers: *mut Handlers) -> i64 {
-    // SAFETY: the context that `handled` gives.
-    let handlers = unsafe { &mut *handlers };
+pub extern "C" fn next_handler() -> u32 {
+    let Some(handlers) = handlers() else { return 1 };
     let handler: u64 = read_member(handlers.next, 0);
     // Without a branch: above SIG_IGN.
     handlers.handled += SIG_IGN.wrapping_sub(handler) >> 63;

@@ -4,9 +4,9 @@
 //! A fork is surveyed in the child, which is set up and has not run: nothing in it changes meanwhile. Its page tables have
 //! what the fork copied, and no more (`copy_page_range` in `mm/memory.c`).
 
-use core::{ffi::c_void, hint::black_box};
+use core::hint::black_box;
 
-use aya_ebpf::{helpers::generated::bpf_loop, macros::map, maps::PerCpuArray};
+use aya_ebpf::{macros::map, maps::PerCpuArray};
 use memtrace_ebpf::{
     arch,
     fault::vm,
@@ -18,6 +18,7 @@ use crate::hooks::{
     file, frame,
     kernel::{config, offset, read_member},
     paging::{direct_map, walk},
+    repeat::repeat,
     ring,
     thread::Table,
     vma::{self, Found, Lookup},
@@ -29,8 +30,8 @@ const TABLE_SPAN: u64 = TABLE_PAGES * PAGE_SIZE;
 /// Entries that are looked at in one go: the verifier follows each, so few. And how many such groups a word's bits are.
 const GROUP: u64 = 16;
 const GROUPS: u32 = 64 / GROUP as u32;
-/// VMAs, tables and gaps that a survey goes through: the most that `bpf_loop` does.
-const STEPS: u32 = 1 << 23;
+/// As many times as many VMAs, tables and gaps are gone through at the most: 2 TiB of pages.
+const STEPS: u32 = 1024;
 /// How often a tree that is being changed is read again.
 const TRIES: u32 = 1000;
 /// Types of swap entries from here on are none of a swap file (`MAX_SWAPFILES`).
@@ -70,6 +71,10 @@ struct Survey {
     last: u64,
     first_word: u32,
     words: u32,
+    /// The next group of entries, how many there are, and the next entry that is asked.
+    group: u32,
+    groups: u32,
+    asked: u64,
     /// Of a group of entries those that are private pages, and those that must be asked.
     sure: u64,
     unsure: u64,
@@ -80,7 +85,7 @@ struct Survey {
 #[map]
 static SURVEY: PerCpuArray<Survey> = PerCpuArray::with_max_entries(1, 0);
 
-/// This CPU's survey. As with the tree's scratch, no reference is held while a `bpf_loop` runs.
+/// This CPU's survey. As with the tree's scratch, no reference is held while a global function runs.
 #[inline(always)]
 fn survey() -> Option<&'static mut Survey> {
     // SAFETY: a valid pointer to this CPU's survey; hooks that survey don't interrupt one another.
@@ -103,21 +108,18 @@ pub(crate) fn survey_mm(mm: u64, ts: u64, tid: u32, seen: Seen) -> u64 {
     new.at = 0;
     new.unsent = 0;
     new.unreadable = 0;
-    // SAFETY: `step` is a callback as the helper wants it, and uses nothing of its context.
-    unsafe { bpf_loop(STEPS, step as *mut c_void, core::ptr::null_mut(), 0) };
+    repeat!(STEPS, go_far);
     survey().map_or(0, |done| done.swapped)
 }
 
-/// The next table of the VMA, or the next VMA. 1 ends the survey.
+/// Some tables and VMAs. 1 ends the survey.
+#[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn step(_index: u32, _context: *mut c_void) -> i64 {
-    // The verifier takes it for any number, and wants 0 or 1 here.
-    i64::from(black_box(go_on()) & 1)
+pub extern "C" fn go_far() -> u32 {
+    repeat!(STEPS, go_on)
 }
 
-/// The same. Not 0 ends the survey.
-///
-/// A global function, which the verifier looks at once, and not in each state that the survey can have come to.
+/// The next table of the VMA, or the next VMA. 1 ends the survey.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn go_on() -> u32 {
@@ -313,24 +315,23 @@ fn read_table(survey: &mut Survey, direct_map: u64) {
         )
     };
     if failed == 0 {
-        // SAFETY: `scan` is a callback as the helper wants it, and uses nothing of its context.
-        unsafe {
-            bpf_loop(
-                words * GROUPS,
-                scan as *mut c_void,
-                core::ptr::null_mut(),
-                0,
-            )
-        };
+        survey.group = 0;
+        survey.groups = words * GROUPS;
+        repeat!(TABLE_PAGES as u32 / GROUP as u32, scan);
     }
 }
 
-/// Looks at a group of entries.
+/// Looks at the next group of entries. 1 ends it.
+#[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scan(index: u32, _context: *mut c_void) -> i64 {
+pub extern "C" fn scan() -> u32 {
     let Some(survey) = survey() else { return 1 };
+    if survey.group >= survey.groups {
+        return 1;
+    }
     let zero = u64::from(config!(zero_pfn));
-    let first = u64::from(index & (TABLE_PAGES / GROUP - 1) as u32) * GROUP;
+    let first = u64::from(survey.group & (TABLE_PAGES / GROUP - 1) as u32) * GROUP;
+    survey.group += 1;
     let (mut present, mut writable, mut dirty, mut zeros, mut swapped) = (0, 0, 0, 0, 0);
     let mut bit = 0;
     while bit < GROUP {
@@ -368,9 +369,8 @@ extern "C" fn scan(index: u32, _context: *mut c_void) -> i64 {
     };
     survey.unsure = present & !survey.sure & !zeros;
     if survey.must_ask != 0 && survey.unsure != 0 {
-        let mut first = first;
-        // SAFETY: `ask` is a callback as the helper wants it, for a context of this type.
-        unsafe { bpf_loop(GROUP as u32, ask as *mut c_void, (&raw mut first).cast(), 0) };
+        survey.asked = first;
+        repeat!(GROUP as u32, ask);
     }
     let Some(survey) = self::survey() else {
         return 1;
@@ -382,17 +382,18 @@ extern "C" fn scan(index: u32, _context: *mut c_void) -> i64 {
     0
 }
 
-/// Asks a page of a group whether it is anonymous memory.
+/// Asks the next page of a group whether it is anonymous memory. Never 1, which would end it.
+#[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn ask(bit: u32, first: *mut u64) -> i64 {
+pub extern "C" fn ask() -> u32 {
     let Some(survey) = survey() else { return 1 };
-    let bit = u64::from(bit) & (GROUP - 1);
+    let page = survey.asked & (TABLE_PAGES - 1);
+    survey.asked += 1;
+    let bit = page & (GROUP - 1);
     if survey.unsure >> bit & 1 == 0 {
         return 0;
     }
-    // SAFETY: the context that `scan` gives.
-    let first = unsafe { *first };
-    let entry = survey.table[((first + bit) & (TABLE_PAGES - 1)) as usize];
+    let entry = survey.table[page as usize];
     if frame::is_anonymous((entry & arch::FRAME) >> 12) {
         survey.sure |= 1 << bit;
     }

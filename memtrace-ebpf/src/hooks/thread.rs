@@ -1,15 +1,12 @@
 //! The state that the hooks keep for each traced thread.
 
-use core::ffi::c_void;
-
 use aya_ebpf::{
-    helpers::generated::bpf_loop,
     macros::map,
     maps::{Array, HashMap, PerCpuArray, Stack},
 };
 use memtrace_ebpf::record::{Header, Kind, Known, MAX_THREADS, Returned, THREAD_WORDS};
 
-use crate::hooks::{kernel::Object, paging::direct_map};
+use crate::hooks::{kernel::Object, paging::direct_map, repeat::repeat};
 
 /// A traced thread.
 #[repr(C)]
@@ -234,14 +231,35 @@ pub(crate) fn insert(
 /// Notes that all states are nobody's: once, before any trace. From user space that takes a system call for each.
 #[inline(always)]
 pub(crate) fn free_all() {
-    // SAFETY: `free` is a callback as the helper wants it, and uses nothing of its context.
-    unsafe { bpf_loop(MAX_THREADS, free as *mut c_void, core::ptr::null_mut(), 0) };
+    repeat!(MAX_THREADS / FREED, free_some);
 }
 
-/// The next state is nobody's. Never 1, which would end the loop.
+/// States that are freed in one go.
+const FREED: u32 = 128;
+const _: () = assert!(MAX_THREADS.is_multiple_of(FREED));
+
+/// How many states have been freed.
+#[map]
+static FREED_STATES: Array<u32> = Array::with_max_entries(1, 0);
+
+/// The next states are nobody's. Never 1, which would end it.
+#[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn free(index: u32, _context: *mut c_void) -> i64 {
-    release(MAX_THREADS - 1 - index);
+pub extern "C" fn free_some() -> u32 {
+    repeat!(FREED, free_next)
+}
+
+/// The next state is nobody's. Never 1, which would end it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn free_next() -> u32 {
+    let Some(freed) = FREED_STATES.get_ptr_mut(0) else {
+        return 1;
+    };
+    // SAFETY: a valid pointer; memtrace itself is the only one that does this.
+    let freed = unsafe { &mut *freed };
+    *freed += 1;
+    release(MAX_THREADS - *freed);
     0
 }
 

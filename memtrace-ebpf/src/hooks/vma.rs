@@ -4,9 +4,9 @@
 //! tree is walked here with probe reads: the maple tree of 6.1 and later (`lib/maple_tree.c`). Without the mm's lock
 //! a node may change under the walk; what it found is believed only if it covers the address and belongs to the mm.
 
-use core::{ffi::c_void, ptr};
+use core::ptr;
 
-use aya_ebpf::{helpers::generated::bpf_loop, macros::map, maps::PerCpuArray};
+use aya_ebpf::{macros::map, maps::PerCpuArray};
 use memtrace_ebpf::{
     fault::vm,
     layout::ABSENT,
@@ -16,6 +16,7 @@ use memtrace_ebpf::{
 use crate::hooks::{
     file,
     kernel::{Object, forget, offset, plain, read_into, read_member},
+    repeat::repeat,
     ring,
     thread::{self, Thread, VmaCache},
 };
@@ -57,8 +58,8 @@ struct Scratch {
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
-/// This CPU's scratch. Callbacks of `bpf_loop` change it behind the compiler's back: so no reference to it may be held
-/// while one runs.
+/// This CPU's scratch. Global functions change it behind the compiler's back: so no reference to it may be held while one
+/// runs.
 #[inline(always)]
 fn scratch() -> Option<&'static mut Scratch> {
     // SAFETY: a valid pointer to this CPU's scratch; hooks that use it don't interrupt one another.
@@ -76,16 +77,15 @@ fn walk(address: u64) -> Option<u64> {
     before.entry = before.root;
     before.last = u64::MAX;
     before.done = 0;
-    // SAFETY: `descend` is a callback as the helper wants it, and uses nothing of its context. A loop of the helper's
-    // is followed once by the verifier, one of ours in each of its ways.
-    unsafe { bpf_loop(LEVELS, descend as *mut c_void, core::ptr::null_mut(), 0) };
+    repeat!(LEVELS, descend);
     let after = scratch()?;
     (after.done != 0).then_some(after.entry)
 }
 
 /// One level down. 1 ends the walk.
+#[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn descend(_index: u32, _context: *mut c_void) -> i64 {
+pub extern "C" fn descend() -> u32 {
     let Some(scratch) = scratch() else { return 1 };
     let kind = (scratch.entry >> 3) & 0xf;
     if !read_into(scratch.entry & !0xff, &mut scratch.node) {
@@ -236,8 +236,7 @@ const UNREADABLE: u32 = 2;
 
 /// Looks for the first VMA that ends above `address`, and leaves it in this CPU's scratch.
 ///
-/// A global function, which the verifier looks at once, and not in each state that a hook can have come to. Before 6.4 it
-/// also gives up telling states apart in a function that has a callback.
+/// A global function, which the verifier looks at once, and not in each state that a hook can have come to.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn look_up(address: u64) -> u32 {
@@ -328,22 +327,32 @@ pub(crate) fn take(thread: &mut Thread, mm: Object, vma: Object, ts: u64, seen: 
 /// Sends a record of each VMA of the current thread's fresh program.
 #[inline(always)]
 pub(crate) fn list(ts: u64) {
-    let mut place = Listed { address: 0, ts };
-    // SAFETY: `list_next` is a callback as the helper wants it, for a context of this type.
-    unsafe { bpf_loop(LISTED, list_next as *mut c_void, (&raw mut place).cast(), 0) };
+    let Some(place) = listed() else { return };
+    place.address = 0;
+    place.ts = ts;
+    repeat!(LISTED, list_next);
 }
 
 /// How far [`list`] is.
-#[repr(C)]
 struct Listed {
     address: u64,
     ts: u64,
 }
 
+#[map]
+static LIST: PerCpuArray<Listed> = PerCpuArray::with_max_entries(1, 0);
+
+#[inline(always)]
+fn listed() -> Option<&'static mut Listed> {
+    // SAFETY: a valid pointer to this CPU's own; no two users of it interrupt one another.
+    LIST.get_ptr_mut(0).map(|listed| unsafe { &mut *listed })
+}
+
+/// The next VMA. 1 ends the list.
+#[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn list_next(_index: u32, place: *mut Listed) -> i64 {
-    // SAFETY: the context that `list` gives.
-    let place = unsafe { &mut *place };
+pub extern "C" fn list_next() -> u32 {
+    let Some(place) = listed() else { return 1 };
     let task = Object::current();
     let mm = task.follow(offset!(task_mm));
     let Some(thread) = thread::find(task) else {
@@ -353,8 +362,9 @@ extern "C" fn list_next(_index: u32, place: *mut Listed) -> i64 {
     let Lookup::Found(found) = find_at_or_above(root, mm.address(), place.address) else {
         return 1;
     };
-    remember(thread, mm, found, 0, place.ts, Seen::Exec);
+    let Some(place) = listed() else { return 1 };
     place.address = found.end;
+    remember(thread, mm, found, 0, place.ts, Seen::Exec);
     0
 }
 
