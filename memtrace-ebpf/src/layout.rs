@@ -129,6 +129,14 @@ layout! {
     mm_pgd: "mm_struct"."pgd",
     /// Root of the VMA tree, 6.1 and later.
     mm_mt_root: "mm_struct"."mm_mt.ma_root",
+    /// Root of the VMA tree before 6.1.
+    mm_rb_root: "mm_struct"."mm_rb.rb_node",
+    /// Where a VMA is linked into that tree.
+    vma_rb: "vm_area_struct"."vm_rb",
+    /// The lower half of such a tree.
+    rb_left: "rb_node"."rb_left",
+    /// The upper half.
+    rb_right: "rb_node"."rb_right",
     /// Changes with every write lock of the mm: 6.4 and later, with per-VMA locks.
     mm_lock_seq: "mm_struct"."mm_lock_seq",
     /// First byte of the program's text.
@@ -254,6 +262,11 @@ pub struct Task {
     pub detail: u32,
     /// 1: `handle_mm_fault` is hooked, so that each fault is a [`crate::record::Handled`].
     pub handled: u32,
+    /// 1: the kernel's helpers give pointers whose type the verifier knows (`bpf_get_current_task_btf`, 5.11, and
+    /// `bpf_task_pt_regs`, 5.15).
+    pub typed: u32,
+    /// Not used.
+    pub pad: u32,
     /// The frames of two pages of this memtrace's own, which nobody else has: by them it finds the direct map, and is told
     /// from another memtrace that starts at the same moment.
     pub frames: [u64; 2],
@@ -278,6 +291,8 @@ pub struct DirectMap {
     pub pid_ns: u64,
     /// Its depth.
     pub pid_level: u64,
+    /// How far above the beginning of a task's kernel stack the registers are that it entered the kernel with.
+    pub registers: u64,
     /// 1 once the trace is over: the hooks do nothing more, while they are being detached.
     pub stopped: u64,
 }

@@ -33,12 +33,12 @@ pub(crate) fn find(ctx: &RawTracePointContext) {
     if ctx.arg::<u64>(1) != PROBE_CALL {
         return;
     }
-    let regs = task.registers();
-    if regs.load::<u64>(offset!(regs_arg_0)) != PROBE_MAGIC {
+    let regs: u64 = ctx.arg(0);
+    if read_member::<u64>(regs, offset!(regs_arg_0)) != PROBE_MAGIC {
         return;
     }
-    let first: u64 = regs.load(offset!(regs_arg_1));
-    let address: u64 = regs.load(offset!(regs_arg_2));
+    let first: u64 = read_member(regs, offset!(regs_arg_1));
+    let address: u64 = read_member(regs, offset!(regs_arg_2));
     let frames = config!(frames);
     let Some(found) = direct_map() else { return };
     let pgd: u64 = read_member(task.follow(offset!(task_mm)).address(), offset!(mm_pgd));
@@ -62,6 +62,7 @@ pub(crate) fn find(ctx: &RawTracePointContext) {
                     == Some(frames[1])
             {
                 *found = map;
+                found.registers = regs.wrapping_sub(task.load(offset!(task_stack)));
                 find_vmemmap(found, task, address + FILE_PAGES * PAGE_SIZE);
                 find_namespace(found, task);
                 thread::free_all();
@@ -85,8 +86,7 @@ fn find_vmemmap(map: &mut DirectMap, task: Object, address: u64) {
 /// Where the array begins if the page of the file that is mapped at `address` has this frame; 0 if that can't be told.
 #[inline(always)]
 fn array_of(mm: u64, address: u64, frame: u64) -> u64 {
-    let root: u64 = read_member(mm, offset!(mm_mt_root));
-    let Lookup::Found(vma) = vma::find_at_or_above(root, mm, address) else {
+    let Lookup::Found(vma) = vma::find_at_or_above(mm, address) else {
         return 0;
     };
     let mapping: u64 = read_member(vma.file, offset!(file_mapping));

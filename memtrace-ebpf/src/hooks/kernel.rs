@@ -1,12 +1,15 @@
 //! Reading the running kernel's structures at the offsets that user space took from its BTF.
 //!
 //! Pointers that the verifier knows the type of (the current task, its registers, what they lead to) are
-//! loaded from directly, which costs a few instructions; anything else goes through `bpf_probe_read_kernel`.
+//! loaded from directly, which costs a few instructions; anything else goes through `bpf_probe_read_kernel`. So do all on a
+//! kernel that has no helpers for such pointers.
 
 use core::ptr;
 
 use aya_ebpf::helpers::{bpf_get_current_task_btf, generated};
 use memtrace_ebpf::layout::{ABSENT, Layout, Task as Config};
+
+use crate::hooks::paging::direct_map;
 
 #[unsafe(no_mangle)]
 static LAYOUT: Layout = Layout::EMPTY;
@@ -19,6 +22,8 @@ static CONFIG: Config = Config {
     look: 0,
     detail: 0,
     handled: 0,
+    typed: 0,
+    pad: 0,
     frames: [0; 2],
     file_frames: [0; 2],
 };
@@ -65,6 +70,10 @@ impl Object {
     /// The task that runs on this CPU.
     #[inline(always)]
     pub(crate) fn current() -> Self {
+        if config!(typed) == 0 {
+            // SAFETY: the helper has no conditions.
+            return Self(unsafe { generated::bpf_get_current_task() } as *const u8);
+        }
         // SAFETY: the helper has no conditions.
         Self(unsafe { bpf_get_current_task_btf() }.cast_const().cast())
     }
@@ -72,6 +81,10 @@ impl Object {
     /// The registers that the current task entered the kernel with from user mode (`task_pt_regs`).
     #[inline(always)]
     pub(crate) fn registers(self) -> Self {
+        if config!(typed) == 0 {
+            let above = direct_map().map_or(0, |map| map.registers);
+            return Self((self.load::<u64>(offset!(task_stack)) + above) as *const u8);
+        }
         // SAFETY: the helper has no conditions but that this is a task, which the verifier checks.
         let registers = unsafe { generated::bpf_task_pt_regs(self.0.cast_mut().cast()) };
         Self(registers as *const u8)
@@ -94,6 +107,9 @@ impl Object {
         if offset == ABSENT {
             return T::ZERO;
         }
+        if config!(typed) == 0 {
+            return read_member(self.address(), offset);
+        }
         // SAFETY: the verifier has the type of the object and refuses an offset outside of it; a stale pointer's
         // load reads zero (BPF_PROBE_MEM).
         unsafe { ptr::read_volatile(self.0.add(offset as usize).cast()) }
@@ -108,6 +124,9 @@ impl Object {
     pub(crate) fn follow(self, offset: u32) -> Self {
         if offset == ABSENT {
             return Self(ptr::null());
+        }
+        if config!(typed) == 0 {
+            return Self(self.load::<u64>(offset) as *const u8);
         }
         // SAFETY: as in `load`.
         Self(unsafe { ptr::read_volatile(self.0.add(offset as usize).cast::<*const u8>()) })

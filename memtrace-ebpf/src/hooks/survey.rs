@@ -41,7 +41,6 @@ const SWAP_TYPES: u64 = 23;
 #[repr(C)]
 struct Survey {
     mm: u64,
-    root: u64,
     pgd: u64,
     ts: u64,
     tid: u32,
@@ -97,7 +96,6 @@ fn survey() -> Option<&'static mut Survey> {
 pub(crate) fn survey_mm(mm: u64, ts: u64, tid: u32, seen: Seen) -> u64 {
     let Some(new) = survey() else { return 0 };
     new.mm = mm;
-    new.root = read_member(mm, offset!(mm_mt_root));
     new.pgd = read_member(mm, offset!(mm_pgd));
     new.ts = ts;
     new.tid = tid;
@@ -152,7 +150,6 @@ fn next_vma(done: &mut Survey) -> u32 {
             b: 0,
         };
         outgoing.mm = done.mm;
-        outgoing.root = done.root;
         outgoing.found = done.vma;
         outgoing.serial = 0;
         outgoing.exe = done.exe;
@@ -168,9 +165,9 @@ fn next_vma(done: &mut Survey) -> u32 {
     before.previous = before.vma.file;
     before.previous_end = before.vma.end;
     let lookup = if attach {
-        vma::find_at_or_above(before.root, before.mm, before.vma.end)
+        vma::find_at_or_above(before.mm, before.vma.end)
     } else {
-        vma::find_next(before.root, before.mm, before.vma.end)
+        vma::find_next(before.mm, before.vma.end)
     };
     let found = match lookup {
         Lookup::Found(found) => found,

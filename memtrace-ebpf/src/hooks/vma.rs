@@ -1,8 +1,8 @@
 //! Finding the VMA of an address, in the mm's own tree.
 //!
 //! `bpf_find_vma` would do, but costs 16 microseconds where interrupts are off, as they are in a page fault. So the
-//! tree is walked here with probe reads: the maple tree of 6.1 and later (`lib/maple_tree.c`). Without the mm's lock
-//! a node may change under the walk; what it found is believed only if it covers the address and belongs to the mm.
+//! tree is walked here with probe reads: the maple tree of 6.1 and later (`lib/maple_tree.c`), or the red-black tree before.
+//! Without the mm's lock a node may change under the walk; what it found is believed only if it covers the address and belongs to the mm.
 
 use core::ptr;
 
@@ -27,6 +27,8 @@ const NODE_WORDS: usize = 32;
 const LISTED: u32 = 64;
 /// Levels of a tree that are walked, twice: with ten children a node, more than an mm can have VMAs.
 const LEVELS: u32 = 16;
+/// Levels of a red-black tree: twice the logarithm of the number of VMAs.
+const RB_LEVELS: u32 = 40;
 /// Node types (`enum maple_type`); below `RANGE_64` they are leaves.
 const RANGE_64: u64 = 2;
 const ARANGE_64: u64 = 3;
@@ -39,6 +41,7 @@ struct Scratch {
     root: u64,
     address: u64,
     entry: u64,
+    /// In a red-black tree the best VMA so far.
     last: u64,
     /// 1 when the entry is a leaf's.
     done: u64,
@@ -58,6 +61,16 @@ struct Scratch {
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
+/// The root of the tree of VMAs of the `mm_struct` at this address.
+#[inline(always)]
+fn root(mm: u64) -> u64 {
+    if offset!(mm_mt_root) == ABSENT {
+        read_member(mm, offset!(mm_rb_root))
+    } else {
+        read_member(mm, offset!(mm_mt_root))
+    }
+}
+
 /// This CPU's scratch. Global functions change it behind the compiler's back: so no reference to it may be held while one
 /// runs.
 #[inline(always)]
@@ -73,16 +86,44 @@ fn scratch() -> Option<&'static mut Scratch> {
 #[inline(always)]
 fn walk(address: u64) -> Option<u64> {
     let before = scratch()?;
+    before.root = root(before.mm);
     before.address = address;
     before.entry = before.root;
     before.last = u64::MAX;
     before.done = 0;
-    repeat!(LEVELS, descend);
+    if offset!(mm_mt_root) == ABSENT {
+        before.last = 0;
+        repeat!(RB_LEVELS, descend_rb);
+    } else {
+        repeat!(LEVELS, descend);
+    }
     let after = scratch()?;
     (after.done != 0).then_some(after.entry)
 }
 
-/// One level down. 1 ends the walk.
+/// One level down in a red-black tree (`find_vma` in `mm/mmap.c` before 6.1). 1 ends the walk.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn descend_rb() -> u32 {
+    let Some(scratch) = scratch() else { return 1 };
+    let vma = scratch.entry.wrapping_sub(u64::from(offset!(vma_rb)));
+    if scratch.entry != 0 && read_member::<u64>(vma, offset!(vma_end)) <= scratch.address {
+        scratch.entry = read_member(scratch.entry, offset!(rb_right));
+        return 0;
+    }
+    if scratch.entry != 0 {
+        scratch.last = vma;
+        if read_member::<u64>(vma, offset!(vma_start)) > scratch.address {
+            scratch.entry = read_member(scratch.entry, offset!(rb_left));
+            return 0;
+        }
+    }
+    scratch.entry = scratch.last;
+    scratch.done = 1;
+    1
+}
+
+/// One level down in a maple tree. 1 ends the walk.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn descend() -> u32 {
@@ -140,6 +181,9 @@ pub extern "C" fn descend() -> u32 {
 /// The VMA behind the one that was found last, if it is in the same leaf. What is in between may be a gap, but no two.
 #[inline(always)]
 fn next_in_leaf() -> Option<u64> {
+    if offset!(mm_mt_root) == ABSENT {
+        return None;
+    }
     let scratch = scratch()?;
     let mut tries = 0;
     while tries < 2 {
@@ -215,13 +259,12 @@ pub(crate) enum Lookup {
 
 /// The first VMA that ends above `address`, as `find_vma` gives it.
 #[inline(always)]
-pub(crate) fn find_at_or_above(root: u64, mm: u64, address: u64) -> Lookup {
+pub(crate) fn find_at_or_above(mm: u64, address: u64) -> Lookup {
     let Some(scratch) = self::scratch() else {
         return Lookup::Unreadable;
     };
     // By way of memory: what the verifier knows to be a pointer can't be an argument.
     scratch.mm = mm;
-    scratch.root = root;
     match (look_up(address), self::scratch()) {
         (FOUND, Some(scratch)) => Lookup::Found(scratch.found),
         (NOTHING, _) => Lookup::Nothing,
@@ -260,7 +303,7 @@ pub extern "C" fn look_up(address: u64) -> u32 {
 /// The first VMA that ends above `address`, which is the end of the one that this CPU has found last, in an address space
 /// that nobody changes meanwhile; or 0.
 #[inline(always)]
-pub(crate) fn find_next(root: u64, mm: u64, address: u64) -> Lookup {
+pub(crate) fn find_next(mm: u64, address: u64) -> Lookup {
     if address != 0
         && let Some(vma) = next_in_leaf()
         && let Some(found) = read_vma(vma, mm)
@@ -268,7 +311,7 @@ pub(crate) fn find_next(root: u64, mm: u64, address: u64) -> Lookup {
     {
         return Lookup::Found(found);
     }
-    find_at_or_above(root, mm, address)
+    find_at_or_above(mm, address)
 }
 
 /// Where an address lies.
@@ -295,7 +338,7 @@ pub(crate) fn locate(thread: &mut Thread, mm: Object, address: u64, ts: u64, see
     {
         return Place::Mapped;
     }
-    let found = match find_at_or_above(mm.load(offset!(mm_mt_root)), mm.address(), address) {
+    let found = match find_at_or_above(mm.address(), address) {
         // Below a stack that grows, it is the one that the kernel is about to extend (expand_stack).
         Lookup::Found(found) if found.start <= address || found.flags & vm::GROWSDOWN != 0 => found,
         Lookup::Found(_) | Lookup::Nothing => return Place::Unmapped,
@@ -358,8 +401,7 @@ pub extern "C" fn list_next() -> u32 {
     let Some(thread) = thread::find(task) else {
         return 1;
     };
-    let root = mm.load(offset!(mm_mt_root));
-    let Lookup::Found(found) = find_at_or_above(root, mm.address(), place.address) else {
+    let Lookup::Found(found) = find_at_or_above(mm.address(), place.address) else {
         return 1;
     };
     let Some(place) = listed() else { return 1 };
@@ -413,7 +455,6 @@ fn remember(thread: &mut Thread, mm: Object, found: Found, seq: u32, ts: u64, se
         b: 0,
     };
     outgoing.mm = mm.address();
-    outgoing.root = mm.load(offset!(mm_mt_root));
     outgoing.found = found;
     outgoing.serial = thread.vma.serial;
     outgoing.exe = file::identity(mm.load(offset!(mm_exe_file))).inode;
@@ -437,9 +478,8 @@ fn record_flags(found: &Found, identity: &file::Identity) -> u8 {
 /// A VMA that is to be sent.
 pub(crate) struct Outgoing {
     pub(crate) head: Header,
-    /// Its address space, and the root of that one's tree.
+    /// Its address space.
     pub(crate) mm: u64,
-    pub(crate) root: u64,
     pub(crate) found: Found,
     /// Counts the thread's VMAs.
     pub(crate) serial: u32,
@@ -484,7 +524,7 @@ pub extern "C" fn send_outgoing() -> u32 {
     } else if vma.previous != UNKNOWN {
         previous_file = file::identity(vma.previous).inode;
     } else if vma.found.start != 0
-        && let Lookup::Found(previous) = find_at_or_above(vma.root, vma.mm, vma.found.start - 1)
+        && let Lookup::Found(previous) = find_at_or_above(vma.mm, vma.found.start - 1)
         && previous.end == vma.found.start
     {
         previous_file = file::identity(previous.file).inode;

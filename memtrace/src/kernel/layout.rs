@@ -8,7 +8,11 @@ use memtrace_ebpf::layout::Layout;
 use super::btf::Btf;
 
 /// Members that some supported kernel lacks; the hooks do without them.
-const OPTIONAL: [&str; 10] = [
+const OPTIONAL: [&str; 13] = [
+    // 6.1 and later have the first, those before the other two.
+    "mm_mt_root",
+    "mm_rb_root",
+    "vma_rb",
     "mm_lock_seq",
     "task_io",
     "task_sysvsem",

@@ -7,9 +7,10 @@ use aya::{
     Btf, Ebpf, EbpfLoader, VerifierLogLevel, include_bytes_aligned,
     maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues, RingBuf},
     programs::{
-        PerfEvent, Program, RawTracePoint,
+        PerfEvent, Program, ProgramType, RawTracePoint,
         perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent},
     },
+    sys::{BpfHelper, is_helper_supported},
     util::{nr_cpus, online_cpus},
 };
 use aya_log::EbpfLogger;
@@ -212,6 +213,21 @@ fn types(wanted: Option<Backend>) -> Result<(Layout, Option<Btf>)> {
     Ok((types.layout, btf))
 }
 
+/// Whether the kernel's helpers give typed pointers to a task, and to its registers.
+fn has_typed_helpers() -> bool {
+    [
+        BpfHelper::BPF_FUNC_get_current_task_btf,
+        BpfHelper::BPF_FUNC_task_pt_regs,
+    ]
+    .into_iter()
+    .all(|helper| {
+        matches!(
+            is_helper_supported(ProgramType::RawTracePoint, helper),
+            Ok(true)
+        )
+    })
+}
+
 fn task(options: Options, handled: bool, sample: &Sample) -> Result<Task> {
     Ok(Task {
         follow: u32::from(options.traced != Traced::Started { follow: false }),
@@ -222,6 +238,8 @@ fn task(options: Options, handled: bool, sample: &Sample) -> Result<Task> {
         look: u32::from(options.traced == Traced::Running || !options.summary),
         detail: u32::from(options.traced == Traced::Experiment),
         handled: u32::from(handled),
+        typed: u32::from(has_typed_helpers()),
+        pad: 0,
         frames: sample.frames,
         file_frames: sample.file_frames,
     })
