@@ -8,15 +8,18 @@ use memtrace_ebpf::layout::Layout;
 use super::btf::Btf;
 
 /// Members that some supported kernel lacks; the hooks do without them.
-const OPTIONAL: [&str; 10] = [
+const OPTIONAL: [&str; 13] = [
     "mm_lock_seq",
     "task_io",
     "task_sysvsem",
     "task_stack",
     "task_thread_pointer",
+    "task_fault_code",
     "task_policy",
     "task_static_prio",
     "task_rt_priority",
+    "siginfo_code",
+    "siginfo_address",
     "nsproxy_time",
     "folio_entire_map_count",
 ];
