@@ -71,6 +71,8 @@ layout! {
     task_stack: "task_struct"."stack",
     /// Thread pointer of a task that doesn't run: where its thread-local data are.
     task_thread_pointer: "task_struct".{ arch::THREAD_POINTER },
+    /// What [`arch::access`] tells of the last fault that became a signal.
+    task_fault_code: "task_struct".{ arch::FAULT_CODE },
     /// How it is scheduled: `SCHED_*`.
     task_policy: "task_struct"."policy",
     /// Priority by its nice value: 120 for nice 0.
@@ -227,6 +229,10 @@ layout! {
     vfsmount_root: "vfsmount"."mnt_root",
     /// The name given to execve(2).
     bprm_filename: "linux_binprm"."filename",
+    /// Why a signal was sent: `SEGV_*`, `SI_*`.
+    siginfo_code: "kernel_siginfo"."si_code",
+    /// The address that a fault's signal is about.
+    siginfo_address: "kernel_siginfo"."_sifields._sigfault._addr",
     /// Instruction pointer.
     regs_ip: "pt_regs".{ arch::REGS_IP },
     /// The number of the system call, or something else outside of any.

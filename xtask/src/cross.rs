@@ -123,11 +123,12 @@ fn gcc(workspace: &Workspace, target: Target) -> Result<PathBuf> {
             packages.join(" ")
         )
     };
-    programs::fetch(
-        &workspace.debian(),
-        &packages.each_ref().map(String::as_str),
-        &[&program, &strip],
-    )
-    .with_context(remedy)?;
+    let packages = packages.each_ref().map(String::as_str);
+    // Its linker scripts have absolute names.
+    let programs = [
+        (program.as_str(), "--sysroot=\"$root\""),
+        (strip.as_str(), ""),
+    ];
+    programs::fetch(&workspace.debian(), &packages, &programs).with_context(remedy)?;
     found().with_context(remedy)
 }

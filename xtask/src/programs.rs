@@ -45,7 +45,8 @@ pub(crate) fn ensure(workspace: &Workspace) -> Result<Programs> {
         say(format_args!(
             "{names}: not here, fetching Debian's packages"
         ));
-        fetch(&workspace.debian(), &missing, &missing).with_context(|| {
+        let programs: Vec<_> = missing.iter().map(|program| (*program, "")).collect();
+        fetch(&workspace.debian(), &missing, &programs).with_context(|| {
             format!(
                 "the live tests trace {names}, which can't be had; remedy: `apt-get install {}`",
                 missing.join(" ")
@@ -64,8 +65,9 @@ pub(crate) fn ensure(workspace: &Workspace) -> Result<Programs> {
     })
 }
 
-/// Unpacks the packages and what they depend on, then puts a wrapper for each program in `bin`.
-pub(crate) fn fetch(debian: &Path, packages: &[&str], programs: &[&str]) -> Result<()> {
+/// Unpacks the packages and what they depend on, then puts a wrapper for each program in `bin`, which calls it with the
+/// options beside its name; in them `$root` is where the packages are.
+pub(crate) fn fetch(debian: &Path, packages: &[&str], programs: &[(&str, &str)]) -> Result<()> {
     let apt = Apt::open(debian, &codename()?, Status::AsTheMachine)?;
     let root = debian.join("root");
     for package in apt.download_with_dependencies(packages)? {
@@ -74,7 +76,7 @@ pub(crate) fn fetch(debian: &Path, packages: &[&str], programs: &[&str]) -> Resu
     apt.remove_downloads()?;
     let bin = debian.join("bin");
     fs::create_dir_all(&bin).with_context(|| format!("cannot create {}", bin.display()))?;
-    for program in programs {
+    for (program, options) in programs {
         if which::which_in(program, Some(root.join("usr/bin")), &root).is_err() {
             bail!(
                 "Debian's packages {} do not have /usr/bin/{program}",
@@ -82,7 +84,7 @@ pub(crate) fn fetch(debian: &Path, packages: &[&str], programs: &[&str]) -> Resu
             );
         }
         let wrapper = bin.join(program);
-        fs::write(&wrapper, wrapper_script(program))
+        fs::write(&wrapper, wrapper_script(program, options))
             .and_then(|()| fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)))
             .with_context(|| format!("cannot write {}", wrapper.display()))?;
     }
@@ -91,13 +93,13 @@ pub(crate) fn fetch(debian: &Path, packages: &[&str], programs: &[&str]) -> Resu
 
 /// A script beside `root` that becomes the program in there, with its libraries. It forks nothing,
 /// so that a trace of it is a trace of the program.
-fn wrapper_script(program: &str) -> String {
+fn wrapper_script(program: &str, options: &str) -> String {
     format!(
         "#!/bin/sh\n\
          root=\"${{0%/*}}/../root\"\n\
          export LD_LIBRARY_PATH=\"$root/usr/lib/{ARCH}-linux-gnu:$root/lib/{ARCH}-linux-gnu\"\n\
          export GIT_EXEC_PATH=\"$root/usr/lib/git-core\"\n\
-         exec \"$root/usr/bin/{program}\" \"$@\"\n"
+         exec \"$root/usr/bin/{program}\" {options} \"$@\"\n"
     )
 }
 
@@ -115,13 +117,13 @@ mod tests {
         }
         std::os::unix::fs::symlink("/bin/echo", folder.path().join("root/usr/bin/program"))?;
         let wrapper = folder.path().join("bin/program");
-        fs::write(&wrapper, wrapper_script("program"))?;
+        fs::write(&wrapper, wrapper_script("program", "one"))?;
         // Through the shell: a file just written may still be open in a child of another test.
         let output = Command::new("sh")
             .arg(&wrapper)
             .args(["a b", "c"])
             .output()?;
-        assert_eq!(String::from_utf8(output.stdout)?, "a b c\n");
+        assert_eq!(String::from_utf8(output.stdout)?, "one a b c\n");
         Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! arm64, with pages of 4 KiB.
 
+use crate::fault::error_code;
+
 /// Its name.
 pub const NAME: &str = "arm64";
 
@@ -100,7 +102,29 @@ pub const fn is_user_mode(pstate: u64) -> bool {
     matches!(pstate & 0xf, 0)
 }
 
+/// Whether a child, too, comes by the tracepoint at the end of the system call that has made it: `ret_from_fork` in
+/// `arch/arm64/kernel/entry.S` passes it by.
+pub const CHILD_LEAVES_CALL: bool = false;
+
 // Threads: members of `struct task_struct`, and bits (`arch/arm64/include/asm/thread_info.h`).
+
+/// How memory was accessed in the last fault that became a signal: `ESR_EL1` (`set_thread_esr` in `arch/arm64/mm/fault.c`).
+pub const FAULT_CODE: &str = "thread.fault_code";
+/// The syndrome's bits from here on are the exception's class.
+const CLASS: u32 = 26;
+/// The class of an instruction fetch in user mode (`ESR_ELx_EC_IABT_LOW`).
+const FETCH: u64 = 0x20;
+/// The access was a write (`ESR_ELx_WNR`); with `CACHE` (`ESR_ELx_CM`) it was none, but says so.
+const WROTE: u32 = 6;
+const CACHE: u32 = 8;
+
+/// What that says, as bits of [`crate::fault::error_code`]: but for whether the page was there.
+#[inline(always)]
+pub const fn access(syndrome: u64) -> u8 {
+    let fetch = (syndrome >> CLASS & 0x3f == FETCH) as u8;
+    let write = (syndrome >> WROTE & !(syndrome >> CACHE) & 1) as u8 & !fetch;
+    error_code::USER | fetch * error_code::FETCH | write * error_code::WRITE
+}
 
 /// Thread pointer of a task that doesn't run.
 pub const THREAD_POINTER: &str = "thread.uw.tp_value";

@@ -1,5 +1,7 @@
 //! x86-64.
 
+use crate::fault::error_code;
+
 use core::hint::black_box;
 
 /// Its name.
@@ -95,7 +97,20 @@ pub const fn is_user_mode(cs: u64) -> bool {
     cs & 3 != 0
 }
 
+/// Whether a child, too, comes by the tracepoint at the end of the system call that has made it: `ret_from_fork` in
+/// `arch/x86/kernel/process.c`.
+pub const CHILD_LEAVES_CALL: bool = true;
+
 // Threads: members of `struct task_struct`, and bits (`arch/x86/include/asm/thread_info.h`).
+
+/// How memory was accessed in the last fault that became a signal.
+pub const FAULT_CODE: &str = "thread.error_code";
+
+/// What that says, as bits of [`crate::fault::error_code`].
+#[inline(always)]
+pub const fn access(error_code: u64) -> u8 {
+    error_code as u8 & error_code::EXCEPTION
+}
 
 /// Thread pointer of a task that doesn't run.
 pub const THREAD_POINTER: &str = "thread.fsbase";

@@ -54,6 +54,36 @@ pub(crate) fn end(thread: &mut Thread, task: Object, ret: i64, ts: u64) {
     }
 }
 
+/// A call makes a child that will not be seen to leave it ([`arch::CHILD_LEAVES_CALL`]): it does when it gets a CPU first.
+#[inline(always)]
+pub(crate) fn expect(child: u64, parent: Object, call: u32) {
+    let Some(thread) = thread::find_address(child) else {
+        return;
+    };
+    let mut head = thread.head(Kind::Returned, 0);
+    head.flags = RETURNED_IN_CHILD;
+    thread.owed = Returned {
+        head,
+        waited: 0,
+        began: 0,
+        hooked: 0,
+        child_tid: 0,
+        call,
+        ret: 0,
+        // The child's registers are a copy.
+        ip: if config!(detail) == 0 {
+            0
+        } else {
+            parent.registers().load(offset!(regs_ip))
+        },
+    };
+    thread.owes = 1;
+    if let Some(slot) = WAITING.get_ptr_mut(slot(child)) {
+        // SAFETY: a valid pointer. Of two that write at once one is kept.
+        unsafe { *slot = child };
+    }
+}
+
 /// Sends what is owed: the thread has been in user mode since the call's end, or, where `waited` isn't 0, for so many
 /// nanoseconds it was not.
 #[inline(always)]
@@ -64,6 +94,9 @@ pub(crate) fn pay(thread: &mut Thread, waited: u64) {
     thread.owes = 0;
     thread.owed.waited = waited;
     thread.owed.head.ts += waited;
+    if !arch::CHILD_LEAVES_CALL && thread.owed.head.ts == 0 {
+        thread.owed.head.ts = now();
+    }
     ring::send(Kind::Returned, thread.owed);
 }
 

@@ -8,6 +8,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::{debug, warn};
 use memtrace_ebpf::{
+    arch,
     record::{
         Birth, Bounds, EXEC_BYTES, EXEC_TRUNCATED, Exec, Exit, Gone, Header, Kind, Objects, Rename,
         Seen,
@@ -78,8 +79,16 @@ pub(crate) fn birth(ctx: &RawTracePointContext) {
     let pid: u32 = read_member(child, offset!(task_tgid));
     let tid: u32 = read_member(child, offset!(task_pid));
     let followed = follow && {
-        let inserted = thread::insert(child, pid, tid, call, hidden_mm, [0; 2]);
+        let in_call = if arch::CHILD_LEAVES_CALL {
+            call
+        } else {
+            NO_CALL
+        };
+        let inserted = thread::insert(child, pid, tid, in_call, hidden_mm, [0; 2]);
         if inserted {
+            if !arch::CHILD_LEAVES_CALL && syscall::makes_task(call) {
+                returned::expect(child, parent, call);
+            }
             debug!(ctx, "follows thread {} of process {}", tid, pid);
         } else {
             ring::lose(ring::UNFOLLOWED);

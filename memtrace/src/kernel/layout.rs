@@ -8,7 +8,7 @@ use memtrace_ebpf::layout::Layout;
 use super::btf::Btf;
 
 /// Members that some supported kernel lacks; the hooks do without them.
-const OPTIONAL: [&str; 13] = [
+const OPTIONAL: [&str; 16] = [
     // 6.1 and later have the first, those before the other two.
     "mm_mt_root",
     "mm_rb_root",
@@ -18,9 +18,12 @@ const OPTIONAL: [&str; 13] = [
     "task_sysvsem",
     "task_stack",
     "task_thread_pointer",
+    "task_fault_code",
     "task_policy",
     "task_static_prio",
     "task_rt_priority",
+    "siginfo_code",
+    "siginfo_address",
     "nsproxy_time",
     "folio_entire_map_count",
 ];

@@ -1,6 +1,7 @@
 /* A process makes another by fork, then two threads. Each of the threads uses its own stack and thread-local variable, and
  * is scheduled in its own way. */
 #include "lab.h"
+#include "thread_pointer.h"
 #include <pthread.h>
 
 /* Each thread has one of these; all threads have the other. */
@@ -27,7 +28,7 @@ static void *thread(void *argument)
 	nice(way->nice);
 	pthread_barrier_wait(&both_are_there);
 	/* Whoever looks now sees both. */
-	mark(way->name, "stack=%p own=%p common=%p pointer=%p kcmp=%d", page, &own, &common, (void *)pthread_self(),
+	mark(way->name, "stack=%p own=%p common=%p pointer=%p kcmp=%d", page, &own, &common, thread_pointer(),
 	     getpid());
 	pthread_barrier_wait(&both_are_seen);
 	return NULL;
@@ -35,7 +36,7 @@ static void *thread(void *argument)
 
 int main(void)
 {
-	mark("alone", "own=%p common=%p pointer=%p", &own, &common, (void *)pthread_self());
+	mark("alone", "own=%p common=%p pointer=%p", &own, &common, thread_pointer());
 	pid_t child = fork();
 	need(child >= 0, "fork");
 	if (child == 0) {

@@ -79,13 +79,13 @@ impl<'a> Thread<'a> {
         })
     }
 
-    /// /proc and the C library must agree with the trace.
+    /// /proc and the program must agree with the trace.
     fn check(&self, evidence: &mut Evidence) -> Result<(), Undecided> {
         let (mark, runs) = (self.mark, self.runs.1);
         evidence.agree(
             mark.value("pointer")? == runs.tls.0,
             format!(
-                "in thread {} pthread_self() is {}, as is its thread pointer in the trace",
+                "in thread {} the thread pointer is {}, in the program as in the trace",
                 mark.tid, runs.tls
             ),
         )?;
