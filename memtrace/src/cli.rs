@@ -59,6 +59,17 @@ Exit status:
   and one was not decided (T9, about another system, never is); 125 when memtrace itself fails,
   130 or 143 when a signal ended it.";
 
+const DOCTOR_HELP: &str = "\
+Examples:
+  sudo memtrace doctor
+          See what memtrace can show on this kernel, what it can't, and what to do about it
+  sudo memtrace doctor --format json | jq -r '.rows[] | select(.state != \"ok\") | .remedy'
+          In a script: only what to do
+
+Exit status:
+  0 when the main job works: a small program was traced, and the page that it copied was seen, with
+  the frames before and after; 1 when not; 125 when memtrace itself fails.";
+
 /// The greatest process id that there can be.
 const MAX_PID: i64 = i32::MAX as i64;
 
@@ -100,11 +111,27 @@ pub enum Command {
     /// confirmed, refuted, or qualified (right in one case and wrong in another). The verdict is made from the events of that
     /// run, and /proc must agree.
     Lab(Lab),
+
+    /// Check what this kernel grants memtrace, and what to do about the rest
+    ///
+    /// Each thing that memtrace can use is tried for itself: the kernel's type information, eBPF, tracepoints, the direct
+    /// map, and so on. At last a small program is traced, to see whether all of it together works. Then it says what
+    /// memtrace can show here and what not. Without root only some of that can be tried.
+    Doctor(Doctor),
+
+    /// The program that doctor traces.
+    #[command(hide = true)]
+    DoctorSubject,
 }
 
 /// How the kernel is looked at.
 #[derive(Args, Debug)]
 pub struct Kernel {
+    /// Take the kernel's types from this BTF file, which must be of exactly the running kernel, where that doesn't show
+    /// them itself (in /sys/kernel/btf/vmlinux)
+    #[arg(long, value_name = "FILE")]
+    pub btf: Option<PathBuf>,
+
     /// How page faults are observed; by default fentry where the kernel grants it
     #[arg(long, value_enum, value_name = "NAME")]
     pub backend: Option<Backend>,
@@ -206,6 +233,18 @@ pub struct Lab {
     /// The claims to decide, by their ids; all by default. `list` shows which there are
     #[arg(value_name = "ID")]
     pub claims: Vec<String>,
+
+    #[command(flatten)]
+    pub kernel: Kernel,
+}
+
+/// Options of `memtrace doctor`.
+#[derive(Args, Debug)]
+#[command(after_help = DOCTOR_HELP)]
+pub struct Doctor {
+    /// How to write it: to be read (text), or one object (json)
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
 
     #[command(flatten)]
     pub kernel: Kernel,

@@ -68,6 +68,7 @@ impl<'a> Follow<'a> {
             summary: shown.summary,
             verbose: shown.verbose,
             backend: shown.kernel.backend,
+            btf: shown.kernel.btf.as_deref(),
         };
         Self::to(sink, name, options, shown.only(), signals)
     }
@@ -79,7 +80,7 @@ impl<'a> Follow<'a> {
     pub fn to(
         sink: Box<dyn Sink>,
         name: String,
-        options: Options,
+        options: Options<'_>,
         only: Only,
         signals: &'a mut Signals,
     ) -> Result<Self> {

@@ -4,11 +4,16 @@
 //! hide the members of a structure. This reads just that, in a few milliseconds.
 //! Format: `Documentation/bpf/btf.rst`.
 
-use std::{collections::HashMap, fs, path::Path};
+use std::{collections::HashMap, fs, io, path::Path};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+/// Where the running kernel shows its type information.
+pub const RUNNING: &str = "/sys/kernel/btf/vmlinux";
+
 const MAGIC: u16 = 0xeb9f;
+/// How an ELF file begins.
+const ELF: &[u8] = b"\x7fELF";
 
 const KIND_INT: u32 = 1;
 const KIND_ARRAY: u32 = 3;
@@ -43,19 +48,35 @@ pub struct Btf {
 }
 
 impl Btf {
-    /// Reads a BTF file, such as `/sys/kernel/btf/vmlinux`, for the members of these structures.
+    /// Reads the running kernel's own type information, for the members of these structures.
+    ///
+    /// # Errors
+    /// The kernel has none, or it can't be read.
+    pub fn running(structures: &[&'static str]) -> Result<Self> {
+        let bytes = match fs::read(RUNNING) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => bail!(
+                "this kernel shows no type information ({RUNNING} doesn't exist): take a kernel with \
+                 CONFIG_DEBUG_INFO_BTF=y, as distributions build theirs, or give its BTF file with --btf FILE"
+            ),
+            read => read.with_context(|| format!("can't read {RUNNING}"))?,
+        };
+        Self::parse(bytes, structures).with_context(|| format!("{RUNNING} is not valid BTF"))
+    }
+
+    /// Reads the BTF file that the user names, for the members of these structures.
     ///
     /// # Errors
     /// The file can't be read, or isn't BTF.
-    pub fn open(path: &Path, structures: &[&'static str]) -> Result<Self> {
-        let bytes = fs::read(path).with_context(|| {
-            format!(
-                "can't read the kernel's type information {}: memtrace needs a kernel built with CONFIG_DEBUG_INFO_BTF",
-                path.display()
-            )
-        })?;
-        Self::parse(bytes, structures)
-            .with_context(|| format!("{} is not valid BTF", path.display()))
+    pub fn file(path: &Path, structures: &[&'static str]) -> Result<Self> {
+        // As the user has it, but nothing that a terminal acts on.
+        let name = format!("--btf {:?}", path.to_string_lossy());
+        let bytes = fs::read(path).with_context(|| format!("can't read {name}"))?;
+        ensure!(
+            !bytes.starts_with(ELF),
+            "{name} is an ELF file: take the BTF out of it with \"objcopy -O binary --only-section=.BTF \
+             --set-section-flags .BTF=alloc IN OUT\""
+        );
+        Self::parse(bytes, structures).with_context(|| format!("{name} is not valid BTF"))
     }
 
     /// Indexes the types in `bytes`, and these structures by their names.
@@ -108,6 +129,28 @@ impl Btf {
             let is = kind == KIND_FUNC
                 && self.string(word(&self.bytes, at).ok()?).ok()? == name.as_bytes();
             is.then_some(id)
+        })
+    }
+
+    /// Bytes of the file.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The size in bytes of a structure; `None` where there is none.
+    pub fn size_of(&self, structure: &str) -> Option<u32> {
+        let at = self.structure(*self.structures.get(structure)?)?;
+        word(&self.bytes, at + 8).ok()
+    }
+
+    /// Whether there is a typedef of this name.
+    pub fn has_typedef(&self, name: &str) -> bool {
+        self.types.iter().skip(1).any(|&at| {
+            let (at, info) = (at as usize, word(&self.bytes, at as usize + 4));
+            info.is_ok_and(|info| info >> 24 & 0x1f == KIND_TYPEDEF)
+                && word(&self.bytes, at)
+                    .and_then(|offset| self.string(offset))
+                    .is_ok_and(|found| found == name.as_bytes())
         })
     }
 
@@ -192,12 +235,50 @@ fn word(bytes: &[u8], at: usize) -> Result<u32> {
     Ok(u32::from_ne_bytes(bytes.try_into()?))
 }
 
+/// BTF with one structure of so many bytes, with members at these offsets in bytes.
+#[cfg(test)]
+pub fn sample(structure: &'static str, members: &[(&str, u32)], size: u32) -> Btf {
+    let mut strings = vec![0];
+    let mut name = |text: &str| {
+        let at = strings.len() as u32;
+        strings.extend(text.bytes().chain([0]));
+        at
+    };
+    let mut types = vec![name("int"), KIND_INT << 24, 4, 32];
+    types.extend([
+        name(structure),
+        KIND_STRUCT << 24 | members.len() as u32,
+        size,
+    ]);
+    for (member, offset) in members {
+        types.extend([name(member), 1, offset * 8]);
+    }
+    Btf::parse(tests::file(&types, &strings), &[structure]).expect("well-formed")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// A file of these types and strings.
+    pub fn file(types: &[u32], strings: &[u8]) -> Vec<u8> {
+        let bytes = size_of_val(types) as u32;
+        let header = [24, 0, bytes, bytes, strings.len() as u32];
+        let mut file = Vec::new();
+        file.extend(MAGIC.to_ne_bytes());
+        file.extend([1, 0]);
+        file.extend(
+            header
+                .iter()
+                .chain(types)
+                .flat_map(|word| word.to_ne_bytes()),
+        );
+        file.extend(strings);
+        file
+    }
+
     /// `struct inner { int a; int b; }; struct outer { long pad; struct { inner in; }; }` by hand.
-    fn sample() -> Vec<u8> {
+    fn nested() -> Vec<u8> {
         let strings = b"\0inner\0a\0b\0outer\0pad\0in\0int\0";
         let name = |text: &str| {
             let wanted = [text.as_bytes(), b"\0"].concat();
@@ -224,39 +305,50 @@ mod tests {
             vec![name("outer"), structure(2), 16, name("pad"), 1, 0, 0, 3, 64],
         ]
         .concat();
-        let types: Vec<u8> = types.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        let mut bytes = Vec::new();
-        bytes.extend(MAGIC.to_ne_bytes());
-        bytes.extend([1, 0]);
-        for word in [
-            24,
-            0,
-            types.len() as u32,
-            types.len() as u32,
-            strings.len() as u32,
-        ] {
-            bytes.extend(word.to_ne_bytes());
-        }
-        bytes.extend(types);
-        bytes.extend(strings);
-        bytes
+        file(&types, strings)
     }
 
     #[test]
     fn finds_members_in_structures_without_a_name() {
-        let btf = Btf::parse(sample(), &["inner", "outer", "missing"]).expect("well-formed");
+        let btf = Btf::parse(nested(), &["inner", "outer", "missing"]).expect("well-formed");
         assert_eq!(btf.offset_of("inner", "b"), Some(4));
         assert_eq!(btf.offset_of("outer", "in.b"), Some(12));
         assert_eq!(btf.offset_of("outer", "in.b+16"), Some(28));
         assert_eq!(btf.offset_of("outer", "in.c"), None);
         assert_eq!(btf.offset_of("missing", "a"), None);
+        assert_eq!(btf.size_of("outer"), Some(16));
+        assert_eq!(btf.size_of("missing"), None);
+    }
+
+    /// What is said of a file with these bytes, in one line.
+    fn said_of(bytes: &[u8]) -> String {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a\nb");
+        fs::write(&path, bytes).expect("room");
+        let error = Btf::file(&path, &[]).err().expect("a broken file");
+        let line = format!("{error:#}");
+        assert!(line.contains(r"a\nb") && !line.contains('\n'), "{line}");
+        line
+    }
+
+    #[test]
+    fn a_file_that_is_none_is_named_with_what_is_wrong() {
+        assert!(said_of(b"").contains("is not valid BTF: it ends too early"));
+        assert!(said_of(b"hello, world").contains("is not valid BTF: wrong magic number"));
+        assert!(said_of(b"\x7fELF...").contains("is an ELF file: take the BTF out"));
+        let error = Btf::file(Path::new("/no/such/file"), &[]).err();
+        let line = format!("{:#}", error.expect("a missing file"));
+        assert!(
+            line.starts_with("can't read --btf \"/no/such/file\": No such file"),
+            "{line}"
+        );
     }
 
     #[test]
     fn a_broken_file_is_an_error() {
         assert!(Btf::parse(Vec::new(), &[]).is_err());
         assert!(Btf::parse(vec![0; 64], &[]).is_err());
-        let whole = sample();
+        let whole = nested();
         for len in 0..whole.len() - 30 {
             assert!(
                 Btf::parse(whole[..len].to_vec(), &[]).is_err(),

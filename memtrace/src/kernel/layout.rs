@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use memtrace_ebpf::layout::Layout;
 
-use super::btf::Btf;
+use super::{btf::Btf, same};
 
 /// Members that some supported kernel lacks; the hooks do without them.
 const OPTIONAL: [&str; 16] = [
@@ -28,36 +28,76 @@ const OPTIONAL: [&str; 16] = [
     "folio_entire_map_count",
 ];
 
-/// What the kernel's type information says.
+/// What the type information holds of that which memtrace needs.
 pub struct Types {
     /// The offsets.
     pub layout: Layout,
-    /// The id of the function that was asked for.
-    pub function: Option<u32>,
+    /// How many of them are there.
+    pub found: usize,
+    /// Members that memtrace can't do without, and that aren't there: `mm_struct.pgd`.
+    pub missing: Vec<String>,
+    /// Members that the hooks do without.
+    pub done_without: Vec<String>,
+    /// All of the types.
+    pub btf: Btf,
 }
 
-/// Reads all offsets, and the id of a function, from the BTF file at `path`.
+/// Reads all that memtrace needs from the running kernel's type information, or from a BTF file of it.
 ///
 /// # Errors
-/// The file can't be read, or the kernel lacks a member that memtrace can't do without: the message names it.
-pub fn read(path: &Path, function: &str) -> Result<Types> {
+/// It can't be read, the file is of another kernel, or the kernel lacks a member that memtrace can't do without: the
+/// message names it.
+pub fn read(file: Option<&Path>) -> Result<Types> {
+    let types = look(file)?;
+    if let Some(member) = types.missing.first() {
+        bail!(
+            "this kernel's types have no {member}: memtrace doesn't know this kernel (it knows Linux 5.10 to 7.3)"
+        );
+    }
+    Ok(types)
+}
+
+/// The same, whatever is missing.
+///
+/// # Errors
+/// It can't be read, or the file is of another kernel.
+pub fn look(file: Option<&Path>) -> Result<Types> {
     let mut structures: Vec<&str> = Layout::MEMBERS.iter().map(|(_, name, _)| *name).collect();
     structures.dedup();
-    let btf = Btf::open(path, &structures)?;
-    let mut layout = Layout::EMPTY;
-    for (index, (field, structure, paths)) in Layout::MEMBERS.iter().enumerate() {
-        let offset = paths.iter().find_map(|path| btf.offset_of(structure, path));
-        match offset {
-            Some(offset) => layout.set(index, offset),
-            None if OPTIONAL.contains(field) => {}
-            None => bail!(
-                "this kernel's struct {structure} has no member {}: memtrace doesn't know this kernel (supported: 6.1 and later, x86-64 and arm64)",
-                paths.join(" or ")
-            ),
+    let btf = match file {
+        None => Btf::running(&structures)?,
+        Some(path) => {
+            let btf = Btf::file(path, &structures)?;
+            same::require(path, &btf, Btf::running(&structures).ok().as_ref())?;
+            btf
         }
+    };
+    Ok(types_in(btf))
+}
+
+fn types_in(btf: Btf) -> Types {
+    let mut types = Types {
+        layout: Layout::EMPTY,
+        found: 0,
+        missing: Vec::new(),
+        done_without: Vec::new(),
+        btf,
+    };
+    for (index, (field, structure, paths)) in Layout::MEMBERS.iter().enumerate() {
+        let offset = paths
+            .iter()
+            .find_map(|path| types.btf.offset_of(structure, path));
+        if let Some(offset) = offset {
+            types.layout.set(index, offset);
+            types.found += 1;
+            continue;
+        }
+        let list = if OPTIONAL.contains(field) {
+            &mut types.done_without
+        } else {
+            &mut types.missing
+        };
+        list.push(format!("{structure}.{}", paths.join(" or ")));
     }
-    Ok(Types {
-        layout,
-        function: btf.function(function),
-    })
+    types
 }

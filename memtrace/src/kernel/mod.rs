@@ -3,7 +3,10 @@
 pub mod btf;
 pub mod clock;
 pub mod fentry;
+pub mod helpers;
 pub mod layout;
+pub mod require;
+mod same;
 pub mod zero_page;
 
 use anyhow::{Context as _, Result, ensure};

@@ -17,7 +17,6 @@ use self::{
 use crate::{
     cli,
     follow::event_loop,
-    probe::Backend,
     target::{self, Credentials, Inherited, Interrupt, Signals, status},
 };
 
@@ -78,14 +77,10 @@ pub fn lab(args: &cli::Lab) -> Result<u8> {
     {
         target::require_root()?;
     }
-    event_loop()?.block_on(decide(&chosen, &report, args.kernel.backend))
+    event_loop()?.block_on(decide(&chosen, &report, &args.kernel))
 }
 
-async fn decide(
-    chosen: &[&'static Claim],
-    report: &Report,
-    backend: Option<Backend>,
-) -> Result<u8> {
+async fn decide(chosen: &[&'static Claim], report: &Report, kernel: &cli::Kernel) -> Result<u8> {
     let inherited = Inherited::at_start();
     let credentials = Credentials::choose(None)?;
     let mut signals = Signals::new(inherited)?;
@@ -113,7 +108,7 @@ async fn decide(
                         &credentials,
                         inherited,
                         &mut signals,
-                        backend,
+                        kernel,
                     )
                     .await?;
                     let observed = match outcome {

@@ -1,8 +1,8 @@
 //! Runs a program of the lab under trace.
 
 use std::{
-    cell::RefCell, ffi::OsString, fs, io, os::unix::fs::PermissionsExt as _,
-    os::unix::process::ExitStatusExt as _, path::Path, process::Stdio, rc::Rc, time::Duration,
+    ffi::OsString, fs, io, os::unix::fs::PermissionsExt as _,
+    os::unix::process::ExitStatusExt as _, path::Path, process::Stdio, time::Duration,
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -26,13 +26,13 @@ use super::{
     symbols,
 };
 use crate::{
+    cli::Kernel,
     follow::{Follow, Step},
     kernel::clock::now,
-    output::Sink,
-    probe::{Backend, Options, Traced},
+    output::{Gather, Gathered},
+    probe::{Options, Traced},
     select::Only,
     target::{self, Credentials, Inherited, Interrupt, Signals},
-    trace::event::{End, Event, Start},
 };
 
 /// Where a program finds the socket for its marks.
@@ -62,7 +62,7 @@ pub async fn run(
     credentials: &Credentials,
     inherited: &Inherited,
     signals: &mut Signals,
-    backend: Option<Backend>,
+    kernel: &Kernel,
 ) -> Result<Outcome> {
     let file = folder.join(program.name);
     fs::write(&file, program.executable)
@@ -73,15 +73,16 @@ pub async fn run(
         .with_context(|| format!("can't make the socket {}", path.display()))?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o777))?;
 
-    let gathered = Rc::new(RefCell::new(Gathered::default()));
+    let (sink, gathered) = Gather::new();
     let mut follow = Follow::to(
-        Box::new(Gather(Rc::clone(&gathered))),
+        Box::new(sink),
         "memory".to_owned(),
         Options {
             traced: Traced::Experiment,
             summary: false,
             verbose: false,
-            backend,
+            btf: kernel.btf.as_deref(),
+            backend: kernel.backend,
         },
         Only::ALL,
         signals,
@@ -210,34 +211,4 @@ async fn take(mut stream: UnixStream) -> Result<Mark> {
         values,
         look,
     })
-}
-
-/// What the trace gave.
-#[derive(Debug, Default)]
-struct Gathered {
-    events: Vec<Event>,
-    end: Option<End>,
-}
-
-/// Keeps events in memory.
-struct Gather(Rc<RefCell<Gathered>>);
-
-impl Sink for Gather {
-    fn start(&mut self, _: &Start) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn event(&mut self, event: &Event) -> io::Result<()> {
-        self.0.borrow_mut().events.push(event.clone());
-        Ok(())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn end(&mut self, end: &End) -> io::Result<()> {
-        self.0.borrow_mut().end = Some(end.clone());
-        Ok(())
-    }
 }

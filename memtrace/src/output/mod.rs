@@ -9,6 +9,7 @@ mod colour;
 mod escape;
 mod fold;
 mod forks;
+mod gather;
 mod json;
 #[cfg(test)]
 pub mod samples;
@@ -20,6 +21,8 @@ mod tree;
 mod wording;
 
 pub use colour::wanted as colour_wanted;
+pub use escape::Escaped;
+pub use gather::{Gather, Gathered};
 
 /// Takes the events of a run in time order and writes them.
 ///

@@ -21,11 +21,11 @@ pub fn stop(map: &mut Array<&mut MapData, [u64; WORDS]>) -> Result<()> {
     Ok(map.set(0, bytemuck::cast::<_, [u64; WORDS]>(known), 0)?)
 }
 
-/// Calls the hook until it has found the direct map. It must be attached.
+/// Calls the hook until it has found the direct map, which comes back. It must be attached.
 ///
 /// # Errors
 /// No base is right: this kernel's page tables are not where memtrace looks for them.
-pub fn find(map: &Array<&mut MapData, [u64; WORDS]>, sample: &Sample) -> Result<()> {
+pub fn find(map: &Array<&mut MapData, [u64; WORDS]>, sample: &Sample) -> Result<DirectMap> {
     for first in (0..LIMIT).step_by(PROBE_STEPS as usize) {
         // SAFETY: getpid(2) has no arguments and no effect; the hook reads the registers.
         unsafe {
@@ -43,7 +43,7 @@ pub fn find(map: &Array<&mut MapData, [u64; WORDS]>, sample: &Sample) -> Result<
                 found.vmemmap != 0,
                 "the kernel's array of struct page wasn't found: memtrace doesn't know this kernel's memory model (it needs CONFIG_SPARSEMEM_VMEMMAP)"
             );
-            return Ok(());
+            return Ok(found);
         }
     }
     bail!(

@@ -1,24 +1,24 @@
 //! Loading the hooks into the kernel and attaching them.
 
-use std::{path::Path, thread};
+use std::{collections::BTreeSet, path::Path, thread};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::{
-    Btf, Ebpf, EbpfLoader, VerifierLogLevel, include_bytes_aligned,
+    Btf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel, include_bytes_aligned,
     maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues, RingBuf},
     programs::{
-        PerfEvent, Program, ProgramType, RawTracePoint,
+        PerfEvent, Program, RawTracePoint,
         perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent},
     },
-    sys::{BpfHelper, is_helper_supported},
     util::{nr_cpus, online_cpus},
 };
 use aya_log::EbpfLogger;
 use log::LevelFilter;
 use memtrace_ebpf::{
     arch::FAULT_TRACEPOINTS,
-    layout::{Layout, Task},
+    layout::{DirectMap, Layout, Task},
 };
+use object::{Object as _, ObjectSection as _};
 
 use super::{
     adopt,
@@ -27,10 +27,12 @@ use super::{
     log::ToStderr,
     read::Reader,
 };
-use crate::kernel::{check_page_size, clock::now, fentry, layout, zero_page::Sample};
+use crate::kernel::{clock::now, fentry, helpers, layout, require::require, zero_page::Sample};
 
-/// Where the running kernel shows its type information.
-const BTF: &str = "/sys/kernel/btf/vmlinux";
+/// The hooks.
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memtrace-probe"));
+/// What the hook `page_fault` is for in the object: its tracepoints are the architecture's.
+const PAGE_FAULT: &str = "page_fault_user";
 /// Nanoseconds between two ticks on a CPU: how late a fault of a thread that only computes is shown.
 const TICK_PERIOD: u64 = 10_000_000;
 /// Bytes of the ring buffer: room for a million faults and more, should the reader not get a CPU for a while.
@@ -55,13 +57,15 @@ pub enum Traced {
 
 /// What the hooks are asked to do.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct Options<'a> {
     /// Who is traced.
     pub traced: Traced,
     /// Whether faults are counted in the kernel and not sent.
     pub summary: bool,
     /// Whether the hooks' own diagnostics are wanted.
     pub verbose: bool,
+    /// A BTF file of the running kernel, in place of what that shows itself.
+    pub btf: Option<&'a Path>,
     /// How page faults are observed; what the kernel grants, if nobody says.
     pub backend: Option<Backend>,
 }
@@ -82,8 +86,8 @@ impl Probe {
     ///
     /// # Errors
     /// The kernel lacks something or refuses; the message says what.
-    pub fn attach(options: Options) -> Result<Self> {
-        check_page_size()?;
+    pub fn attach(options: Options<'_>) -> Result<Self> {
+        require()?;
         let attached = Self::try_to_attach(options);
         match &attached {
             // A kernel may load a hook on a function, and then not attach it.
@@ -95,31 +99,21 @@ impl Probe {
         }
     }
 
-    fn try_to_attach(options: Options) -> Result<Self> {
+    fn try_to_attach(options: Options<'_>) -> Result<Self> {
         let sample = Sample::new()?;
-        let (layout, btf, loader) = thread::scope(|scope| {
-            let types = scope.spawn(|| types(options.backend));
-            // It reads the kernel's BTF, too, which takes the most time of all: so beside ours.
-            let loader = EbpfLoader::new();
-            let (layout, btf) = types
-                .join()
-                .map_err(|_| anyhow!("reading {BTF} failed"))??;
-            anyhow::Ok((layout, btf, loader))
-        })?;
-        let task = task(options, btf.is_some(), &sample)?;
-        let mut ebpf = load(loader, &layout, &task, options.verbose)?;
-        find_direct_map(&mut ebpf, &sample)?;
+        let (mut ebpf, types, _) = prepare(options, &sample)?;
         let log = options
             .verbose
             .then(|| EbpfLogger::init_with_logger(&mut ebpf, ToStderr))
             .transpose()
             .context("can't read the hooks' diagnostics")?;
         attach(&mut ebpf)?;
-        let backend = if let Some(btf) = btf {
-            backend::attach(&mut ebpf, &btf)?;
-            Backend::Fentry
-        } else {
-            Backend::Tracepoints
+        let backend = match &types.btf {
+            Some(btf) if types.fentry => {
+                backend::attach(&mut ebpf, btf)?;
+                Backend::Fentry
+            }
+            _ => Backend::Tracepoints,
         };
         Ok(Self {
             ebpf,
@@ -199,36 +193,80 @@ impl Probe {
     }
 }
 
-/// What the kernel's type information says; for the hooks on a function, if they are wanted and granted, aya's form of it, too.
-fn types(wanted: Option<Backend>) -> Result<(Layout, Option<Btf>)> {
-    let types = layout::read(Path::new(BTF), backend::FUNCTION)?;
+/// What the kernel's type information says.
+struct Types {
+    layout: Layout,
+    /// Whether the hooks on a function are wanted and granted.
+    fentry: bool,
+    /// aya's form of it, where that needs it: for those hooks, and in place of what the kernel shows itself.
+    btf: Option<Btf>,
+}
+
+fn types(options: Options<'_>) -> Result<Types> {
+    let types = layout::read(options.btf)?;
+    let function = types.btf.function(backend::FUNCTION);
     let fentry =
-        wanted != Some(Backend::Tracepoints) && types.function.is_some_and(fentry::is_granted);
+        options.backend != Some(Backend::Tracepoints) && function.is_some_and(fentry::is_granted);
     ensure!(
-        fentry || wanted != Some(Backend::Fentry),
+        fentry || options.backend != Some(Backend::Fentry),
         "this kernel, or its policy, doesn't let {} be hooked (fentry): use --backend tracepoints",
         backend::FUNCTION
     );
-    let btf = fentry.then(Btf::from_sys_fs).transpose()?;
-    Ok((types.layout, btf))
-}
-
-/// Whether the kernel's helpers give typed pointers to a task, and to its registers.
-fn has_typed_helpers() -> bool {
-    [
-        BpfHelper::BPF_FUNC_get_current_task_btf,
-        BpfHelper::BPF_FUNC_task_pt_regs,
-    ]
-    .into_iter()
-    .all(|helper| {
-        matches!(
-            is_helper_supported(ProgramType::RawTracePoint, helper),
-            Ok(true)
-        )
+    let btf = match options.btf {
+        Some(file) => Some(Btf::parse_file(file, Endianness::default())?),
+        None => fentry.then(Btf::from_sys_fs).transpose()?,
+    };
+    Ok(Types {
+        layout: types.layout,
+        fentry,
+        btf,
     })
 }
 
-fn task(options: Options, handled: bool, sample: &Sample) -> Result<Task> {
+/// Where the running kernel has its memory: found as for any trace, without a hook that stays.
+///
+/// # Errors
+/// Those of [`Probe::attach`] up to there.
+pub fn locate_direct_map(btf: Option<&Path>) -> Result<DirectMap> {
+    require()?;
+    let options = Options {
+        traced: Traced::Started { follow: true },
+        summary: true,
+        verbose: false,
+        btf,
+        backend: Some(Backend::Tracepoints),
+    };
+    Ok(prepare(options, &Sample::new()?)?.2)
+}
+
+/// Loads the object, and finds the direct map.
+fn prepare(options: Options<'_>, sample: &Sample) -> Result<(Ebpf, Types, DirectMap)> {
+    let (types, mut loader) = thread::scope(|scope| {
+        let types = scope.spawn(|| types(options));
+        // It reads the kernel's BTF, too, which takes the most time of all: so beside ours.
+        let loader = EbpfLoader::new();
+        let types = types
+            .join()
+            .map_err(|_| anyhow!("reading the kernel's types failed"))??;
+        anyhow::Ok((types, loader))
+    })?;
+    if options.btf.is_some() {
+        loader.btf(types.btf.as_ref());
+    }
+    let task = task(options, types.fentry, sample)?;
+    let mut ebpf = load(loader, &types.layout, &task, options.verbose)?;
+    let found = find_direct_map(&mut ebpf, sample);
+    let found = match options.btf {
+        None => found,
+        Some(file) => found.with_context(|| {
+            let file = file.to_string_lossy();
+            format!("is --btf {file:?} of exactly this kernel? With it")
+        }),
+    }?;
+    Ok((ebpf, types, found))
+}
+
+fn task(options: Options<'_>, handled: bool, sample: &Sample) -> Result<Task> {
     Ok(Task {
         follow: u32::from(options.traced != Traced::Started { follow: false }),
         summary: u32::from(options.summary),
@@ -238,7 +276,7 @@ fn task(options: Options, handled: bool, sample: &Sample) -> Result<Task> {
         look: u32::from(options.traced == Traced::Running || !options.summary),
         detail: u32::from(options.traced == Traced::Experiment),
         handled: u32::from(handled),
-        typed: u32::from(has_typed_helpers()),
+        typed: u32::from(helpers::are_typed()),
         pad: 0,
         frames: sample.frames,
         file_frames: sample.file_frames,
@@ -268,19 +306,20 @@ fn load<'a>(
         .override_global("CONFIG", bytemuck::bytes_of(task), true)
         .override_global(aya_log::LEVEL, level, true)
         .map_max_entries("RECORDS", ring)
-        .load(include_bytes_aligned!(concat!(
-            env!("OUT_DIR"),
-            "/memtrace-probe"
-        )))
+        .load(OBJECT)
         .context("the kernel refused the BPF object's maps")
 }
 
 /// Has the hook for it find the direct map, then takes that hook away.
-fn find_direct_map(ebpf: &mut Ebpf, sample: &Sample) -> Result<()> {
+fn find_direct_map(ebpf: &mut Ebpf, sample: &Sample) -> Result<DirectMap> {
     let program = tracepoint(ebpf, FIND_DIRECT_MAP)?;
-    program
-        .load()
-        .context("the kernel refused the hook find_direct_map")?;
+    program.load().map_err(|error| {
+        if helpers::read_memory() {
+            anyhow!(error).context("the kernel refused the hook find_direct_map")
+        } else {
+            anyhow!("this kernel doesn't let eBPF read its memory: boot without lockdown=confidentiality")
+        }
+    })?;
     let link = program
         .attach("sys_enter")
         .context("can't attach to raw_syscalls:sys_enter")?;
@@ -319,6 +358,21 @@ fn attach_hook(name: &str, program: &mut Program) -> Result<()> {
             .with_context(|| format!("this kernel has no tracepoint {tracepoint}"))?;
     }
     Ok(())
+}
+
+/// The names of the tracepoints that the hooks are for.
+///
+/// # Errors
+/// The object is broken.
+pub fn tracepoints() -> Result<BTreeSet<String>> {
+    let object = object::File::parse(OBJECT).context("the hooks are no ELF file")?;
+    let faults = FAULT_TRACEPOINTS.iter().map(|name| (*name).to_owned());
+    let mut names: BTreeSet<String> = faults.collect();
+    for section in object.sections() {
+        let name = section.name()?.strip_prefix("raw_tp/");
+        names.extend(name.filter(|name| *name != PAGE_FAULT).map(str::to_owned));
+    }
+    Ok(names)
 }
 
 fn attach(ebpf: &mut Ebpf) -> Result<()> {

@@ -8,5 +8,5 @@ mod log;
 mod read;
 
 pub use backend::Backend;
-pub use load::{Options, Probe, Traced};
+pub use load::{Options, Probe, Traced, locate_direct_map, tracepoints};
 pub use read::Reader;

@@ -1,0 +1,387 @@
+//! Each thing that can lack: what it costs, and the remedy.
+
+use super::{all_granted, refused, row, verdict_of, with};
+use crate::{
+    doctor::{
+        WORKS, exit_status,
+        findings::{Findings, Job, Tried},
+        rows::State,
+    },
+    kernel::require::Lockdown,
+};
+
+/// That the row of this name lacks, and what it says of it.
+fn lacks(found: &Findings, name: &str, needed: bool, parts: [&str; 3]) {
+    let row = row(found, name);
+    assert_eq!((row.state, row.needed), (State::Lacks, needed), "{row:?}");
+    let said = [
+        &row.found,
+        row.costs.as_ref().expect("costs"),
+        row.remedy.as_ref().expect("a remedy"),
+    ];
+    for (said, part) in said.into_iter().zip(parts) {
+        assert!(said.contains(part), "{part:?}: {row:?}");
+    }
+    // Whatever lacks, only the main job decides.
+    assert_eq!(exit_status(found), WORKS);
+}
+
+#[test]
+fn an_old_kernel_or_another_machine() {
+    let old = with(|found| found.release = "4.19.0-27-amd64".to_owned());
+    lacks(
+        &old,
+        "kernel",
+        true,
+        ["4.19.0-27", "nothing", "Linux 5.10 or later"],
+    );
+    let other = with(|found| found.arch = "riscv64".to_owned());
+    lacks(
+        &other,
+        "kernel",
+        true,
+        ["riscv64", "nothing", "x86-64 and arm64"],
+    );
+    let pages = with(|found| found.pages = Err("pages of 64 KiB".to_owned()));
+    lacks(&pages, "kernel", true, ["64 KiB", "nothing", "4 KiB"]);
+}
+
+#[test]
+fn capabilities_that_are_missing() {
+    let without = |bits: &[u32]| {
+        let lost: u64 = bits.iter().map(|bit| 1 << bit).sum();
+        with(|found| found.capabilities = Some(!lost))
+    };
+    lacks(
+        &without(&[21]),
+        "capabilities",
+        true,
+        ["without CAP_SYS_ADMIN", "nothing", "--cap-add"],
+    );
+    lacks(
+        &without(&[19]),
+        "capabilities",
+        false,
+        ["CAP_SYS_PTRACE", "the lab", "--cap-add"],
+    );
+    lacks(
+        &without(&[6, 7]),
+        "capabilities",
+        false,
+        ["CAP_SETUID, CAP_SETGID", "under sudo", "--cap-add"],
+    );
+    // CAP_BPF and CAP_PERFMON are in CAP_SYS_ADMIN.
+    assert_eq!(row(&without(&[38, 39]), "capabilities").state, State::Ok);
+    let contained = with(|found| found.initial_users = false);
+    lacks(
+        &contained,
+        "capabilities",
+        true,
+        ["user namespace", "nothing", "outside"],
+    );
+    let unknown = row(&with(|found| found.capabilities = None), "capabilities");
+    assert_eq!(unknown.state, State::Unknown);
+}
+
+#[test]
+fn a_kernel_that_is_locked_down() {
+    for (lockdown, state) in [
+        (Lockdown::Integrity, State::Ok),
+        (Lockdown::NotThere, State::Ok),
+        (Lockdown::NotShown, State::Unknown),
+    ] {
+        let found = with(|found| found.lockdown = lockdown);
+        assert_eq!(row(&found, "lockdown").state, state, "{lockdown:?}");
+    }
+    let locked = with(|found| {
+        found.lockdown = Lockdown::Confidentiality;
+        found.kernel_reads = refused(1, "no such helper");
+        found.direct_map = refused(1, "not found");
+    });
+    lacks(
+        &locked,
+        "lockdown",
+        true,
+        ["locked down for confidentiality", "nothing", "boot without"],
+    );
+    lacks(
+        &locked,
+        "kernel-reads",
+        true,
+        ["no such helper", "nothing", "boot without lockdown"],
+    );
+    lacks(
+        &locked,
+        "direct-map",
+        true,
+        ["not found", "nothing", "see kernel-reads"],
+    );
+}
+
+#[test]
+fn types_that_are_not_there_or_not_enough() {
+    let none = with(|found| found.btf = Err("there are none".to_owned()));
+    lacks(
+        &none,
+        "btf",
+        true,
+        ["there are none", "nothing", "--btf FILE"],
+    );
+    let file = with(|found| {
+        found.btf_file = true;
+        found.btf = Err("it is broken".to_owned());
+    });
+    lacks(&file, "btf", true, ["it is broken", "nothing", "exactly"]);
+    let missing = with(|found| {
+        if let Ok(types) = &mut found.btf {
+            types.missing = vec!["mm_struct.pgd".to_owned()];
+        }
+    });
+    lacks(
+        &missing,
+        "btf",
+        true,
+        [
+            "100 of 102 offsets, without mm_struct.pgd",
+            "nothing",
+            "knows",
+        ],
+    );
+}
+
+#[test]
+fn bpf_that_is_refused() {
+    let refused_with = |errno, change: fn(&mut Findings)| {
+        with(|found| {
+            found.bpf = refused(errno, "Operation not permitted");
+            found.ring_buffer = refused(errno, "Operation not permitted");
+            found.timer = refused(errno, "Operation not permitted");
+            change(found);
+        })
+    };
+    let none = refused_with(38, |_| ());
+    lacks(
+        &none,
+        "bpf",
+        true,
+        ["Operation not", "nothing", "CONFIG_BPF_SYSCALL"],
+    );
+    for row in ["ring-buffer", "timer"] {
+        lacks(&none, row, true, ["Operation not", "nothing", "see bpf"]);
+    }
+    let filtered = refused_with(1, |found| found.seccomp = true);
+    lacks(
+        &filtered,
+        "bpf",
+        true,
+        ["Operation not", "nothing", "seccomp"],
+    );
+    let contained = refused_with(1, |found| found.initial_users = false);
+    lacks(
+        &contained,
+        "bpf",
+        true,
+        ["Operation not", "nothing", "user namespace"],
+    );
+    let forbidden = refused_with(1, |_| ());
+    lacks(
+        &forbidden,
+        "bpf",
+        true,
+        ["Operation not", "nothing", "policy"],
+    );
+}
+
+#[test]
+fn what_fails_for_the_same_reason_refers_to_it() {
+    let found = with(|found| {
+        found.btf = Err("there are none".to_owned());
+        found.direct_map = refused(2, "there are none");
+        found.job = refused(2, "there are none");
+    });
+    for (name, words) in [
+        ("direct-map", "see btf"),
+        (
+            "main-job",
+            "a program that forks and writes could not be traced: see btf",
+        ),
+    ] {
+        let row = row(&found, name);
+        assert_eq!(
+            (row.found.as_str(), row.remedy.as_deref()),
+            (words, Some("see btf"))
+        );
+    }
+}
+
+#[test]
+fn parts_of_bpf_that_are_refused() {
+    let found = with(|found| found.ring_buffer = refused(22, "unknown"));
+    lacks(&found, "ring-buffer", true, ["unknown", "nothing", "5.10"]);
+    let found = with(|found| found.timer = refused(2, "no timer"));
+    lacks(
+        &found,
+        "timer",
+        true,
+        ["no timer", "nothing", "CONFIG_PERF_EVENTS"],
+    );
+    let found = with(|found| found.kernel_reads = refused(1, "no"));
+    lacks(&found, "kernel-reads", true, ["no", "nothing", "policy"]);
+}
+
+#[test]
+fn tracepoints_that_are_missing() {
+    let without = |at: usize, errno| {
+        with(|found| found.tracepoints[at].attached = refused(errno, "not this one"))
+    };
+    lacks(
+        &without(0, 2),
+        "tracepoints",
+        false,
+        [
+            "1 of 2: without page_fault_user",
+            "fentry",
+            "CONFIG_BPF_EVENTS",
+        ],
+    );
+    lacks(
+        &without(1, 2),
+        "tracepoints",
+        true,
+        ["without sys_enter", "nothing", "CONFIG_TRACEPOINTS"],
+    );
+    lacks(
+        &without(1, 1),
+        "tracepoints",
+        true,
+        ["sys_enter (not this one)", "nothing", "CONFIG_TRACEPOINTS"],
+    );
+}
+
+#[test]
+fn fentry_that_is_not_granted_costs_the_main_job_nothing() {
+    for (errno, remedy) in [
+        (1, "not granted by this kernel or its policy"),
+        (524, "DIRECT_CALLS"),
+        (22, "CONFIG_BPF_JIT"),
+    ] {
+        let found = with(|found| found.fentry = refused(errno, "the kernel refuses"));
+        lacks(
+            &found,
+            "fentry",
+            false,
+            ["the kernel refuses", "how long each fault took", remedy],
+        );
+        let verdict = verdict_of(&found);
+        assert_eq!(verdict.cannot.len(), 1, "{verdict:?}");
+        assert!(
+            verdict.cannot[0].because.contains("the kernel refuses"),
+            "{verdict:?}"
+        );
+    }
+}
+
+#[test]
+fn fentry_is_needed_where_faults_have_no_tracepoint() {
+    // On arm64 memtrace asks for none of them.
+    let not_asked = with(|found| found.fentry = refused(1, "the kernel refuses"));
+    let not_asked = Findings {
+        tracepoints: not_asked.tracepoints[1..].to_vec(),
+        ..not_asked
+    };
+    let parts = ["the kernel refuses", "nothing", "not granted"];
+    lacks(&not_asked, "fentry", true, parts);
+    let not_there = with(|found| {
+        found.fentry = refused(1, "the kernel refuses");
+        found.tracepoints[0].attached = refused(2, "none such");
+    });
+    lacks(&not_there, "fentry", true, parts);
+}
+
+#[test]
+fn frames_and_the_direct_map() {
+    let found = with(|found| {
+        found.frames = refused(1, "hidden");
+        found.direct_map = refused(1, "hidden");
+    });
+    lacks(
+        &found,
+        "frames",
+        true,
+        ["hidden", "nothing", "CAP_SYS_ADMIN"],
+    );
+    lacks(
+        &found,
+        "direct-map",
+        true,
+        ["see frames", "nothing", "see frames"],
+    );
+}
+
+#[test]
+fn kallsyms_that_hides() {
+    let hidden = with(|found| found.symbols = Tried::Works(0));
+    lacks(
+        &hidden,
+        "kallsyms",
+        false,
+        ["kptr_restrict is 1", "the lab", "CAP_SYSLOG"],
+    );
+    let closed = with(|found| {
+        found.symbols = Tried::Works(0);
+        found.kptr_restrict = Some(2);
+    });
+    let parts = ["kptr_restrict is 2", "the lab", "kptr_restrict=1"];
+    lacks(&closed, "kallsyms", false, parts);
+    assert!(verdict_of(&hidden).cannot[0].what.contains("clone"));
+    let none = with(|found| found.symbols = refused(2, "no such file"));
+    lacks(
+        &none,
+        "kallsyms",
+        false,
+        ["no such file", "the lab", "CONFIG_KALLSYMS"],
+    );
+}
+
+#[test]
+fn pid_namespaces() {
+    let inside = with(|found| found.pids.initial = false);
+    let row = row(&inside, "pid-namespace");
+    assert!(
+        row.state == State::Ok && row.found.contains("(1 deep)"),
+        "{row:?}"
+    );
+    for shown in [None, Some(4)] {
+        let other = with(|found| found.pids.shown = shown);
+        lacks(
+            &other,
+            "pid-namespace",
+            false,
+            ["memtrace is process 77", "attach", "--mount-proc"],
+        );
+        let lacking = verdict_of(&other).cannot.len();
+        assert_eq!(lacking, 3);
+    }
+}
+
+#[test]
+fn locked_memory_counts_before_5_11() {
+    let old = |memlock, job: Option<Tried<Job>>| {
+        with(|found| {
+            found.release = "5.10.0-36-amd64".to_owned();
+            found.memlock = memlock;
+            found.job = job.unwrap_or_else(|| found.job.clone());
+        })
+    };
+    assert_eq!(row(&all_granted(), "memlock").state, State::Ok);
+    assert_eq!(row(&old(None, None), "memlock").found, "no limit");
+    assert_eq!(row(&old(Some(1 << 30), None), "memlock").found, "1024 MiB");
+    assert!(
+        row(&old(Some(64 << 10), None), "memlock")
+            .found
+            .ends_with("memtrace raises it")
+    );
+    let failed = row(&old(Some(64 << 10), Some(refused(1, "no"))), "memlock");
+    assert_eq!(failed.state, State::Lacks);
+    assert!(failed.found.contains("64 KiB") && failed.remedy.expect("one").contains("ulimit -l"));
+}
