@@ -10,8 +10,8 @@ use aya_log_ebpf::{debug, warn};
 use memtrace_ebpf::{
     arch,
     record::{
-        Birth, Bounds, EXEC_BYTES, EXEC_TRUNCATED, Exec, Exit, Gone, Header, Kind, Objects, Rename,
-        Seen,
+        Birth, Bounds, EXEC_BYTES, EXEC_HANDLED, EXEC_TRUNCATED, Exec, Exit, Gone, Header, Kind,
+        Objects, Rename, Seen,
     },
     syscall,
 };
@@ -239,6 +239,9 @@ pub(crate) fn exec(ctx: &RawTracePointContext) {
         let scratch = unsafe { &mut *scratch };
         let record = &mut scratch.record;
         record.head = thread.head(Kind::Exec, ts);
+        if config!(handled) != 0 {
+            record.head.flags = EXEC_HANDLED;
+        }
         record.pid = thread.known.pid;
         record.old_tid = ctx.arg(1);
         record.mm = mm.address();

@@ -20,12 +20,20 @@ pub(super) fn write(out: &mut impl Write, end: &End, palette: Palette) -> io::Re
     )?;
     if total.unobserved_by.is_empty() && total.unobserved == 0 {
         writeln!(out, "memtrace saw every one of them.")?;
+        if total.before_exec != 0 {
+            let faults = Count(total.before_exec, "fault");
+            writeln!(
+                out,
+                "{faults} of its own child, before it became the program, are not shown."
+            )?;
+        }
     } else {
         writeln!(out, "memtrace saw {seen} of them. The others were taken")?;
         unobserved(out, total, palette)?;
     }
     let faults: u64 = total.faults.values().sum();
-    if let Some(uncounted @ 1..) = faults.checked_sub(seen) {
+    let shown = seen.saturating_sub(total.before_exec);
+    if let Some(uncounted @ 1..) = faults.checked_sub(shown) {
         let uncounted = Count(uncounted, "fault");
         writeln!(
             out,

@@ -197,6 +197,10 @@ fn every_name_of_a_kind_is_described() {
     }
     for line in lines() {
         for field in ["cause", "region", "by", "first", "let_go", "call"] {
+            // A fault may be in any system call.
+            if field == "call" && line["type"] == "fault" {
+                continue;
+            }
             let name = line[field].as_str();
             assert!(name.is_none_or(described), "{field}: {line}");
         }

@@ -164,6 +164,7 @@ fn sum(accounts: &[&Account]) -> Account {
         sum.min_flt += account.min_flt;
         sum.maj_flt += account.maj_flt;
         sum.unobserved += account.unobserved;
+        sum.before_exec += account.before_exec;
     }
     sum
 }

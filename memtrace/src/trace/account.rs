@@ -13,7 +13,7 @@ const ROWS: usize = 20_000;
 const REST: &str = "(further processes)";
 /// Counted faults that neither a fault nor a record of unobserved ones explains: as when records were lost.
 const UNEXPLAINED: &str = "unexplained";
-/// Counted faults of memtrace's own child before it became the program.
+/// Counted faults of memtrace's own child before it became the program, where not all can be seen.
 pub const BEFORE_EXEC: &str = "before exec";
 
 /// What is counted for a process.
@@ -25,6 +25,7 @@ pub struct Counts {
     min_flt: u64,
     maj_flt: u64,
     unobserved_by: BTreeMap<&'static str, i64>,
+    before_exec: u64,
 }
 
 impl Counts {
@@ -56,6 +57,11 @@ impl Counts {
         }
     }
 
+    /// memtrace's own child was seen to take these before it became the program; they aren't shown.
+    pub fn before_exec(&mut self, count: u64) {
+        self.before_exec += count;
+    }
+
     /// A thread has ended, or the trace has: what the kernel counted on it, and with `--summary` the hooks.
     pub fn thread(&mut self, tally: &Tally) {
         self.min_flt = self.min_flt.wrapping_add(tally.min_flt);
@@ -77,13 +83,15 @@ impl Counts {
         self.counted += other.counted;
         self.min_flt += other.min_flt;
         self.maj_flt += other.maj_flt;
+        self.before_exec += other.before_exec;
         for (by, count) in &other.unobserved_by {
             *self.unobserved_by.entry(by).or_default() += count;
         }
     }
 
     fn account(&self, pid: u32, comm: Arc<str>, alive: bool) -> Account {
-        let unobserved = (self.min_flt + self.maj_flt) as i64 - self.counted as i64;
+        let seen = self.counted + self.before_exec;
+        let unobserved = (self.min_flt + self.maj_flt) as i64 - seen as i64;
         let mut unobserved_by = self.unobserved_by.clone();
         let remainder = unobserved - unobserved_by.values().sum::<i64>();
         if remainder != 0 {
@@ -102,6 +110,7 @@ impl Counts {
             maj_flt: self.maj_flt,
             unobserved,
             unobserved_by,
+            before_exec: self.before_exec,
             alive,
         }
     }

@@ -21,6 +21,7 @@ pub(in crate::output) fn account(pid: u32, copies: u64) -> Account {
         maj_flt: 0,
         unobserved: 24,
         unobserved_by: [("execve", 24)].into(),
+        before_exec: 0,
         alive: false,
     }
 }
@@ -38,6 +39,7 @@ pub(in crate::output) fn end(processes: Vec<Account>) -> End {
         total.min_flt += process.min_flt;
         total.maj_flt += process.maj_flt;
         total.unobserved += process.unobserved;
+        total.before_exec += process.before_exec;
     }
     End {
         ts: BEGAN + 1_000_000_000,
@@ -55,6 +57,7 @@ pub(in crate::output) fn end(processes: Vec<Account>) -> End {
 pub(in crate::output) fn whole_end() -> End {
     let running = Account {
         alive: true,
+        before_exec: 31,
         ..account(1235, 37)
     };
     let mut second = fork(2, 40);

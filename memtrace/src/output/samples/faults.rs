@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::event;
 use crate::trace::event::{
-    Access, Address, Because, Cause, Counted, Event, Fault, FaultKind, ForkRef, Mode, Part, Region,
-    What,
+    Access, Address, Because, Cause, Counted, Event, Fault, FaultKind, ForkRef, Handled, Mode,
+    Part, Region, What,
 };
 
 /// A write to the heap that got a new page.
@@ -62,6 +62,16 @@ fn copies_by_cause() -> Vec<Fault> {
     copies.push(copy(None));
     copies
 }
+
+/// A fault of which the hook on `handle_mm_fault` saw nothing but that there was no end.
+const HANDLED: Handled = Handled {
+    dur: None,
+    retries: 0,
+    waited: 0,
+    call: None,
+    unshare: false,
+    owner: None,
+};
 
 /// A fault of each other kind.
 fn others() -> Vec<Fault> {
@@ -130,6 +140,39 @@ fn others() -> Vec<Fault> {
             region: Region::Stack,
             late: 1_500_000,
             ..of(FaultKind::SwapIn)
+        },
+        Fault {
+            mode: Mode::Gup,
+            region: Region::Stack,
+            handled: Some(Handled {
+                dur: Some(2_345),
+                call: Some("execve"),
+                ..HANDLED
+            }),
+            ..of(FaultKind::ZeroFill)
+        },
+        Fault {
+            mode: Mode::Gup,
+            pfn_before: Some(0x9abc),
+            handled: Some(Handled {
+                dur: Some(61_000),
+                retries: 1,
+                waited: 52_000,
+                call: Some("process_vm_writev"),
+                owner: Some(1240),
+                ..HANDLED
+            }),
+            ..of(FaultKind::CowReuse)
+        },
+        Fault {
+            mode: Mode::Gup,
+            pfn_before: Some(0x9abc),
+            handled: Some(Handled {
+                call: Some("kernel"),
+                unshare: true,
+                ..HANDLED
+            }),
+            ..read(FaultKind::CowCopy)
         },
         Fault {
             addr: Address(0),

@@ -38,10 +38,14 @@ pub struct Account {
     pub min_flt: u64,
     /// The kernel's count of major faults.
     pub maj_flt: u64,
-    /// The kernel's count less the counted faults among `faults`.
+    /// The kernel's count less the counted faults among `faults`, and less `before_exec`.
     pub unobserved: i64,
     /// What `unobserved` is made of.
     pub unobserved_by: std::collections::BTreeMap<&'static str, i64>,
+    /// Counted faults that memtrace's own child was seen to take before it became the program; they aren't shown. Where
+    /// not all can be seen they are in `unobserved` instead.
+    #[serde(skip_serializing_if = "super::fault::is_zero")]
+    pub before_exec: u64,
     /// Whether it still lived when the trace ended: the kernel's count goes on.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub alive: bool,

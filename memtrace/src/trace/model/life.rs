@@ -1,7 +1,7 @@
 //! What becomes of tasks: execs, changes of what they use, and ends.
 
 use memtrace_ebpf::{
-    record::{EXEC_TRUNCATED, Exec, Exit, Ids, Tally},
+    record::{EXEC_HANDLED, EXEC_TRUNCATED, Exec, Exit, Ids, Tally},
     syscall,
 };
 
@@ -59,10 +59,12 @@ impl Model {
         if let Some(process) = self.processes.get_mut(&thread.pid) {
             process.comm = thread.comm.clone();
             self.sharing.named(process.fork, thread.comm.clone());
-            process.counts.unobserved(
-                BEFORE_EXEC,
-                u64::from(exec.hidden_minor) + u64::from(exec.hidden_major),
-            );
+            let hidden = u64::from(exec.hidden_minor) + u64::from(exec.hidden_major);
+            if exec.head.flags & EXEC_HANDLED != 0 {
+                process.counts.before_exec(hidden);
+            } else {
+                process.counts.unobserved(BEFORE_EXEC, hidden);
+            }
         }
         let mm = Mm {
             exe: exec.exe,

@@ -2,8 +2,8 @@
 
 use bytemuck::{Pod, bytes_of};
 use memtrace_ebpf::record::{
-    Birth, Born, Call, Exec, Exit, Fault, Gone, Header, Held, Kind, Objects, Pages, Path, Rename,
-    Rests, Returned, Runs, Surveyed, Task, Unobserved, Vma,
+    Birth, Born, Call, Exec, Exit, Fault, Gone, Handled, Header, Held, Kind, Objects, Pages, Path,
+    Rename, Rests, Returned, Runs, Surveyed, Task, Unobserved, Vma,
 };
 
 use super::random::Random;
@@ -52,6 +52,7 @@ fn each() -> Vec<(Kind, Vec<u8>)> {
         bytes(Kind::Born, Born::default(), b""),
         bytes(Kind::Runs, Runs::default(), b""),
         bytes(Kind::Rests, Rests::default(), b""),
+        bytes(Kind::Handled, Handled::default(), b""),
     ]
 }
 

@@ -189,7 +189,8 @@ pub(super) fn accounts(trace: &Trace) -> Result<()> {
         ensure!(
             minor <= account.min_flt
                 && major <= account.maj_flt
-                && minor + major + account.unobserved == account.min_flt + account.maj_flt,
+                && minor + major + account.unobserved + account.before_exec
+                    == account.min_flt + account.maj_flt,
             "{minor} minor and {major} major faults among the events: {account:?}"
         );
     }

@@ -28,6 +28,8 @@ pub struct Account {
     pub maj_flt: i64,
     pub unobserved: i64,
     pub unobserved_by: BTreeMap<String, i64>,
+    #[serde(default)]
+    pub before_exec: i64,
 }
 
 /// What became of the pages that a fork left shared.
@@ -48,7 +50,7 @@ pub struct ForkAccount {
     pub by_child: u64,
     pub by_parent: u64,
     pub by_others: u64,
-    pub before_exec: u64,
+    pub before_exec: i64,
     pub execed: bool,
     pub at_once: u64,
     pub taken_over: u64,
