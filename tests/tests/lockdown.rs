@@ -1,4 +1,4 @@
-//! A kernel that is locked down (kernel_lockdown(7)): what it keeps secret is named, and else memtrace works.
+//! A kernel that is locked down (`kernel_lockdown(7)`): what it keeps secret is named, and else memtrace works.
 
 use std::fs;
 

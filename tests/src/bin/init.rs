@@ -46,9 +46,8 @@ fn main() {
     }
     sync();
     // Returns only with an error; then the kernel panics as init ends, and QEMU ends as well.
-    if let Err(error) = reboot(RebootMode::RB_POWER_OFF) {
-        tell(&format!("error cannot power off: {error}"));
-    }
+    let Err(error) = reboot(RebootMode::RB_POWER_OFF);
+    tell(&format!("error cannot power off: {error}"));
 }
 
 fn perform() -> Result<()> {
