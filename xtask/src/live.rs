@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::io::BufReader;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use cargo_metadata::{Artifact, Message, TargetKind};
@@ -32,7 +32,7 @@ pub(crate) fn test_all(workspace: &Workspace, filter: Option<&str>) -> Result<()
     let programs = programs::ensure(workspace)?;
 
     say("building the live tests");
-    let tests = build(workspace)?.tests;
+    let tests = build(workspace.cargo("test")?)?.tests;
     let (live, pure): (Vec<_>, Vec<_>) = tests.into_iter().partition(|test| test.is_live);
     if live.is_empty() {
         bail!("the package tests has no live test: there should be some in tests/tests");
@@ -102,9 +102,8 @@ pub(crate) struct TestProgram {
     pub(crate) is_live: bool,
 }
 
-/// Builds the package `tests`, as this user.
-pub(crate) fn build(workspace: &Workspace) -> Result<Built> {
-    let mut cargo = workspace.cargo("test")?;
+/// Builds the package `tests` as this user, by that `cargo test`.
+pub(crate) fn build(mut cargo: Command) -> Result<Built> {
     cargo
         .args(["--package", "tests", "--release", "--lib", "--test", "*"])
         .args(["--no-run", "--message-format=json-render-diagnostics"])

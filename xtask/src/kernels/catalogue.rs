@@ -2,38 +2,7 @@
 
 use anyhow::{Result, bail};
 
-/// A processor architecture that guests have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Architecture {
-    X86_64,
-    Arm64,
-}
-
-impl Architecture {
-    /// As Debian calls it.
-    pub(crate) fn debian(self) -> &'static str {
-        match self {
-            Self::X86_64 => "amd64",
-            Self::Arm64 => "arm64",
-        }
-    }
-
-    /// As Rust calls the target that programs for the guests are built for.
-    pub(crate) fn target(self) -> &'static str {
-        match self {
-            Self::X86_64 => "x86_64-unknown-linux-gnu",
-            Self::Arm64 => "aarch64-unknown-linux-gnu",
-        }
-    }
-
-    /// As QEMU and the GNU tools call it.
-    pub(crate) fn gnu(self) -> &'static str {
-        match self {
-            Self::X86_64 => "x86_64",
-            Self::Arm64 => "aarch64",
-        }
-    }
-}
+use crate::cross::Target;
 
 /// A kernel of Debian's, the cloud flavour: it is small, and has what a virtual machine needs built in.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,13 +13,13 @@ pub(crate) struct Kernel {
     pub(crate) package: &'static str,
     /// The folder of the package with the image, its name beginning with `vmlinuz`.
     pub(crate) folder: &'static str,
-    pub(crate) architecture: Architecture,
+    pub(crate) target: Target,
 }
 
 impl Kernel {
     /// What the package's name ends with. (There are `-dbg` and `-unsigned` as well.)
     pub(crate) fn package_end(&self) -> String {
-        format!("-cloud-{}", self.architecture.debian())
+        format!("-cloud-{}", self.target.debian())
     }
 }
 
@@ -64,7 +33,7 @@ const fn on_x86(name: &'static str, suite: &'static str, package: &'static str) 
         suite,
         package,
         folder: BOOT,
-        architecture: Architecture::X86_64,
+        target: Target::X86_64,
     }
 }
 
@@ -77,7 +46,7 @@ static NEWEST: Kernel = Kernel {
     ..on_x86("newest", "trixie-backports", "linux-binary-")
 };
 static LINUX_6_12_ARM64: Kernel = Kernel {
-    architecture: Architecture::Arm64,
+    target: Target::Aarch64,
     ..on_x86("6.12-arm64", "trixie", "linux-image-6.12.")
 };
 

@@ -10,9 +10,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::catalogue::{Architecture, Kernel, newest};
+use super::catalogue::{Kernel, newest};
 use crate::apt::{Apt, Status, unpack, unpack_folder};
 use crate::command::{outside_cargo, say};
+use crate::cross::Target;
 use crate::workspace::Workspace;
 
 /// The suite that busybox and QEMU are taken from.
@@ -28,7 +29,7 @@ pub(crate) struct Fetcher {
     debian: PathBuf,
     kernels: PathBuf,
     /// By suite and architecture, as their lists take a while.
-    opened: BTreeMap<(&'static str, Architecture), Apt>,
+    opened: BTreeMap<(&'static str, Target), Apt>,
 }
 
 impl Fetcher {
@@ -48,7 +49,7 @@ impl Fetcher {
                 "Linux {}: fetching Debian's package",
                 kernel.name
             ));
-            let apt = self.apt(kernel.suite, kernel.architecture)?;
+            let apt = self.apt(kernel.suite, kernel.target)?;
             let names = apt.packages(kernel.package)?;
             let name = newest(kernel, names.lines()).with_context(|| {
                 let (begin, end) = (kernel.package, kernel.package_end());
@@ -70,13 +71,11 @@ impl Fetcher {
     }
 
     /// A busybox that needs no library.
-    pub(crate) fn busybox(&mut self, architecture: Architecture) -> Result<PathBuf> {
-        let folder = self
-            .kernels
-            .join(format!("busybox-{}", architecture.debian()));
+    pub(crate) fn busybox(&mut self, target: Target) -> Result<PathBuf> {
+        let folder = self.kernels.join(format!("busybox-{}", target.debian()));
         if !folder.exists() {
             say("busybox: fetching Debian's package");
-            let apt = self.apt(SUITE, architecture)?;
+            let apt = self.apt(SUITE, target)?;
             let package = download(apt, "busybox-static")?;
             into_place(&folder, |partial| unpack(&package, partial))?;
             apt.remove_downloads()?;
@@ -85,8 +84,8 @@ impl Fetcher {
     }
 
     /// A QEMU for guests of that architecture: the machine's own if it is a reliable one.
-    pub(crate) fn qemu(&mut self, architecture: Architecture) -> Result<Qemu> {
-        let program = format!("qemu-system-{}", architecture.gnu());
+    pub(crate) fn qemu(&mut self, target: Target) -> Result<Qemu> {
+        let program = format!("qemu-system-{}", target.architecture());
         if let Ok(found) = which::which(&program) {
             let qemu = Qemu(vec![found.into()]);
             if qemu.is_reliable() {
@@ -111,12 +110,12 @@ impl Fetcher {
         })
     }
 
-    fn apt(&mut self, suite: &'static str, architecture: Architecture) -> Result<&Apt> {
+    fn apt(&mut self, suite: &'static str, target: Target) -> Result<&Apt> {
         use std::collections::btree_map::Entry;
-        Ok(match self.opened.entry((suite, architecture)) {
+        Ok(match self.opened.entry((suite, target)) {
             Entry::Occupied(open) => open.into_mut(),
             Entry::Vacant(place) => {
-                place.insert(Apt::open_for(&self.debian, suite, architecture.debian())?)
+                place.insert(Apt::open_for(&self.debian, suite, target.debian())?)
             }
         })
     }

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::catalogue::{Architecture, Guest};
+use super::catalogue::Guest;
 use super::fetch::Qemu;
 use super::report::Report;
 use crate::command::cannot_start;
+use crate::cross::Target;
 
 /// A guest that runs for longer hangs. Each program in it has a limit of its own, so that this is the last resort.
 pub(crate) const LIMIT: Duration = Duration::from_mins(4);
@@ -99,9 +100,9 @@ impl Machine {
 
 /// QEMU's arguments. There is no KVM on many a developer's machine; emulation is quick enough, and the same everywhere.
 fn arguments(guest: &Guest, image: &Path, initramfs: &Path, disk: &Path) -> Vec<OsString> {
-    let (machine, processor, console) = match guest.kernel.architecture {
-        Architecture::X86_64 => ("pc", "max", "ttyS0"),
-        Architecture::Arm64 => ("virt", "cortex-a57", "ttyAMA0"),
+    let (machine, processor, console) = match guest.kernel.target {
+        Target::X86_64 => ("pc", "max", "ttyS0"),
+        Target::Aarch64 => ("virt", "cortex-a57", "ttyAMA0"),
     };
     // What a kernel does against flaws of real processors costs much time here. panic=-1 restarts at once after a
     // panic, and -no-reboot makes that QEMU's end.

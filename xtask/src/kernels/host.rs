@@ -17,7 +17,7 @@ use crate::workspace::Workspace;
 /// Runs them as root, one after the other.
 pub(crate) fn run(workspace: &Workspace) -> Result<Vec<Ended>> {
     memtrace::build(workspace)?;
-    let tests = live::build(workspace)?.tests;
+    let tests = live::build(workspace.cargo("test")?)?.tests;
     let names: Vec<_> = tests
         .iter()
         .filter(|test| test.is_live)

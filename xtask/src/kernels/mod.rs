@@ -73,13 +73,11 @@ fn run(workspace: &Workspace, guests: &[&'static Guest]) -> Result<Vec<Column>> 
     let mut built = BTreeMap::new();
     let mut machines = VecDeque::new();
     for (number, guest) in guests.iter().copied().enumerate() {
-        let architecture = guest.kernel.architecture;
-        let (qemu, image) = (fetcher.qemu(architecture)?, fetcher.image(guest.kernel)?);
-        let built = match built.entry(architecture) {
+        let target = guest.kernel.target;
+        let (qemu, image) = (fetcher.qemu(target)?, fetcher.image(guest.kernel)?);
+        let built = match built.entry(target) {
             Entry::Occupied(built) => built.into_mut(),
-            Entry::Vacant(place) => {
-                place.insert(programs::build(workspace, &mut fetcher, architecture)?)
-            }
+            Entry::Vacant(place) => place.insert(programs::build(workspace, &mut fetcher, target)?),
         };
         let programs = plan::programs(guest.plan, &built.tests)?;
         let initramfs = consoles.join(format!("{}.cpio", guest.name));

@@ -1,18 +1,18 @@
 //! What is built for the guests: memtrace, as one static file, and the live tests with the programs that they trace. The
 //! tests are those that run here, so the libraries that they were linked with go along.
 
-use std::env::consts::ARCH;
+use std::env::{self, consts::ARCH};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::catalogue::Architecture;
 use super::fetch::Fetcher;
 use super::initramfs::{self, Packed};
 use crate::command::{capture, outside_cargo, run, say};
+use crate::cross::{self, Target};
 use crate::live;
+use crate::memtrace;
 use crate::workspace::Workspace;
 
 /// What programs in C and Rust are linked with, beside their linker.
@@ -26,33 +26,26 @@ pub(crate) struct Built {
     pub(crate) tests: Vec<String>,
 }
 
-/// Builds for that architecture, and packs it.
-pub(crate) fn build(
-    workspace: &Workspace,
-    fetcher: &mut Fetcher,
-    architecture: Architecture,
-) -> Result<Built> {
-    let target = architecture.target();
-    say(format_args!("building memtrace for the guests ({target})"));
-    let mut cargo = workspace.cargo("build")?;
-    cargo.args(["--release", "--package", "memtrace", "--target", target]);
-    let variable = target.to_uppercase().replace('-', "_");
-    cargo.env(
-        format!("CARGO_TARGET_{variable}_RUSTFLAGS"),
-        "-Ctarget-feature=+crt-static",
-    );
-    run(&mut cargo)?;
-    let memtrace = workspace.target.join(target).join("release/memtrace");
-
-    say("building the live tests");
-    let mut built = live::build(workspace)?;
+/// Builds for that target, and packs it.
+pub(crate) fn build(workspace: &Workspace, fetcher: &mut Fetcher, target: Target) -> Result<Built> {
+    memtrace::build_for(workspace, target)?;
+    let memtrace = target.release(workspace, "memtrace");
+    say(format_args!("building the live tests ({})", target.name()));
+    let mut built = if target.architecture() == ARCH {
+        live::build(workspace.cargo("test")?)?
+    } else {
+        let mut cargo = cross::cargo(workspace, "test", target)?;
+        // Some look at how a program's libraries are mapped.
+        cargo.env(target.variable("RUSTFLAGS"), "-Ctarget-feature=-crt-static");
+        live::build(cargo)?
+    };
     built.tests.retain(|test| test.is_live);
 
-    let packing = Packing::new(workspace, architecture)?;
+    let packing = Packing::new(workspace, target)?;
     let mut packed = vec![
         packing.stripped(&memtrace, "bin/memtrace")?,
         Packed {
-            file: fetcher.busybox(architecture)?,
+            file: fetcher.busybox(target)?,
             place: "bin/busybox".to_owned(),
         },
     ];
@@ -70,7 +63,7 @@ pub(crate) fn build(
     let links = packing.libraries(&mut packed)?;
     let initramfs = workspace
         .kernels()
-        .join(format!("common-{}.cpio", architecture.debian()));
+        .join(format!("common-{}.cpio", target.debian()));
     initramfs::write(&initramfs, &packed, &links)?;
     let tests = built.tests.into_iter().map(|test| test.name).collect();
     Ok(Built { initramfs, tests })
@@ -78,31 +71,26 @@ pub(crate) fn build(
 
 /// The GNU tools for an architecture, and where stripped programs go.
 struct Packing {
-    architecture: Architecture,
-    /// What the names of the tools begin with.
-    tools: String,
+    target: Target,
+    gcc: PathBuf,
+    strip: PathBuf,
     folder: PathBuf,
 }
 
 impl Packing {
-    fn new(workspace: &Workspace, architecture: Architecture) -> Result<Self> {
-        let gnu = architecture.gnu();
-        let tools = if gnu == ARCH {
-            String::new()
-        } else {
-            format!("{gnu}-linux-gnu-")
-        };
+    fn new(workspace: &Workspace, target: Target) -> Result<Self> {
         let folder = workspace
             .kernels()
-            .join(format!("stripped-{}", architecture.debian()));
+            .join(format!("stripped-{}", target.debian()));
         if folder.exists() {
             fs::remove_dir_all(&folder)?;
         }
         fs::create_dir_all(&folder)
             .with_context(|| format!("cannot create {}", folder.display()))?;
         Ok(Self {
-            architecture,
-            tools,
+            target,
+            gcc: tool(workspace, target, "gcc")?,
+            strip: tool(workspace, target, "strip")?,
             folder,
         })
     }
@@ -110,7 +98,7 @@ impl Packing {
     /// That program without symbols: they are most of it, and all of it is in the guest's memory.
     fn stripped(&self, program: &Path, place: &str) -> Result<Packed> {
         let file = self.folder.join(place.replace('/', "-"));
-        let mut strip = outside_cargo(format!("{}strip", self.tools));
+        let mut strip = outside_cargo(&self.strip);
         run(strip.arg("-o").args([&file, program]))?;
         Ok(Packed {
             file,
@@ -121,11 +109,11 @@ impl Packing {
     /// Packs the libraries, and returns the links that lead to them from where linkers look: Debian's in a folder of
     /// the architecture's, others in /lib64.
     fn libraries(&self, packed: &mut Vec<Packed>) -> Result<Vec<(String, String)>> {
-        let gnu = self.architecture.gnu();
+        let gnu = self.target.architecture();
         let folder = format!("lib/{gnu}-linux-gnu");
-        let (linker, link, target) = match self.architecture {
-            Architecture::X86_64 => ("ld-linux-x86-64.so.2", "lib64", folder.clone()),
-            Architecture::Arm64 => {
+        let (linker, link, target) = match self.target {
+            Target::X86_64 => ("ld-linux-x86-64.so.2", "lib64", folder.clone()),
+            Target::Aarch64 => {
                 let linker = "ld-linux-aarch64.so.1";
                 (
                     linker,
@@ -145,10 +133,26 @@ impl Packing {
 
     /// Where the compiler finds a library.
     fn library(&self, name: &str) -> Result<PathBuf> {
-        let mut gcc = Command::new(format!("{}gcc", self.tools));
-        let path = PathBuf::from(capture(gcc.arg(format!("-print-file-name={name}")))?.trim_end());
+        let mut gcc = outside_cargo(&self.gcc);
+        let path = capture(gcc.arg(format!("-print-file-name={name}")))?;
+        let path = PathBuf::from(path.trim_end());
         // What it doesn't find it prints as it is.
-        ensure!(path.is_absolute(), "{}gcc has no {name}", self.tools);
+        ensure!(path.is_absolute(), "{} has no {name}", self.gcc.display());
         Ok(path)
     }
+}
+
+/// A GNU tool for the target: the machine's, or what was fetched to build for another architecture.
+fn tool(workspace: &Workspace, target: Target, name: &str) -> Result<PathBuf> {
+    let name = if target.architecture() == ARCH {
+        name.to_owned()
+    } else {
+        format!("{}-linux-gnu-{name}", target.architecture())
+    };
+    let path = env::var_os("PATH").unwrap_or_default();
+    let fetched = workspace.debian().join("bin");
+    let path = env::join_paths(env::split_paths(&path).chain([fetched]))?;
+    which::which_in(&name, Some(path), &workspace.root).with_context(|| {
+        format!("there is no {name} here: install Debian's packages gcc and binutils")
+    })
 }
