@@ -31,6 +31,13 @@ const MOUNTS: [(&str, &str); 9] = [
     ("securityfs", "/sys/kernel/security"),
     ("cgroup2", "/sys/fs/cgroup"),
 ];
+/// What the programs are told; the tests look for memtrace and their subjects there.
+const VARIABLES: [(&str, &str); 4] = [
+    ("PATH", "/bin"),
+    ("HOME", "/root"),
+    ("MEMTRACE", "/bin/memtrace"),
+    ("MEMTRACE_SUBJECTS", "/subjects"),
+];
 /// The guest's disk, for tests that need files on one.
 const DISK: &str = "/dev/nvme0n1";
 /// How often init looks for what has ended.
@@ -125,7 +132,7 @@ fn run(line: &str) -> Result<()> {
     let name = name.context("no name")?;
     let limit = Duration::from_secs(seconds.context("no seconds")?.parse()?);
     let mut command = Command::new(words.next().context("no program")?);
-    command.args(words).process_group(0);
+    command.args(words).envs(VARIABLES).process_group(0);
 
     tell(&format!("begin {name}"));
     let start = Instant::now();

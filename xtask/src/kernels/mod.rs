@@ -147,7 +147,7 @@ fn column(machine: &Machine, ran: Ran, programs: usize) -> Column {
         name: machine.guest.name.to_owned(),
         release: report.facts.unwrap_or_else(|| "unknown".to_owned()),
         ended: report.ended,
-        fault: fault.map(|fault| (fault, report.tail)),
+        fault: fault.map(|fault| (fault, report.console)),
         retries: ran.boots - 1,
         time: ran.time,
     }

@@ -6,6 +6,10 @@ use std::time::Duration;
 use super::report::{Ended, printable};
 use crate::table::write_table;
 
+/// How much is shown of what a program or a guest said. The console has it all.
+const LINES: usize = 40;
+const WIDTH: usize = 400;
+
 /// A column: a guest, or the machine itself.
 pub(crate) struct Column {
     pub(crate) name: String,
@@ -111,10 +115,16 @@ impl Display for Outcome {
     }
 }
 
+/// The last of these lines, each cut: a test that fails may show a whole trace.
 fn write_lines(f: &mut Formatter<'_>, lines: &[String]) -> fmt::Result {
-    lines
-        .iter()
-        .try_for_each(|line| writeln!(f, "    {}", printable(line)))
+    let mut said = lines.iter().filter(|line| !line.trim().is_empty());
+    for _ in LINES..said.clone().count() {
+        said.next();
+    }
+    said.try_for_each(|line| {
+        let line: String = printable(line).chars().take(WIDTH).collect();
+        writeln!(f, "    {line}")
+    })
 }
 
 #[cfg(test)]

@@ -14,8 +14,8 @@ pub(crate) struct Report {
     pub(crate) unfinished: Option<String>,
     /// How many programs init has run, told last.
     pub(crate) done: Option<usize>,
-    /// Whatever was said last.
-    pub(crate) tail: Vec<String>,
+    /// Its lines.
+    pub(crate) console: Vec<String>,
 }
 
 /// A program that has ended.
@@ -27,9 +27,6 @@ pub(crate) struct Ended {
     pub(crate) milliseconds: u64,
     pub(crate) output: Vec<String>,
 }
-
-/// Lines of the console that are shown of a guest that hangs or panics.
-const TAIL: usize = 40;
 
 impl Report {
     pub(crate) fn read(console: &str) -> Self {
@@ -63,12 +60,7 @@ impl Report {
                 _ => output.push(line.to_owned()),
             }
         }
-        let lines: Vec<_> = console
-            .lines()
-            .filter(|line| !line.trim().is_empty())
-            .collect();
-        let tail = lines.iter().skip(lines.len().saturating_sub(TAIL));
-        report.tail = tail.map(|line| printable(line)).collect();
+        report.console = console.lines().map(str::to_owned).collect();
         report
     }
 
@@ -166,7 +158,6 @@ mod tests {
             ("1 FAILED", vec!["huge"])
         );
         assert_eq!(kinds.passed(), None);
-        assert_eq!(report.tail.first().map(String::as_str), Some("[2JSeaBIOS"));
     }
 
     #[test]
