@@ -93,6 +93,13 @@ impl Memtrace {
         command
     }
 
+    /// The command: `memtrace lab OPTIONS ARGS...`.
+    pub fn lab(&self, args: &[&str]) -> Command {
+        let mut command = self.words("lab");
+        command.args(args);
+        command
+    }
+
     fn words(&self, what: &str) -> Command {
         let mut command = Command::new(&self.binary);
         command.arg(what);

@@ -25,13 +25,15 @@ pub(crate) fn run(workspace: &Workspace) -> Result<Vec<Ended>> {
         .collect();
     let variables = live::variables(workspace, programs::ensure(workspace)?);
     say("as root: the same tests here");
-    plan::programs(Plan::All, &names)?
+    plan::programs(Plan::All, &["tracepoints"], &names)?
         .iter()
         .map(|program| {
             let test = tests.iter().find(|test| test.name == program.test);
             let executable = &test
                 .with_context(|| format!("no test {}", program.test))?
                 .executable;
+            let backend = program.backend.map(|name| (plan::BACKEND, name.into()));
+            let variables: Vec<_> = variables.iter().cloned().chain(backend).collect();
             let mut command = as_root(executable, &variables)?;
             command
                 .current_dir(workspace.root.join("tests"))

@@ -15,6 +15,7 @@ use crate::setup;
 use crate::workspace::Workspace;
 
 mod catalogue;
+mod document;
 mod fetch;
 mod guest;
 mod host;
@@ -37,11 +38,25 @@ pub(crate) struct Options {
     /// Only these guests, such as 6.12 [default: all of them, and the machine itself].
     #[arg(value_name = "VERSION")]
     guests: Vec<String>,
+    /// Run no test, but `memtrace doctor` in each guest, and write what it says to memtrace/src/doctor/KERNELS.md.
+    #[arg(long)]
+    document: bool,
+}
+
+/// What the guests run.
+#[derive(Clone, Copy)]
+enum Task {
+    Tests,
+    Doctor,
 }
 
 /// Runs the guests, and the machine's own kernel where no guest is named; prints the table.
 pub(crate) fn perform(workspace: &Workspace, options: &Options) -> Result<()> {
-    let mut columns = run(workspace, &catalogue::choose(&options.guests)?)?;
+    let guests = catalogue::choose(&options.guests)?;
+    if options.document {
+        return document::write(workspace, &run(workspace, &guests, Task::Doctor)?);
+    }
+    let mut columns = run(workspace, &guests, Task::Tests)?;
     if options.guests.is_empty() {
         columns.insert(0, here(workspace)?);
     }
@@ -50,8 +65,8 @@ pub(crate) fn perform(workspace: &Workspace, options: &Options) -> Result<()> {
 
 /// Runs the guests that every change has to pass.
 pub(crate) fn test(workspace: &Workspace) -> Result<()> {
-    let names = catalogue::ALWAYS.map(str::to_owned);
-    conclude(&Outcome(run(workspace, &catalogue::choose(&names)?)?))
+    let guests = catalogue::choose(&catalogue::ALWAYS.map(str::to_owned))?;
+    conclude(&Outcome(run(workspace, &guests, Task::Tests)?))
 }
 
 fn conclude(outcome: &Outcome) -> Result<()> {
@@ -63,7 +78,7 @@ fn conclude(outcome: &Outcome) -> Result<()> {
 }
 
 /// Fetches, builds, packs and runs.
-fn run(workspace: &Workspace, guests: &[&'static Guest]) -> Result<Vec<Column>> {
+fn run(workspace: &Workspace, guests: &[&'static Guest], task: Task) -> Result<Vec<Column>> {
     setup::perform(workspace)?;
     let consoles = workspace.kernels().join("consoles");
     fs::create_dir_all(&consoles)
@@ -79,13 +94,15 @@ fn run(workspace: &Workspace, guests: &[&'static Guest]) -> Result<Vec<Column>> 
             Entry::Occupied(built) => built.into_mut(),
             Entry::Vacant(place) => place.insert(programs::build(workspace, &mut fetcher, target)?),
         };
-        let programs = plan::programs(guest.plan, &built.tests)?;
+        let list = match task {
+            Task::Tests => plan::programs(guest.plan, guest.backends, &built.tests)?
+                .iter()
+                .map(plan::Program::line)
+                .collect(),
+            Task::Doctor => vec![document::LINE.to_owned()],
+        };
         let initramfs = consoles.join(format!("{}.cpio", guest.name));
-        let list: String = programs
-            .iter()
-            .map(|program| program.line() + "\n")
-            .collect();
-        initramfs::write_for(&initramfs, &built.initramfs, &list)?;
+        initramfs::write_for(&initramfs, &built.initramfs, &(list.join("\n") + "\n"))?;
         let console = consoles.join(format!("{}.txt", guest.name));
         let machine = Machine {
             guest,
@@ -94,7 +111,7 @@ fn run(workspace: &Workspace, guests: &[&'static Guest]) -> Result<Vec<Column>> 
             initramfs,
             console,
         };
-        machines.push_back((number, machine, programs.len()));
+        machines.push_back((number, machine, list.len()));
     }
 
     say(format_args!(

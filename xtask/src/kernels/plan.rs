@@ -19,8 +19,18 @@ use Part::{All, Nothing, Only};
 
 /// Every live test.
 const PARTS: [(&str, Part); 28] = [
-    ("cow", All),
+    (
+        "cow",
+        Only(&[
+            "the_first_to_write_copies_and_the_last_takes_over",
+            "there_are_exactly_as_many_copies_as_writes",
+        ]),
+    ),
     ("kinds", All),
+    (
+        "accounting",
+        Only(&["every_fault_of_a_simple_child_is_seen"]),
+    ),
     (
         "cases",
         Only(&[
@@ -29,17 +39,18 @@ const PARTS: [(&str, Part); 28] = [
             "pages_that_ksm_has_merged",
         ]),
     ),
+    ("matrix", Only(&["every_flag_with_all_that_can_be_shared"])),
     (
-        "accounting",
-        Only(&["every_fault_of_a_simple_child_is_seen"]),
+        "unshare",
+        Only(&[
+            "unshare_of_every_flag_in_a_process",
+            "exec_in_a_process_and_in_a_thread",
+        ]),
     ),
-    ("matrix", All),
-    ("unshare", All),
     (
         "tasks",
         Only(&[
             "clones_of_every_sort_share_what_kcmp_says",
-            "each_end_has_its_code_or_signal",
             "an_exec_in_a_thread_keeps_the_process",
         ]),
     ),
@@ -49,12 +60,9 @@ const PARTS: [(&str, Part); 28] = [
     ),
     (
         "generations",
-        Only(&[
-            "every_account_is_what_the_frames_say",
-            "every_copy_names_its_fork_and_the_sharers",
-        ]),
+        Only(&["every_account_is_what_the_frames_say"]),
     ),
-    ("maps", All),
+    ("maps", Only(&["calls_that_succeed_and_calls_that_fail"])),
     (
         "regions",
         Only(&[
@@ -70,7 +78,6 @@ const PARTS: [(&str, Part); 28] = [
         Only(&[
             "the_snapshot_is_what_proc_says",
             "what_happens_after_is_told_as_ever",
-            "a_fork_before_the_trace_is_blamed_as_such",
         ]),
     ),
     ("container", Only(&["memtrace_in_a_container"])),
@@ -123,6 +130,8 @@ const PARTS: [(&str, Part); 28] = [
         Nothing("how a program is started doesn't depend on the kernel"),
     ),
 ];
+/// Those that run once for each backend; the others run with the one that memtrace chooses.
+const BY_BACKEND: [&str; 3] = ["cow", "kinds", "accounting"];
 /// Those that run in a guest that is a variant of another.
 const VARIANT: [&str; 4] = ["cow", "cases", "attach", "lockdown"];
 /// Those that run where the kernel refuses what memtrace needs.
@@ -138,18 +147,31 @@ pub(crate) struct Program {
     /// The live test that it is.
     pub(crate) test: &'static str,
     pub(crate) arguments: Vec<&'static str>,
+    /// What memtrace is told to observe page faults by.
+    pub(crate) backend: Option<&'static str>,
 }
 
 impl Program {
     /// Its line in the list that init reads.
     pub(crate) fn line(&self) -> String {
+        let backend = self
+            .backend
+            .map(|name| format!("/bin/env {BACKEND}={name} "));
+        let backend = backend.unwrap_or_default();
         let words = [&[""], &self.arguments[..]].concat().join(" ");
-        format!("{} {LIMIT} /tests/{}{words}", self.name, self.test)
+        format!("{} {LIMIT} {backend}/tests/{}{words}", self.name, self.test)
     }
 }
 
-/// What a guest with that plan runs of the live tests that there are.
-pub(crate) fn programs(plan: Plan, tests: &[String]) -> Result<Vec<Program>> {
+/// The variable that tells the tests of a backend.
+pub(crate) const BACKEND: &str = "MEMTRACE_BACKEND";
+
+/// What runs of the live tests that there are, on a kernel that has these backends.
+pub(crate) fn programs(
+    plan: Plan,
+    backends: &[&'static str],
+    tests: &[String],
+) -> Result<Vec<Program>> {
     for test in tests {
         if !PARTS.iter().any(|(name, _)| name == test) {
             bail!("the live test {test} has no place in xtask/src/kernels/plan.rs: name it there");
@@ -160,22 +182,30 @@ pub(crate) fn programs(plan: Plan, tests: &[String]) -> Result<Vec<Program>> {
         Plan::Variant => VARIANT.contains(&name),
         Plan::Refused => REFUSED.contains(&name),
     };
-    let wanted = PARTS.iter().filter(|(name, _)| is_wanted(name));
-    Ok(wanted
-        .filter_map(|&(test, part)| program(test, part))
-        .collect())
+    let mut programs = Vec::new();
+    for &(test, part) in PARTS.iter().filter(|(name, _)| is_wanted(name)) {
+        if BY_BACKEND.contains(&test) {
+            let by = |&backend| program(test, part, Some(backend));
+            programs.extend(backends.iter().filter_map(by));
+        } else {
+            programs.extend(program(test, part, None));
+        }
+    }
+    Ok(programs)
 }
 
-fn program(test: &'static str, part: Part) -> Option<Program> {
+fn program(test: &'static str, part: Part, backend: Option<&'static str>) -> Option<Program> {
     let arguments = match part {
         All => Vec::new(),
         Only(functions) => [&["--exact"], functions].concat(),
         Nothing(_reason) => return None,
     };
+    let name = backend.map_or(test.to_owned(), |backend| format!("{test}/{backend}"));
     Some(Program {
-        name: test.to_owned(),
+        name,
         test,
         arguments,
+        backend,
     })
 }
 
@@ -186,7 +216,7 @@ mod tests {
     use super::*;
 
     fn names(plan: Plan) -> Result<Vec<String>> {
-        Ok(programs(plan, &[])?
+        Ok(programs(plan, &["fentry"], &[])?
             .into_iter()
             .map(|program| program.name)
             .collect())
@@ -205,7 +235,7 @@ mod tests {
                 );
             }
         }
-        programs(Plan::All, &there)?;
+        programs(Plan::All, &[], &there)?;
         for (name, _) in PARTS {
             assert!(there.iter().any(|test| test == name), "{name} is gone");
         }
@@ -214,26 +244,30 @@ mod tests {
 
     #[test]
     fn a_test_without_a_place_is_named() {
-        let error = programs(Plan::All, &["novel".to_owned()]).map_err(|error| error.to_string());
+        let error =
+            programs(Plan::All, &[], &["novel".to_owned()]).map_err(|error| error.to_string());
         assert!(error.is_err_and(|error| error.contains("novel")));
     }
 
     #[test]
     fn a_plan_has_what_it_names() -> Result<()> {
-        assert_eq!(names(Plan::Variant)?, VARIANT);
+        assert_eq!(
+            names(Plan::Variant)?,
+            ["cow/fentry", "cases", "attach", "lockdown"]
+        );
         assert_eq!(names(Plan::Refused)?, REFUSED);
         assert!(!names(Plan::All)?.contains(&"redis".to_owned()));
         Ok(())
     }
 
     #[test]
-    fn a_line_names_the_functions_that_run() {
-        let line = |part| program("cow", part).map(|program| program.line());
-        assert_eq!(line(All).as_deref(), Some("cow 120 /tests/cow"));
+    fn a_line_names_the_functions_and_the_backend() {
+        let line = |part, backend| program("cow", part, backend).map(|program| program.line());
+        assert_eq!(line(All, None).as_deref(), Some("cow 120 /tests/cow"));
         assert_eq!(
-            line(Only(&["a", "b"])).as_deref(),
-            Some("cow 120 /tests/cow --exact a b")
+            line(Only(&["a", "b"]), Some("fentry")).as_deref(),
+            Some("cow/fentry 120 /bin/env MEMTRACE_BACKEND=fentry /tests/cow --exact a b")
         );
-        assert_eq!(line(Nothing("for a reason")), None);
+        assert_eq!(line(Nothing("for a reason"), None), None);
     }
 }

@@ -194,6 +194,11 @@ pub(super) fn accounts(trace: &Trace) -> Result<()> {
         );
     }
     ensure!(seen.is_empty(), "faults without an account: {seen:?}");
+    let total = &trace.end.total;
+    ensure!(
+        total.unobserved == 0 || trace.start.backend != "fentry",
+        "fentry sees every fault: {total:?}"
+    );
     sharing::accounts(trace)
 }
 
