@@ -123,7 +123,7 @@ impl Fetcher {
 
 /// How QEMU is called: the program, and the arguments that it needs wherever it lies.
 #[derive(Clone, Debug)]
-pub(crate) struct Qemu(Vec<OsString>);
+pub(crate) struct Qemu(pub(crate) Vec<OsString>);
 
 impl Qemu {
     /// A QEMU below `root`, which is not the machine's root: started by the linker that came with it, so that it finds

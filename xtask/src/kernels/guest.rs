@@ -11,15 +11,16 @@ use anyhow::{Context, Result};
 
 use super::catalogue::Guest;
 use super::fetch::Qemu;
+use super::plan;
 use super::report::Report;
 use crate::command::cannot_start;
 use crate::cross::Target;
 
-/// A guest that runs for longer hangs. Each program in it has a limit of its own, so that this is the last resort.
-pub(crate) const LIMIT: Duration = Duration::from_mins(4);
+/// A guest that says nothing for so long hangs: init ends each program before that, and says so.
+pub(crate) const SILENCE: Duration = Duration::from_secs(plan::LIMIT as u64 + 30);
 /// Boots that fail before init says anything are QEMU's or the machine's fault more often than a kernel's. No test is
 /// ever run again.
-const BOOTS: u32 = 3;
+const BOOTS: u32 = 2;
 const DISK_SIZE: u64 = 64 << 20;
 
 /// What a guest is started with.
@@ -38,8 +39,8 @@ pub(crate) struct Ran {
     /// How often it was booted.
     pub(crate) boots: u32,
     pub(crate) time: Duration,
-    /// It was ended since it took too long.
-    pub(crate) late: bool,
+    /// It hung, and was ended.
+    pub(crate) hung: bool,
 }
 
 impl Machine {
@@ -49,7 +50,7 @@ impl Machine {
         let mut boots = 0;
         loop {
             boots += 1;
-            let late = self.boot()?;
+            let hung = self.boot()?;
             let console = fs::read(&self.console)
                 .with_context(|| format!("cannot read {}", self.console.display()))?;
             let report = Report::read(&String::from_utf8_lossy(&console));
@@ -58,7 +59,7 @@ impl Machine {
                     report,
                     boots,
                     time: start.elapsed(),
-                    late,
+                    hung,
                 });
             }
         }
@@ -81,13 +82,16 @@ impl Machine {
         .stderr(console.try_clone()?)
         .stdout(console);
         let mut running = qemu.spawn().with_context(|| cannot_start(&qemu))?;
-        let end = Instant::now() + LIMIT;
+        let (mut said, mut since) = (0, Instant::now());
         while running
             .try_wait()
             .context("cannot wait for QEMU")?
             .is_none()
         {
-            if Instant::now() > end {
+            let now = fs::metadata(&self.console)?.len();
+            if now != said {
+                (said, since) = (now, Instant::now());
+            } else if since.elapsed() > SILENCE {
                 running.kill().context("cannot end QEMU")?;
                 running.wait().context("cannot wait for QEMU")?;
                 return Ok(true);
@@ -177,6 +181,39 @@ mod tests {
             line.contains(" mitigations=off lockdown=integrity -drive "),
             "{line}"
         );
+    }
+
+    /// The run of a guest by a shell instead of QEMU.
+    fn run(script: &str, folder: &Path) -> Result<Ran> {
+        let words = ["sh", "-c", script].map(OsString::from);
+        let machine = Machine {
+            guest: &GUESTS[0],
+            qemu: Qemu(words.to_vec()),
+            image: folder.join("image"),
+            initramfs: folder.join("initramfs"),
+            console: folder.join("console"),
+        };
+        machine.run()
+    }
+
+    #[test]
+    fn a_boot_that_fails_is_tried_again_and_a_panic_after_it_is_not() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let flag = folder.path().join("flag").display().to_string();
+        let facts = "echo '@guest facts linux=5.10'; echo '@guest begin cow'; echo 'Kernel panic'";
+        let ran = run(
+            &format!("[ -e {flag} ] && {{ {facts}; }}; touch {flag}"),
+            folder.path(),
+        )?;
+        assert_eq!((ran.boots, ran.hung), (2, false));
+        assert_eq!(ran.report.fault(&[], 1).as_deref(), Some("it ended in cow"));
+        let ran = run(facts, folder.path())?;
+        assert_eq!(ran.boots, 1);
+
+        let ran = run("echo no such machine >&2", folder.path())?;
+        assert_eq!(ran.boots, BOOTS);
+        assert_eq!(ran.report.console, ["no such machine"]);
+        Ok(())
     }
 
     #[test]

@@ -151,11 +151,11 @@ fn run(workspace: &Workspace, guests: &[&'static Guest], task: Task) -> Result<V
 
 fn column(machine: &Machine, ran: Ran, programs: usize) -> Column {
     let report = ran.report;
-    let fault = if ran.late {
+    let fault = if ran.hung {
         let doing = report.unfinished.as_deref().unwrap_or("its boot");
+        let silence = guest::SILENCE.as_secs();
         Some(format!(
-            "it took more than {} s and was ended in {doing}",
-            guest::LIMIT.as_secs()
+            "it said nothing for {silence} s, and was ended in {doing}"
         ))
     } else {
         report.fault(machine.guest.facts, programs)

@@ -137,8 +137,8 @@ const VARIANT: [&str; 4] = ["cow", "cases", "attach", "lockdown"];
 /// Those that run where the kernel refuses what memtrace needs.
 const REFUSED: [&str; 1] = ["lockdown"];
 
-/// Seconds that a program may take in a guest.
-const LIMIT: u32 = 120;
+/// Seconds that a program may take in a guest, far more than it needs.
+pub(crate) const LIMIT: u32 = 120;
 
 /// A program that init starts: a row of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
