@@ -11,7 +11,7 @@ use crate::command::say;
 use crate::workspace::Workspace;
 
 /// The only line in the list that init reads. On a terminal, which a console is, doctor would use colours.
-pub(crate) const LINE: &str = "doctor 120 /bin/env NO_COLOR=1 /bin/memtrace doctor";
+pub(crate) const LINE: &str = "doctor 300 /bin/env NO_COLOR=1 /bin/memtrace doctor";
 /// Below the workspace.
 const FILE: &str = "memtrace/src/doctor/KERNELS.md";
 const HEAD: &str = "# What `memtrace doctor` says on each kernel
