@@ -122,7 +122,8 @@ fn arguments(guest: &Guest, image: &Path, initramfs: &Path, disk: &Path) -> Vec<
         ("-accel", "tcg".into()),
         ("-cpu", processor.into()),
         ("-smp", guest.cpus.to_string().into()),
-        ("-m", "1G".into()),
+        // The lab has programs that use half a GiB.
+        ("-m", "2G".into()),
         ("-serial", "stdio".into()),
         ("-kernel", image.into()),
         ("-initrd", initramfs.into()),

@@ -100,7 +100,7 @@ fn well_formed(fault: &Fault) -> Result<()> {
         "an unknown region"
     );
     ensure!(
-        ["user", "kernel"].contains(&fault.mode.as_str()),
+        ["user", "kernel", "gup"].contains(&fault.mode.as_str()),
         "an unknown mode"
     );
     ensure!(
