@@ -1,11 +1,32 @@
 //! One fault of each kind comes out as what it is. That frames, counts, files and times are right is checked with each.
 
-use anyhow::{Result, ensure};
+use std::sync::LazyLock;
+
+use anyhow::{Result, anyhow, ensure};
 use tests::harness::Trace;
+
+/// All of them in one run: memtrace's start takes longer than they do.
+static TRACE: LazyLock<Result<Trace>> = LazyLock::new(|| {
+    Trace::in_turn(&[
+        &["kinds", "anonymous"],
+        &["kinds", "huge"],
+        &["kinds", "takeover"],
+        &["kinds", "private-file"],
+        &["kinds", "shared-file"],
+        &["kinds", "major"],
+        &["kinds", "shared-memory"],
+        &["kinds", "kernel"],
+        &["invalid"],
+    ])
+});
+
+fn trace() -> Result<&'static Trace> {
+    TRACE.as_ref().map_err(|error| anyhow!("{error:#}"))
+}
 
 #[test]
 fn anonymous_memory() -> Result<()> {
-    let trace = Trace::run(["kinds", "anonymous"])?;
+    let trace = trace()?;
     trace
         .fault("read of an untouched page")?
         .is("zero-read", "anon")?;
@@ -21,7 +42,7 @@ fn anonymous_memory() -> Result<()> {
 #[test]
 fn a_huge_page() -> Result<()> {
     const HUGE: u64 = 2 << 20;
-    let trace = Trace::run(["kinds", "huge"])?;
+    let trace = trace()?;
     let seen = trace
         .fault("write to an untouched huge page")?
         .is("zero-fill", "anon")?;
@@ -48,7 +69,7 @@ fn a_huge_page() -> Result<()> {
 
 #[test]
 fn a_page_made_writable_again() -> Result<()> {
-    let trace = Trace::run(["kinds", "takeover"])?;
+    let trace = trace()?;
     trace
         .fault("write after mprotect and the child's end")?
         .is("cow-reuse", "anon")?;
@@ -57,7 +78,7 @@ fn a_page_made_writable_again() -> Result<()> {
 
 #[test]
 fn a_private_file() -> Result<()> {
-    let trace = Trace::run(["kinds", "private-file"])?;
+    let trace = trace()?;
     trace
         .fault("read of a cached private file page")?
         .is("file-map", "file")?;
@@ -72,7 +93,7 @@ fn a_private_file() -> Result<()> {
 
 #[test]
 fn a_shared_file() -> Result<()> {
-    let trace = Trace::run(["kinds", "shared-file"])?;
+    let trace = trace()?;
     trace
         .fault("read of a cached shared file page")?
         .is("file-map", "file")?;
@@ -87,7 +108,7 @@ fn a_shared_file() -> Result<()> {
 
 #[test]
 fn a_file_that_must_be_read_from_disk() -> Result<()> {
-    let trace = Trace::run(["kinds", "major"])?;
+    let trace = trace()?;
     let read = trace
         .fault("read of a file page on disk")?
         .is("file-read", "file")?;
@@ -101,7 +122,7 @@ fn a_file_that_must_be_read_from_disk() -> Result<()> {
 
 #[test]
 fn shared_memory() -> Result<()> {
-    let trace = Trace::run(["kinds", "shared-memory"])?;
+    let trace = trace()?;
     trace
         .fault("write to fresh shared memory")?
         .is("shm-fill", "shm")?;
@@ -125,7 +146,7 @@ fn shared_memory() -> Result<()> {
 
 #[test]
 fn the_kernel_itself_touches_memory() -> Result<()> {
-    let trace = Trace::run(["kinds", "kernel"])?;
+    let trace = trace()?;
     for (name, kind) in [
         ("read(2) into a page that a fork shared", "cow-copy"),
         ("read(2) into an untouched page", "zero-fill"),
@@ -139,7 +160,7 @@ fn the_kernel_itself_touches_memory() -> Result<()> {
 
 #[test]
 fn touches_that_end_in_a_signal() -> Result<()> {
-    let trace = Trace::run(["invalid"])?;
+    let trace = trace()?;
     for (name, region) in [
         ("read of unmapped memory", "unmapped"),
         ("write to unmapped memory", "unmapped"),

@@ -168,11 +168,7 @@ fn without_root_it_says_so() -> Result<()> {
 
 /// Runs `memtrace lab`.
 fn run(args: &[&str]) -> Result<Output> {
-    let memtrace = Memtrace::new()?;
-    Ok(Command::new(memtrace.binary())
-        .arg("lab")
-        .args(args)
-        .output()?)
+    Ok(Memtrace::new()?.lab(args).output()?)
 }
 
 /// Its exit status and its rows.

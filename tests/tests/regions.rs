@@ -1,11 +1,28 @@
 //! Each region of the address space is called what it is.
 
-use anyhow::{Context, Result, ensure};
+use std::sync::LazyLock;
+
+use anyhow::{Context, Result, anyhow, ensure};
 use tests::harness::Trace;
+
+/// All of them in one run: memtrace's start takes longer than they do.
+static TRACE: LazyLock<Result<Trace>> = LazyLock::new(|| {
+    Trace::in_turn(&[
+        &["regions", "program"],
+        &["regions", "anonymous"],
+        &["regions", "stacks"],
+        &["regions", "library"],
+        &["regions", "vdso"],
+    ])
+});
+
+fn trace() -> Result<&'static Trace> {
+    TRACE.as_ref().map_err(|error| anyhow!("{error:#}"))
+}
 
 #[test]
 fn the_program_itself() -> Result<()> {
-    let trace = Trace::run(["regions", "program"])?;
+    let trace = trace()?;
     trace.fault("text")?.is("file-map", "text")?;
     trace.fault("rodata")?.is("file-map", "rodata")?;
     trace.fault("data")?.is("file-cow", "data")?;
@@ -16,7 +33,7 @@ fn the_program_itself() -> Result<()> {
 
 #[test]
 fn heap_anonymous_memory_files_and_shared_memory() -> Result<()> {
-    let trace = Trace::run(["regions", "anonymous"])?;
+    let trace = trace()?;
     trace.fault("heap")?.is("zero-fill", "heap")?;
     trace.fault("anonymous")?.is("zero-fill", "anon")?;
     trace.fault("file")?.is("file-map", "file")?;
@@ -26,7 +43,7 @@ fn heap_anonymous_memory_files_and_shared_memory() -> Result<()> {
 
 #[test]
 fn stacks_of_the_first_and_of_other_threads() -> Result<()> {
-    let trace = Trace::run(["regions", "stacks"])?;
+    let trace = trace()?;
     trace.fault("stack")?.is("zero-fill", "stack")?;
     trace
         .fault("thread stack")?
@@ -36,7 +53,7 @@ fn stacks_of_the_first_and_of_other_threads() -> Result<()> {
 
 #[test]
 fn a_library_and_its_parts() -> Result<()> {
-    let trace = Trace::run(["regions", "library"])?;
+    let trace = trace()?;
     trace
         .fault("library text")?
         .is("file-map", "lib")?
@@ -58,7 +75,7 @@ fn a_library_and_its_parts() -> Result<()> {
 
 #[test]
 fn the_vdso() -> Result<()> {
-    let trace = Trace::run(["regions", "vdso"])?;
+    let trace = trace()?;
     let seen = trace.fault("vdso")?;
     assert_eq!(seen.fault.region, "vdso", "{}", seen.event.line);
     Ok(())

@@ -14,6 +14,8 @@ use crate::command::{cannot_start, capture, run, typed};
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// Of the machine's apt targets, one a line, the fields that [`main_mirror`] reads.
 const TARGET_FORMAT: &str = "$(REPO_URI) $(RELEASE) $(COMPONENT) $(ORIGIN)";
+/// How the suites end that have a release's security updates.
+const SECURITY: &str = "-security";
 
 /// What the private apt takes to be installed.
 #[derive(Clone, Copy)]
@@ -28,8 +30,23 @@ pub(crate) struct Apt {
 }
 
 impl Apt {
-    /// A private apt in `folder` for one suite, its package lists fresh.
+    /// A private apt in `folder` for one suite, its package lists fresh. The packages are the machine's architecture's.
     pub(crate) fn open(folder: &Path, suite: &str, status: Status) -> Result<Self> {
+        Self::at(folder.join(suite), suite, None, status)
+    }
+
+    /// Like [`Self::open`] where nothing is installed, for another architecture than the machine's perhaps.
+    pub(crate) fn open_for(folder: &Path, suite: &str, architecture: &str) -> Result<Self> {
+        let folder = folder.join(format!("{suite}-{architecture}"));
+        Self::at(folder, suite, Some(architecture), Status::NothingInstalled)
+    }
+
+    fn at(
+        folder: PathBuf,
+        suite: &str,
+        architecture: Option<&str>,
+        status: Status,
+    ) -> Result<Self> {
         for (needed, package) in [("apt-get", "apt"), ("dpkg-deb", "dpkg")] {
             if which::which(needed).is_err() {
                 bail!("there is no {needed} here (Debian's package {package})");
@@ -38,10 +55,8 @@ impl Apt {
         if !Path::new(KEYRING).exists() {
             bail!("{KEYRING} is missing: install Debian's package debian-archive-keyring");
         }
-        let mirror = machines_mirror()?;
-        let apt = Self {
-            folder: folder.join(suite),
-        };
+        let mirror = machines_mirror(suite)?;
+        let apt = Self { folder };
         for part in ["lists/partial", "cache/archives/partial", "state"] {
             let part = apt.folder.join(part);
             fs::create_dir_all(&part)
@@ -49,7 +64,7 @@ impl Apt {
         }
         let source = format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n");
         apt.write("sources.list", source)?;
-        apt.write("apt.conf", apt.configuration())?;
+        apt.write("apt.conf", apt.configuration(architecture))?;
         let installed = match status {
             Status::NothingInstalled => Vec::new(),
             Status::AsTheMachine => fs::read("/var/lib/dpkg/status")
@@ -65,6 +80,11 @@ impl Apt {
     pub(crate) fn versions(&self, package: &str) -> Result<Vec<String>> {
         let table = capture(self.command("apt-cache").args(["madison", package]))?;
         Ok(madison_versions(&table))
+    }
+
+    /// The names of all packages that begin so.
+    pub(crate) fn packages(&self, begin: &str) -> Result<String> {
+        capture(self.command("apt-cache").args(["pkgnames", begin]))
     }
 
     /// Fetches one package file, without what it depends on.
@@ -137,7 +157,7 @@ impl Apt {
     }
 
     /// The configuration that keeps apt to this folder. Its lock on dpkg lies beside the status.
-    fn configuration(&self) -> String {
+    fn configuration(&self, architecture: Option<&str>) -> String {
         let path = |part: &str| self.folder.join(part).display().to_string();
         [
             ("Dir::State", path("state")),
@@ -152,9 +172,19 @@ impl Apt {
             // Without this apt-get takes a mirror that it can't reach for a mere warning.
             ("APT::Update::Error-Mode", "any".to_owned()),
             ("Acquire::Languages", "none".to_owned()),
+            // Where the machine's apt fetches what software centres show, these lists are of no use here.
+            (
+                "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled",
+                "false".to_owned(),
+            ),
             ("Acquire::Retries", "3".to_owned()),
         ]
+        .into_iter()
+        .chain(architecture.map(|name| ("APT::Architecture", name.to_owned())))
+        // A list, which would have the machine's as well.
+        .chain(architecture.map(|name| ("APT::Architectures", name.to_owned())))
         .map(|(option, value)| format!("{option} \"{value}\";\n"))
+        .collect::<Vec<_>>()
         .concat()
     }
 }
@@ -219,8 +249,9 @@ pub(crate) fn codename() -> Result<String> {
         .context("/etc/os-release names no Debian release: Debian's packages need a Debian machine")
 }
 
-/// The address of the mirror of Debian's main archive that the machine's apt uses.
-fn machines_mirror() -> Result<String> {
+/// The address of the mirror that the machine's apt uses for the archive that has the suite: Debian's main one, or that
+/// of the security updates.
+fn machines_mirror(suite: &str) -> Result<String> {
     let codename = codename()?;
     // With what the archives say of themselves apt lists those that it has fetched; before the first
     // `apt-get update` there are none, and only what the sources say is known.
@@ -232,8 +263,14 @@ fn machines_mirror() -> Result<String> {
             TARGET_FORMAT,
             "Created-By: Packages",
         ]))?;
-        if let Some(mirror) = main_mirror(&targets, &codename) {
-            return Ok(mirror.to_owned());
+        let main = main_mirror(&targets, &codename);
+        let mirror = if suite.ends_with(SECURITY) {
+            security_mirror(&targets, &codename).or_else(|| main.map(beside))
+        } else {
+            main.map(str::to_owned)
+        };
+        if let Some(mirror) = mirror {
+            return Ok(mirror);
         }
     }
     bail!(
@@ -245,19 +282,38 @@ fn machines_mirror() -> Result<String> {
 /// The address of Debian's main archive among the machine's apt targets: that of its release, not
 /// the security archive's nor another vendor's.
 fn main_mirror<'a>(targets: &'a str, codename: &str) -> Option<&'a str> {
+    mirror(targets, |release| {
+        let release = release
+            .strip_suffix("-updates")
+            .or_else(|| release.strip_suffix("-backports"))
+            .unwrap_or(release);
+        [codename, "stable", "testing", "unstable", "sid"].contains(&release)
+    })
+}
+
+/// The address of the archive of security updates among them.
+fn security_mirror(targets: &str, codename: &str) -> Option<String> {
+    let releases = [codename, "stable", "testing"];
+    mirror(targets, |release| {
+        let release = release.strip_suffix(SECURITY);
+        release.is_some_and(|release| releases.contains(&release))
+    })
+    .map(str::to_owned)
+}
+
+/// Where the security updates are if they are on the main archive's mirror.
+fn beside(main: &str) -> String {
+    format!("{}-security", main.trim_end_matches('/'))
+}
+
+fn mirror(targets: &str, is_wanted: impl Fn(&str) -> bool) -> Option<&str> {
     targets.lines().find_map(|line| {
         let mut fields = line.split_whitespace();
         let (address, release, component) = (fields.next()?, fields.next()?, fields.next()?);
         // Where apt does not know the origin it leaves the field as it is.
         let origin = fields.next().unwrap_or_default();
-        let release = release
-            .strip_suffix("-updates")
-            .or_else(|| release.strip_suffix("-backports"))
-            .unwrap_or(release);
-        (component == "main"
-            && [codename, "stable", "testing", "unstable", "sid"].contains(&release)
-            && ["Debian", "$(ORIGIN)"].contains(&origin))
-        .then_some(address)
+        (component == "main" && is_wanted(release) && ["Debian", "$(ORIGIN)"].contains(&origin))
+            .then_some(address)
     })
 }
 
@@ -287,6 +343,15 @@ mod tests {
         );
         assert_eq!(main_mirror(targets, "trixie"), None);
         assert_eq!(main_mirror("", "bookworm"), None);
+        assert_eq!(
+            security_mirror(targets, "bookworm").as_deref(),
+            Some("http://mirror.example/debian-security/")
+        );
+        assert_eq!(security_mirror(targets, "trixie"), None);
+        assert_eq!(
+            beside("http://mirror.example/debian/"),
+            "http://mirror.example/debian-security"
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::programs;
 use crate::workspace::Workspace;
 
 /// What memtrace can be built for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Target {
     #[value(name = "x86_64-unknown-linux-gnu")]
     X86_64,
@@ -31,7 +31,7 @@ impl Target {
     }
 
     /// Its architecture, as Rust and the GNU tools call it.
-    fn architecture(self) -> &'static str {
+    pub(crate) fn architecture(self) -> &'static str {
         match self {
             Self::X86_64 => "x86_64",
             Self::Aarch64 => "aarch64",
@@ -39,7 +39,7 @@ impl Target {
     }
 
     /// Its architecture, as Debian's packages have it in their names.
-    fn debian(self) -> &'static str {
+    pub(crate) fn debian(self) -> &'static str {
         match self {
             Self::X86_64 => "amd64",
             Self::Aarch64 => "arm64",
@@ -53,7 +53,7 @@ impl Target {
     }
 
     /// The name of an environment variable that is about this target alone.
-    fn variable(self, of: &str) -> String {
+    pub(crate) fn variable(self, of: &str) -> String {
         let name = self.name().to_uppercase().replace('-', "_");
         format!("CARGO_TARGET_{name}_{of}")
     }

@@ -4,12 +4,13 @@ use std::env;
 use std::ffi::OsString;
 use std::io::BufReader;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use cargo_metadata::{Artifact, Message, TargetKind};
 
 use crate::command::{as_root, cannot_start, outside_cargo, run, say, typed};
+use crate::kernels;
 use crate::memtrace;
 use crate::programs::{self, Programs};
 use crate::workspace::Workspace;
@@ -31,7 +32,7 @@ pub(crate) fn test_all(workspace: &Workspace, filter: Option<&str>) -> Result<()
     let programs = programs::ensure(workspace)?;
 
     say("building the live tests");
-    let tests = build(workspace)?;
+    let tests = build(workspace.cargo("test")?)?.tests;
     let (live, pure): (Vec<_>, Vec<_>) = tests.into_iter().partition(|test| test.is_live);
     if live.is_empty() {
         bail!("the package tests has no live test: there should be some in tests/tests");
@@ -58,14 +59,21 @@ pub(crate) fn test_all(workspace: &Workspace, filter: Option<&str>) -> Result<()
         bail!("failed: {}", failed.join(", "));
     }
     match filter {
-        None => say("all tests passed"),
+        None => {
+            say("the live tests on other kernels");
+            kernels::test(workspace)?;
+            say("all tests passed");
+        }
         Some(filter) => say(format_args!("no test with `{filter}` in its name failed")),
     }
     Ok(())
 }
 
 /// What the live tests are told, beside the environment that root has.
-fn variables(workspace: &Workspace, programs: Programs) -> Vec<(&'static str, OsString)> {
+pub(crate) fn variables(
+    workspace: &Workspace,
+    programs: Programs,
+) -> Vec<(&'static str, OsString)> {
     let mut variables = vec![
         ("MEMTRACE", workspace.release("memtrace").into()),
         ("MEMTRACE_SUBJECTS", workspace.release("").into()),
@@ -78,28 +86,36 @@ fn variables(workspace: &Workspace, programs: Programs) -> Vec<(&'static str, Os
     variables
 }
 
-struct TestProgram {
-    name: String,
-    executable: PathBuf,
-    /// It needs root; the unit tests of the package's library do not.
-    is_live: bool,
+/// What the build of the package `tests` leaves.
+#[derive(Default)]
+pub(crate) struct Built {
+    /// By name.
+    pub(crate) tests: Vec<TestProgram>,
+    /// The programs that the live tests trace.
+    pub(crate) subjects: Vec<PathBuf>,
 }
 
-/// Builds the package `tests`, as this user, and returns its test programs.
-fn build(workspace: &Workspace) -> Result<Vec<TestProgram>> {
-    let mut cargo = workspace.cargo("test")?;
+pub(crate) struct TestProgram {
+    pub(crate) name: String,
+    pub(crate) executable: PathBuf,
+    /// It needs root; the unit tests of the package's library do not.
+    pub(crate) is_live: bool,
+}
+
+/// Builds the package `tests` as this user, by that `cargo test`.
+pub(crate) fn build(mut cargo: Command) -> Result<Built> {
     cargo
         .args(["--package", "tests", "--release", "--lib", "--test", "*"])
         .args(["--no-run", "--message-format=json-render-diagnostics"])
         .stdout(Stdio::piped());
     let mut building = cargo.spawn().with_context(|| cannot_start(&cargo))?;
-    let mut tests = Vec::new();
+    let mut built = Built::default();
     if let Some(messages) = building.stdout.take() {
         for message in Message::parse_stream(BufReader::new(messages)) {
             if let Message::CompilerArtifact(artifact) =
                 message.context("cannot read what cargo says")?
             {
-                tests.extend(test_program(artifact));
+                built.add(artifact);
             }
         }
     }
@@ -107,15 +123,24 @@ fn build(workspace: &Workspace) -> Result<Vec<TestProgram>> {
     if !status.success() {
         bail!("`{}` failed ({status})", typed(&cargo));
     }
-    tests.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(tests)
+    built.tests.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(built)
 }
 
-fn test_program(artifact: Artifact) -> Option<TestProgram> {
-    let executable = artifact.executable.filter(|_| artifact.profile.test)?;
-    Some(TestProgram {
-        is_live: artifact.target.kind.contains(&TargetKind::Test),
-        name: artifact.target.name,
-        executable: executable.into(),
-    })
+impl Built {
+    fn add(&mut self, artifact: Artifact) {
+        let Some(executable) = artifact.executable.map(PathBuf::from) else {
+            return;
+        };
+        let kinds = &artifact.target.kind;
+        if artifact.profile.test {
+            self.tests.push(TestProgram {
+                is_live: kinds.contains(&TargetKind::Test),
+                name: artifact.target.name,
+                executable,
+            });
+        } else if kinds.contains(&TargetKind::Bin) {
+            self.subjects.push(executable);
+        }
+    }
 }

@@ -11,11 +11,13 @@ mod bench;
 mod check;
 mod command;
 mod cross;
+mod kernels;
 mod library;
 mod live;
 mod memtrace;
 mod programs;
 mod setup;
+mod table;
 mod workspace;
 
 use cross::Target;
@@ -52,6 +54,8 @@ enum Task {
         /// Only the tests whose name contains this.
         filter: Option<String>,
     },
+    /// Set up, build, then run the live tests on other kernels, in QEMU, and print a table.
+    Kernels(kernels::Options),
     /// Set up, then formatting and clippy, of the BPF side too.
     Check,
     /// Set up, build, then compare programs untraced, under memtrace and under its peers.
@@ -85,6 +89,7 @@ fn perform(task: Task) -> Result<()> {
         Task::Run { program } => memtrace::run(&workspace, &program),
         Task::Test { filter } => live::test_all(&workspace, filter.as_deref()),
         Task::Check => check::perform(&workspace),
+        Task::Kernels(options) => kernels::perform(&workspace, &options),
         Task::Bench(options) => bench::perform(&workspace, &options),
         Task::BenchAsRoot(_) => Ok(()),
     };

@@ -45,6 +45,11 @@ impl Workspace {
         self.target.join("debian")
     }
 
+    /// What the guests of `cargo xtask kernels` are made of, and what they said.
+    pub(crate) fn kernels(&self) -> PathBuf {
+        self.target.join("kernels")
+    }
+
     /// A program that `cargo build --release` leaves.
     pub(crate) fn release(&self, program: &str) -> PathBuf {
         self.target.join("release").join(program)

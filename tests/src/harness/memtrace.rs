@@ -93,9 +93,21 @@ impl Memtrace {
         command
     }
 
+    /// The command: `memtrace lab OPTIONS ARGS...`.
+    pub fn lab(&self, args: &[&str]) -> Command {
+        let mut command = self.words("lab");
+        command.args(args);
+        command
+    }
+
     fn words(&self, what: &str) -> Command {
         let mut command = Command::new(&self.binary);
-        command.arg(what).args(&self.options).stdin(Stdio::null());
+        command.arg(what);
+        // Which backend is to be tested; else memtrace chooses.
+        if let Some(backend) = env::var_os("MEMTRACE_BACKEND") {
+            command.arg("--backend").arg(backend);
+        }
+        command.args(&self.options).stdin(Stdio::null());
         forget_sudo(&mut command);
         command
     }

@@ -38,6 +38,15 @@ impl Trace {
         Ok(trace)
     }
 
+    /// Traces several subjects in one run, one after the other, each given by its name and arguments. All must end well.
+    pub fn in_turn(subjects: &[&[&str]]) -> Result<Self> {
+        let words = [&["in-turn"][..], &subjects.join(&",")].concat();
+        let trace = Memtrace::new()?.trace(subject_command(&words)?)?;
+        ensure!(trace.run.code() == Some(0), "{words:?}: {:?}", trace.run);
+        trace.check_accounts()?;
+        Ok(trace)
+    }
+
     /// Traces any program, which must end well.
     pub fn program<const N: usize>(words: [&str; N]) -> Result<Self> {
         let trace = Memtrace::new()?.trace(words)?;

@@ -100,7 +100,7 @@ fn well_formed(fault: &Fault) -> Result<()> {
         "an unknown region"
     );
     ensure!(
-        ["user", "kernel"].contains(&fault.mode.as_str()),
+        ["user", "kernel", "gup"].contains(&fault.mode.as_str()),
         "an unknown mode"
     );
     ensure!(
@@ -195,6 +195,13 @@ pub(super) fn accounts(trace: &Trace) -> Result<()> {
         );
     }
     ensure!(seen.is_empty(), "faults without an account: {seen:?}");
+    // Before its exec PROG's process is memtrace's own, and not traced.
+    let unseen = trace.end.total.unobserved_by.iter();
+    let unseen: Vec<_> = unseen.filter(|(by, _)| *by != "before exec").collect();
+    ensure!(
+        unseen.is_empty() || trace.start.backend != "fentry",
+        "fentry sees every fault: {unseen:?}"
+    );
     sharing::accounts(trace)
 }
 

@@ -27,7 +27,7 @@ fn good() -> Vec<Value> {
         })
     };
     vec![
-        json!({"type": "start", "schema": 1, "kernel": "6.18", "command": ["a"]}),
+        json!({"type": "start", "schema": 1, "kernel": "6.18", "backend": "tracepoints", "command": ["a"]}),
         json!({
             "type": "clone", "ts": 1, "pid": 7, "tid": 7, "comm": "a", "call": "clone", "thread": false,
             "child_pid": 8, "child_tid": 8, "flags": ["CLONE_FILES"], "exit_signal": 17,
@@ -103,6 +103,8 @@ fn a_good_trace_is_good() -> Result<()> {
 #[test]
 fn every_flaw_is_found() {
     for (line, field, value) in [
+        // It sees every fault that the kernel counts.
+        (0, "/backend", json!("fentry")),
         (0, "/type", json!("begin")),
         (0, "/schema", json!(2)),
         (0, "/command", json!([])),

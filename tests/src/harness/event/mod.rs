@@ -20,6 +20,8 @@ pub struct Start {
     pub schema: u32,
     /// The kernel's release.
     pub kernel: String,
+    /// What page faults are observed by.
+    pub backend: String,
     /// The traced command; empty for an attach.
     pub command: Vec<String>,
     /// The processes that memtrace was attached to.

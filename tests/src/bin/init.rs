@@ -1,0 +1,180 @@
+//! The first program of a guest (`cargo xtask kernels` packs it as /init): it makes the guest usable, runs what
+//! /etc/guest lists, tells on the console how each of these ended, and powers off.
+//!
+//! A line of /etc/guest is `NAME SECONDS PROGRAM ARGS...`, with blanks between the words. What init tells is in lines
+//! of their own that begin with `@guest `; `done N` is the last, so that a guest without it has failed.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sys::reboot::{RebootMode, reboot};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, sync};
+
+/// What is mounted where. Not every kernel has each of them, and the programs say what they lack.
+const MOUNTS: [(&str, &str); 9] = [
+    ("proc", "/proc"),
+    ("sysfs", "/sys"),
+    ("devtmpfs", "/dev"),
+    ("devpts", "/dev/pts"),
+    ("tmpfs", "/dev/shm"),
+    ("tmpfs", "/tmp"),
+    ("tracefs", "/sys/kernel/tracing"),
+    ("securityfs", "/sys/kernel/security"),
+    ("cgroup2", "/sys/fs/cgroup"),
+];
+/// What the programs are told; the tests look for memtrace and their subjects there.
+const VARIABLES: [(&str, &str); 4] = [
+    ("PATH", "/bin"),
+    ("HOME", "/root"),
+    ("MEMTRACE", "/bin/memtrace"),
+    ("MEMTRACE_SUBJECTS", "/subjects"),
+];
+/// The guest's disk, for tests that need files on one.
+const DISK: &str = "/dev/nvme0n1";
+/// How often init looks for what has ended.
+const LOOK: Duration = Duration::from_millis(5);
+
+fn main() {
+    if std::process::id() != 1 {
+        eprintln!("init is for the guests of `cargo xtask kernels` alone");
+        std::process::exit(1);
+    }
+    if let Err(error) = perform() {
+        tell(&format!("error {error:#}"));
+    }
+    sync();
+    // Returns only with an error; then the kernel panics as init ends, and QEMU ends as well.
+    let Err(error) = reboot(RebootMode::RB_POWER_OFF);
+    tell(&format!("error cannot power off: {error}"));
+}
+
+fn perform() -> Result<()> {
+    for (kind, place) in MOUNTS {
+        // Those below /dev have no place before it is mounted; the others are packed, or the kernel's.
+        fs::create_dir_all(place).ok();
+        if let Err(error) = mount(
+            Some(kind),
+            place,
+            Some(kind),
+            MsFlags::empty(),
+            None::<&str>,
+        ) {
+            println!("init: cannot mount {kind} on {place}: {error}");
+        }
+    }
+    disk().context("the guest's disk")?;
+    tell(&format!("facts {}", facts()?));
+    let list = fs::read_to_string("/etc/guest").context("/etc/guest")?;
+    let mut count = 0;
+    for line in list.lines() {
+        run(line).with_context(|| format!("/etc/guest: {line}"))?;
+        count += 1;
+    }
+    tell(&format!("done {count}"));
+    Ok(())
+}
+
+/// A line for who reads the console. What was printed before may lack its end of line.
+fn tell(what: &str) {
+    println!("\n@guest {what}");
+}
+
+/// Makes a file system on the disk, if there is one, and mounts it.
+fn disk() -> Result<()> {
+    if !Path::new(DISK).exists() {
+        return Ok(());
+    }
+    let status = Command::new("/bin/mke2fs").args(["-q", DISK]).status()?;
+    ensure!(status.success(), "mke2fs {DISK}: {status}");
+    fs::create_dir_all("/var/tmp")?;
+    Ok(mount(
+        Some(DISK),
+        "/var/tmp",
+        Some("ext4"),
+        MsFlags::empty(),
+        None::<&str>,
+    )?)
+}
+
+/// What kernel this is, and what of its variants runs.
+fn facts() -> Result<String> {
+    let words = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let processors = words("/proc/cpuinfo");
+    // The kernel takes the flag away when it doesn't use the fifth level (arch/x86/mm: check_la57_support).
+    let levels = if processors.contains(" la57") { 5 } else { 4 };
+    // Where the kernel is linked to be, `_text` is not randomised (arch/x86/boot/compressed/kaslr.c).
+    let kaslr = words("/proc/kallsyms")
+        .lines()
+        .any(|line| line.ends_with(" _text") && !line.starts_with("ffffffff81000000 "));
+    let lockdown = words("/sys/kernel/security/lockdown");
+    let lockdown = lockdown.split(['[', ']']).nth(1).unwrap_or("unknown");
+    Ok(format!(
+        "linux={} cpus={} levels={levels} kaslr={} lockdown={lockdown}",
+        words("/proc/sys/kernel/osrelease").trim(),
+        std::thread::available_parallelism()?,
+        if kaslr { "on" } else { "off" },
+    ))
+}
+
+/// Runs a line of the list within its time, and tells how it ended.
+fn run(line: &str) -> Result<()> {
+    let mut words = line.split_whitespace();
+    let (name, seconds) = (words.next(), words.next());
+    let name = name.context("no name")?;
+    let limit = Duration::from_secs(seconds.context("no seconds")?.parse()?);
+    let mut command = Command::new(words.next().context("no program")?);
+    command.args(words).envs(VARIABLES).process_group(0);
+
+    tell(&format!("begin {name}"));
+    let start = Instant::now();
+    let status = match command.spawn() {
+        Ok(child) => wait(Pid::from_raw(child.id() as i32), start + limit)?,
+        Err(error) => {
+            println!(
+                "init: cannot start {}: {error}",
+                command.get_program().display()
+            );
+            "not-started".to_owned()
+        }
+    };
+    tell(&format!(
+        "end {name} {status} {}",
+        start.elapsed().as_millis()
+    ));
+    Ok(())
+}
+
+/// Waits for a child, and for whatever is left to init meanwhile. What runs beyond its time is killed with all others.
+fn wait(child: Pid, end: Instant) -> Result<String> {
+    let mut late = false;
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _))
+                if late && pid == child =>
+            {
+                return Ok("late".to_owned());
+            }
+            Ok(WaitStatus::Exited(pid, code)) if pid == child => return Ok(code.to_string()),
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == child => {
+                return Ok(signal.to_string());
+            }
+            Ok(WaitStatus::StillAlive) if !late && Instant::now() > end => {
+                late = true;
+                // All but init itself.
+                kill(Pid::from_raw(-1), Signal::SIGKILL)?;
+            }
+            Ok(WaitStatus::StillAlive) => sleep(LOOK),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => bail!("waiting: {error}"),
+        }
+    }
+}

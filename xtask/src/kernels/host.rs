@@ -1,0 +1,57 @@
+//! The same tests on the machine's own kernel, for a column beside those of the guests.
+
+use std::os::unix::process::ExitStatusExt;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+
+use super::catalogue::Plan;
+use super::plan;
+use super::report::Ended;
+use crate::command::{as_root, cannot_start, say};
+use crate::live;
+use crate::memtrace;
+use crate::programs;
+use crate::workspace::Workspace;
+
+/// Runs them as root, one after the other.
+pub(crate) fn run(workspace: &Workspace) -> Result<Vec<Ended>> {
+    memtrace::build(workspace)?;
+    let tests = live::build(workspace.cargo("test")?)?.tests;
+    let names: Vec<_> = tests
+        .iter()
+        .filter(|test| test.is_live)
+        .map(|test| test.name.clone())
+        .collect();
+    let variables = live::variables(workspace, programs::ensure(workspace)?);
+    say("as root: the same tests here");
+    plan::programs(Plan::All, &["tracepoints"], &names)?
+        .iter()
+        .map(|program| {
+            let test = tests.iter().find(|test| test.name == program.test);
+            let executable = &test
+                .with_context(|| format!("no test {}", program.test))?
+                .executable;
+            let backend = program.backend.map(|name| (plan::BACKEND, name.into()));
+            let variables: Vec<_> = variables.iter().cloned().chain(backend).collect();
+            let mut command = as_root(executable, &variables)?;
+            command
+                .current_dir(workspace.root.join("tests"))
+                .args(&program.arguments);
+            let start = Instant::now();
+            let output = command.output().with_context(|| cannot_start(&command))?;
+            let status = output.status;
+            ensure!(status.signal() != Some(2), "interrupted");
+            let said = [output.stdout, output.stderr].concat();
+            let said = String::from_utf8_lossy(&said);
+            Ok(Ended {
+                name: program.name.clone(),
+                status: status
+                    .code()
+                    .map_or_else(|| status.to_string(), |code| code.to_string()),
+                milliseconds: start.elapsed().as_millis() as u64,
+                output: said.lines().map(str::to_owned).collect(),
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,270 @@
+//! Which live tests run in the guests. Under emulation memtrace takes seconds to start, so that all tests in each guest
+//! would take an hour: those that run show together all that depends on the kernel.
+
+use anyhow::{Result, bail};
+
+use super::catalogue::Plan;
+
+/// What runs of a live test, that is a program of `tests/tests`.
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    All,
+    /// These functions; the others show nothing more of the kernel.
+    Only(&'static [&'static str]),
+    /// Nothing, for this reason.
+    Nothing(&'static str),
+}
+
+use Part::{All, Nothing, Only};
+
+/// Every live test.
+const PARTS: [(&str, Part); 28] = [
+    (
+        "cow",
+        Only(&["the_first_to_write_copies_and_the_last_takes_over"]),
+    ),
+    ("kinds", All),
+    (
+        "accounting",
+        Only(&["every_fault_of_a_simple_child_is_seen"]),
+    ),
+    (
+        "cases",
+        Only(&[
+            "processes_that_share_their_memory",
+            "huge_pages",
+            "pages_that_ksm_has_merged",
+        ]),
+    ),
+    ("matrix", Only(&["every_flag_with_all_that_can_be_shared"])),
+    (
+        "unshare",
+        Only(&[
+            "unshare_of_every_flag_in_a_process",
+            "exec_in_a_process_and_in_a_thread",
+        ]),
+    ),
+    (
+        "tasks",
+        Only(&[
+            "clones_of_every_sort_share_what_kcmp_says",
+            "an_exec_in_a_thread_keeps_the_process",
+        ]),
+    ),
+    (
+        "held",
+        Only(&["a_vfork_holds_the_parent_until_exec_exit_or_a_kill"]),
+    ),
+    (
+        "generations",
+        Only(&["every_account_is_what_the_frames_say"]),
+    ),
+    ("maps", Only(&["calls_that_succeed_and_calls_that_fail"])),
+    (
+        "regions",
+        Only(&[
+            "the_program_itself",
+            "heap_anonymous_memory_files_and_shared_memory",
+            "stacks_of_the_first_and_of_other_threads",
+            "a_library_and_its_parts",
+            "the_vdso",
+        ]),
+    ),
+    (
+        "attach",
+        Only(&[
+            "the_snapshot_is_what_proc_says",
+            "what_happens_after_is_told_as_ever",
+        ]),
+    ),
+    ("container", Only(&["memtrace_in_a_container"])),
+    (
+        "survival",
+        Only(&["memtrace_is_killed_and_the_program_goes_on"]),
+    ),
+    (
+        "lab",
+        Only(&["every_claim_is_decided_as_a_linux_of_today_has_it"]),
+    ),
+    ("lockdown", All),
+    (
+        "attach_bad",
+        Nothing("/proc alone tells what can't be attached to"),
+    ),
+    (
+        "attach_family",
+        Nothing("`attach` shows the same of fewer processes"),
+    ),
+    (
+        "attach_output",
+        Nothing("what is printed of a trace doesn't depend on the kernel"),
+    ),
+    ("attach_server", Nothing("there is no redis in a guest")),
+    (
+        "bad_input",
+        Nothing("what is wrong with a command line doesn't depend on the kernel"),
+    ),
+    (
+        "colour",
+        Nothing("what is printed of a trace doesn't depend on the kernel"),
+    ),
+    (
+        "inherit",
+        Nothing("how a program is started doesn't depend on the kernel"),
+    ),
+    (
+        "options",
+        Nothing("what is printed of a trace doesn't depend on the kernel"),
+    ),
+    (
+        "programs",
+        Nothing("there is no Python, gcc or git in a guest"),
+    ),
+    ("redis", Nothing("there is no redis in a guest")),
+    ("snapshot", Nothing("there is no redis in a guest")),
+    (
+        "users",
+        Nothing("how a program is started doesn't depend on the kernel"),
+    ),
+];
+/// Those that run once for each backend; the others run with the one that memtrace chooses.
+const BY_BACKEND: [&str; 3] = ["cow", "kinds", "accounting"];
+/// Those that run in a guest that is a variant of another.
+const VARIANT: [&str; 4] = ["cow", "cases", "attach", "lockdown"];
+/// Those that run where the kernel refuses what memtrace needs.
+const REFUSED: [&str; 1] = ["lockdown"];
+
+/// Seconds that a program may take in a guest, far more than it needs.
+pub(crate) const LIMIT: u32 = 300;
+
+/// A program that init starts: a row of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Program {
+    pub(crate) name: String,
+    /// The live test that it is.
+    pub(crate) test: &'static str,
+    pub(crate) arguments: Vec<&'static str>,
+    /// What memtrace is told to observe page faults by.
+    pub(crate) backend: Option<&'static str>,
+}
+
+impl Program {
+    /// Its line in the list that init reads.
+    pub(crate) fn line(&self) -> String {
+        let backend = self
+            .backend
+            .map(|name| format!("/bin/env {BACKEND}={name} "));
+        let backend = backend.unwrap_or_default();
+        let words = [&[""], &self.arguments[..]].concat().join(" ");
+        format!("{} {LIMIT} {backend}/tests/{}{words}", self.name, self.test)
+    }
+}
+
+/// The variable that tells the tests of a backend.
+pub(crate) const BACKEND: &str = "MEMTRACE_BACKEND";
+
+/// What runs of the live tests that there are, on a kernel that has these backends.
+pub(crate) fn programs(
+    plan: Plan,
+    backends: &[&'static str],
+    tests: &[String],
+) -> Result<Vec<Program>> {
+    for test in tests {
+        if !PARTS.iter().any(|(name, _)| name == test) {
+            bail!("the live test {test} has no place in xtask/src/kernels/plan.rs: name it there");
+        }
+    }
+    let is_wanted = |name: &str| match plan {
+        Plan::All => true,
+        Plan::Variant => VARIANT.contains(&name),
+        Plan::Refused => REFUSED.contains(&name),
+    };
+    let mut programs = Vec::new();
+    for &(test, part) in PARTS.iter().filter(|(name, _)| is_wanted(name)) {
+        if BY_BACKEND.contains(&test) {
+            let by = |&backend| program(test, part, Some(backend));
+            programs.extend(backends.iter().filter_map(by));
+        } else {
+            programs.extend(program(test, part, None));
+        }
+    }
+    Ok(programs)
+}
+
+fn program(test: &'static str, part: Part, backend: Option<&'static str>) -> Option<Program> {
+    let arguments = match part {
+        All => Vec::new(),
+        Only(functions) => [&["--exact"], functions].concat(),
+        Nothing(_reason) => return None,
+    };
+    let name = backend.map_or(test.to_owned(), |backend| format!("{test}/{backend}"));
+    Some(Program {
+        name,
+        test,
+        arguments,
+        backend,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn names(plan: Plan) -> Result<Vec<String>> {
+        Ok(programs(plan, &["fentry"], &[])?
+            .into_iter()
+            .map(|program| program.name)
+            .collect())
+    }
+
+    #[test]
+    fn every_live_test_has_its_place() -> Result<()> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/tests");
+        let mut there = Vec::new();
+        for entry in folder.read_dir()? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "rs") {
+                there.extend(
+                    path.file_stem()
+                        .map(|name| name.to_string_lossy().into_owned()),
+                );
+            }
+        }
+        programs(Plan::All, &[], &there)?;
+        for (name, _) in PARTS {
+            assert!(there.iter().any(|test| test == name), "{name} is gone");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_test_without_a_place_is_named() {
+        let error =
+            programs(Plan::All, &[], &["novel".to_owned()]).map_err(|error| error.to_string());
+        assert!(error.is_err_and(|error| error.contains("novel")));
+    }
+
+    #[test]
+    fn a_plan_has_what_it_names() -> Result<()> {
+        assert_eq!(
+            names(Plan::Variant)?,
+            ["cow/fentry", "cases", "attach", "lockdown"]
+        );
+        assert_eq!(names(Plan::Refused)?, REFUSED);
+        assert!(!names(Plan::All)?.contains(&"redis".to_owned()));
+        Ok(())
+    }
+
+    #[test]
+    fn a_line_names_the_functions_and_the_backend() {
+        let line = |part, backend| program("cow", part, backend).map(|program| program.line());
+        assert_eq!(line(All, None).as_deref(), Some("cow 300 /tests/cow"));
+        assert_eq!(
+            line(Only(&["a", "b"]), Some("fentry")).as_deref(),
+            Some("cow/fentry 300 /bin/env MEMTRACE_BACKEND=fentry /tests/cow --exact a b")
+        );
+        assert_eq!(line(Nothing("for a reason"), None), None);
+    }
+}
