@@ -50,7 +50,7 @@ pub struct ForkAccount {
     pub by_child: u64,
     pub by_parent: u64,
     pub by_others: u64,
-    pub before_exec: i64,
+    pub before_exec: u64,
     pub execed: bool,
     pub at_once: u64,
     pub taken_over: u64,
