@@ -39,7 +39,7 @@ pub(crate) struct Options {
     #[arg(value_name = "VERSION")]
     guests: Vec<String>,
     /// Run no test, but `memtrace doctor` in each guest, and write what it says to memtrace/src/doctor/KERNELS.md.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "guests")]
     document: bool,
 }
 
