@@ -197,6 +197,8 @@ layout! {
     file_dentry: "file"."f_path.dentry",
     /// Inode number.
     inode_ino: "inode"."i_ino",
+    /// Tells inodes apart that have had the same number, on most file systems.
+    inode_generation: "inode"."i_generation",
     /// Superblock.
     inode_sb: "inode"."i_sb",
     /// Device number in the kernel's own form: 12 bits major, 20 bits minor.

@@ -37,10 +37,11 @@ pub(crate) struct Identity {
 struct Announced {
     ino: u64,
     dev: u32,
-    pad: u32,
+    generation: u32,
 }
 
-/// Files whose path was sent, by the inode's address. When an address is used again the number differs.
+/// Files whose path was sent, by the inode's address. When an address is used again, for the same number it may be, something
+/// of it differs.
 #[map]
 static FILES: LruHashMap<u64, Announced> = LruHashMap::with_max_entries(8192, 0);
 
@@ -91,7 +92,7 @@ pub(crate) fn announce(file: u64, identity: &Identity, ts: u64, tid: u32) {
     let now = Announced {
         ino: identity.ino,
         dev: identity.dev,
-        pad: 0,
+        generation: read_member(identity.inode, offset!(inode_generation)),
     };
     // SAFETY: the value is copied at once; a torn one only makes the path be sent again.
     if unsafe { FILES.get(identity.inode) }.copied() == Some(now) {

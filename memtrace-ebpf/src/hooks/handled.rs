@@ -46,7 +46,8 @@ pub(crate) fn enter(ctx: &FEntryContext) {
     }
     let mm = vma.follow(offset!(vma_mm));
     if mm.address() != thread.hidden_mm {
-        // The kernel has it already: no need to look for it.
+        // The kernel has it already: no need to look for it. Its record is of the fault's time, as that must not come first.
+        let ts = if goes_on == 0 { ts } else { thread.open.ts };
         let seen = if mm.address() == own.address() {
             Seen::Fault
         } else {
