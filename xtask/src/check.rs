@@ -18,16 +18,24 @@ pub(crate) fn perform(workspace: &Workspace) -> Result<()> {
     clippy.args(["--workspace", "--all-targets", "--", "-D", "warnings"]);
     run(&mut clippy)?;
 
-    say("clippy on the BPF side");
-    let mut clippy = workspace.cargo("clippy")?;
-    clippy
-        .args(["--package", "memtrace-ebpf", "--features", "probe"])
-        .args(["--target", "bpfel-unknown-none", "-Z", "build-std=core"])
-        // A folder of its own: the variable below would make cargo build the host's crates anew.
-        .arg("--target-dir")
-        .arg(workspace.target.join("bpf"))
-        .args(["--", "-D", "warnings"])
-        // Stable rustc takes -Z only so. Nowhere else: it opens unstable features to every crate.
-        .env("RUSTC_BOOTSTRAP", "1");
-    run(&mut clippy)
+    for processor in ["x86_64", "aarch64"] {
+        say(format_args!("clippy on the BPF side for {processor}"));
+        let mut clippy = workspace.cargo("clippy")?;
+        clippy
+            .args(["--package", "memtrace-ebpf", "--features", "probe"])
+            .args(["--target", "bpfel-unknown-none", "-Z", "build-std=core"])
+            // A folder of its own: the variables below would make cargo build the host's crates anew.
+            .arg("--target-dir")
+            .arg(workspace.target.join("bpf").join(processor))
+            .args(["--", "-D", "warnings"])
+            // As aya-build does it.
+            .env(
+                "RUSTFLAGS",
+                format!("--cfg=bpf_target_arch=\"{processor}\""),
+            )
+            // Stable rustc takes -Z only so. Nowhere else: it opens unstable features to every crate.
+            .env("RUSTC_BOOTSTRAP", "1");
+        run(&mut clippy)?;
+    }
+    Ok(())
 }

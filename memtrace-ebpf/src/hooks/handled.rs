@@ -87,8 +87,8 @@ fn access(flags: u32, exception: bool) -> u8 {
     const _: () = assert!(error_code::FETCH == 16 && error_code::GUP == 32);
     let unshare = (flags & UNSHARE) / UNSHARE;
     let bits = (flags & WRITE | unshare) << 1
-        | (flags & USER) / USER << 2
-        | (flags & INSTRUCTION) / INSTRUCTION << 4
+        | ((flags & USER) / USER) << 2
+        | ((flags & INSTRUCTION) / INSTRUCTION) << 4
         | u32::from(!exception) << 5
         | unshare << 6;
     bits as u8

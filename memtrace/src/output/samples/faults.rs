@@ -36,6 +36,7 @@ pub fn fault() -> Fault {
 pub(in crate::output) fn faults() -> Vec<Fault> {
     let mut faults = copies_by_cause();
     faults.extend(others());
+    faults.extend(without_exception());
     faults
 }
 
@@ -72,6 +73,48 @@ const HANDLED: Handled = Handled {
     unshare: false,
     owner: None,
 };
+
+/// Faults without an exception.
+fn without_exception() -> Vec<Fault> {
+    vec![
+        Fault {
+            mode: Mode::Gup,
+            region: Region::Stack,
+            handled: Some(Handled {
+                dur: Some(2_345),
+                call: Some("execve"),
+                ..HANDLED
+            }),
+            ..fault()
+        },
+        Fault {
+            mode: Mode::Gup,
+            pfn_before: Some(0x9abc),
+            handled: Some(Handled {
+                dur: Some(61_000),
+                retries: 1,
+                waited: 52_000,
+                call: Some("process_vm_writev"),
+                owner: Some(1240),
+                ..HANDLED
+            }),
+            kind: FaultKind::CowReuse,
+            ..fault()
+        },
+        Fault {
+            mode: Mode::Gup,
+            pfn_before: Some(0x9abc),
+            handled: Some(Handled {
+                call: Some("kernel"),
+                unshare: true,
+                ..HANDLED
+            }),
+            access: Access::Read,
+            kind: FaultKind::CowCopy,
+            ..fault()
+        },
+    ]
+}
 
 /// A fault of each other kind.
 fn others() -> Vec<Fault> {
@@ -140,39 +183,6 @@ fn others() -> Vec<Fault> {
             region: Region::Stack,
             late: 1_500_000,
             ..of(FaultKind::SwapIn)
-        },
-        Fault {
-            mode: Mode::Gup,
-            region: Region::Stack,
-            handled: Some(Handled {
-                dur: Some(2_345),
-                call: Some("execve"),
-                ..HANDLED
-            }),
-            ..of(FaultKind::ZeroFill)
-        },
-        Fault {
-            mode: Mode::Gup,
-            pfn_before: Some(0x9abc),
-            handled: Some(Handled {
-                dur: Some(61_000),
-                retries: 1,
-                waited: 52_000,
-                call: Some("process_vm_writev"),
-                owner: Some(1240),
-                ..HANDLED
-            }),
-            ..of(FaultKind::CowReuse)
-        },
-        Fault {
-            mode: Mode::Gup,
-            pfn_before: Some(0x9abc),
-            handled: Some(Handled {
-                call: Some("kernel"),
-                unshare: true,
-                ..HANDLED
-            }),
-            ..read(FaultKind::CowCopy)
         },
         Fault {
             addr: Address(0),
