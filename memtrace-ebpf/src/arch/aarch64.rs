@@ -123,7 +123,7 @@ const CACHE: u32 = 8;
 pub const fn access(syndrome: u64) -> u8 {
     let fetch = (syndrome >> CLASS & 0x3f == FETCH) as u8;
     let write = (syndrome >> WROTE & !(syndrome >> CACHE) & 1) as u8 & !fetch;
-    error_code::USER | fetch * error_code::FETCH | write * error_code::WRITE
+    error_code::USER | (fetch * error_code::FETCH) | (write * error_code::WRITE)
 }
 
 /// Thread pointer of a task that doesn't run.

@@ -15,7 +15,7 @@ use aya::{
 use aya_log::EbpfLogger;
 use log::LevelFilter;
 use memtrace_ebpf::{
-    arch::FAULT_TRACEPOINTS,
+    arch::{FAULT_TRACEPOINTS, NAME},
     layout::{DirectMap, Layout, Task},
 };
 use object::{Object as _, ObjectSection as _};
@@ -91,10 +91,12 @@ impl Probe {
         let attached = Self::try_to_attach(options);
         match &attached {
             // A kernel may load a hook on a function, and then not attach it.
-            Err(_) if options.backend.is_none() => Self::try_to_attach(Options {
-                backend: Some(Backend::Tracepoints),
-                ..options
-            }),
+            Err(_) if options.backend.is_none() && !FAULT_TRACEPOINTS.is_empty() => {
+                Self::try_to_attach(Options {
+                    backend: Some(Backend::Tracepoints),
+                    ..options
+                })
+            }
             _ => attached,
         }
     }
@@ -207,6 +209,11 @@ fn types(options: Options<'_>) -> Result<Types> {
     let function = types.btf.function(backend::FUNCTION);
     let fentry =
         options.backend != Some(Backend::Tracepoints) && function.is_some_and(fentry::is_granted);
+    ensure!(
+        fentry || !FAULT_TRACEPOINTS.is_empty(),
+        "no page fault can be observed here: {NAME} has no tracepoints for them, and this kernel, or its policy, doesn't let {} be hooked (fentry)",
+        backend::FUNCTION
+    );
     ensure!(
         fentry || options.backend != Some(Backend::Fentry),
         "this kernel, or its policy, doesn't let {} be hooked (fentry): use --backend tracepoints",
