@@ -104,6 +104,11 @@ impl Probe {
     fn try_to_attach(options: Options<'_>) -> Result<Self> {
         let sample = Sample::new()?;
         let (mut ebpf, types, _) = prepare(options, &sample)?;
+        ensure!(
+            types.fentry || !FAULT_TRACEPOINTS.is_empty(),
+            "no page fault can be observed: {NAME} has no tracepoints for them, and {} isn't hooked (fentry), as this kernel or its policy doesn't grant it, or by --backend",
+            backend::FUNCTION
+        );
         let log = options
             .verbose
             .then(|| EbpfLogger::init_with_logger(&mut ebpf, ToStderr))
@@ -209,11 +214,6 @@ fn types(options: Options<'_>) -> Result<Types> {
     let function = types.btf.function(backend::FUNCTION);
     let fentry =
         options.backend != Some(Backend::Tracepoints) && function.is_some_and(fentry::is_granted);
-    ensure!(
-        fentry || !FAULT_TRACEPOINTS.is_empty(),
-        "no page fault can be observed here: {NAME} has no tracepoints for them, and this kernel, or its policy, doesn't let {} be hooked (fentry)",
-        backend::FUNCTION
-    );
     ensure!(
         fentry || options.backend != Some(Backend::Fentry),
         "this kernel, or its policy, doesn't let {} be hooked (fentry): use --backend tracepoints",
