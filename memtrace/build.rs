@@ -70,7 +70,15 @@ fn lab_programs(folder: &Path) -> Result<()> {
         let executable = out.join(format!("lab-{name}"));
         let status = compiler
             .to_command()
-            .args(["-std=gnu11", "-Wall", "-Wextra", "-pthread", "-o"])
+            // Constants apart from code, as the linker does it unasked on some architectures only.
+            .args([
+                "-std=gnu11",
+                "-Wall",
+                "-Wextra",
+                "-pthread",
+                "-Wl,-z,separate-code",
+                "-o",
+            ])
             .args([&executable, source])
             .status()
             .with_context(|| format!("can't start {}", compiler.path().display()))?;

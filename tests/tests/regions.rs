@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use tests::harness::Trace;
+use tests::subject::arch::LIBRARIES_HAVE_RODATA;
 
 /// All of them in one run: memtrace's start takes longer than they do.
 static TRACE: LazyLock<Result<Trace>> = LazyLock::new(|| {
@@ -58,10 +59,12 @@ fn a_library_and_its_parts() -> Result<()> {
         .fault("library text")?
         .is("file-map", "lib")?
         .in_part("text")?;
-    trace
-        .fault("library rodata")?
-        .is("file-map", "lib")?
-        .in_part("rodata")?;
+    if LIBRARIES_HAVE_RODATA {
+        trace
+            .fault("library rodata")?
+            .is("file-map", "lib")?
+            .in_part("rodata")?;
+    }
     trace
         .fault("library data")?
         .is("cow-copy", "lib")?

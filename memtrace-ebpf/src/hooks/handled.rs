@@ -6,7 +6,7 @@ use memtrace_ebpf::{fault::error_code, record::Seen};
 
 use crate::hooks::{
     fault::{Began, UNPLACED, close, count_pages, now, open},
-    kernel::{Object, config, forget, offset},
+    kernel::{Object, config, forget, offset, read_member},
     paging,
     thread::{self, CLOSED, Thread},
     vma,
@@ -36,7 +36,8 @@ pub(crate) fn enter(ctx: &FEntryContext) {
     thread.busy = 1;
     let vma = Object::new(ctx.arg(0));
     let address: u64 = ctx.arg(1);
-    let exception = ctx.arg::<u64>(3) != 0;
+    let regs: u64 = ctx.arg(3);
+    let exception = regs != 0;
     let ts = now();
     let goes_on = is_about(thread, address) && exception == is_exception(thread);
     let goes_on = forget(u32::from(goes_on), &mut thread.merge);
@@ -56,7 +57,22 @@ pub(crate) fn enter(ctx: &FEntryContext) {
         vma::take(thread, mm, vma, ts, seen);
     }
     if goes_on == 0 {
-        begin(thread, task, mm, address, access(ctx.arg(2), exception), ts);
+        let ip = if config!(summary) != 0 {
+            0
+        } else if exception {
+            read_member(regs, offset!(regs_ip))
+        } else {
+            task.registers().load(offset!(regs_ip))
+        };
+        let began = Began {
+            ts,
+            address,
+            ip,
+            access: access(ctx.arg(2), exception),
+            told: false,
+            flags: 0,
+        };
+        begin(thread, mm, &began);
     } else if thread.open.flags & UNPLACED != 0 {
         thread.open.flags &= !UNPLACED;
         thread.open.vma = thread.vma.serial;
@@ -96,22 +112,10 @@ fn access(flags: u32, exception: bool) -> u8 {
 
 /// A fault begins that no exception has told of. Its VMA is in the thread's cache.
 #[inline(always)]
-fn begin(thread: &mut Thread, task: Object, mm: Object, address: u64, access: u8, ts: u64) {
+fn begin(thread: &mut Thread, mm: Object, began: &Began) {
     // What was walked last may have been another address space.
     thread.table.tag = u64::MAX;
-    let began = Began {
-        ts,
-        address,
-        ip: if config!(summary) == 0 {
-            task.registers().load(offset!(regs_ip))
-        } else {
-            0
-        },
-        access,
-        told: false,
-        flags: 0,
-    };
-    open(thread, mm, &began, paging::Seen::nothing());
+    open(thread, mm, began, paging::Seen::nothing());
 }
 
 /// `handle_mm_fault` returns.

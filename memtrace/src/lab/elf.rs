@@ -30,6 +30,8 @@ pub struct Section {
     pub size: u64,
     /// In which column size(1) counts it; nothing for one that isn't loaded.
     pub counted: Option<Counted>,
+    /// It only says how large a part of each thread's data is (`.tbss`): nothing is at its address.
+    pub of_threads: bool,
 }
 
 /// A column of size(1).
@@ -68,6 +70,7 @@ impl Elf {
                 address: section.address(),
                 size: section.size(),
                 counted: counted(&section),
+                of_threads: section.kind() == SectionKind::UninitializedTls,
             })
             .collect();
         let segments = file

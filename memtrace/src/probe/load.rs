@@ -15,7 +15,7 @@ use aya::{
 use aya_log::EbpfLogger;
 use log::LevelFilter;
 use memtrace_ebpf::{
-    arch::FAULT_TRACEPOINTS,
+    arch::{FAULT_TRACEPOINTS, NAME},
     layout::{DirectMap, Layout, Task},
 };
 use object::{Object as _, ObjectSection as _};
@@ -91,10 +91,12 @@ impl Probe {
         let attached = Self::try_to_attach(options);
         match &attached {
             // A kernel may load a hook on a function, and then not attach it.
-            Err(_) if options.backend.is_none() => Self::try_to_attach(Options {
-                backend: Some(Backend::Tracepoints),
-                ..options
-            }),
+            Err(_) if options.backend.is_none() && !FAULT_TRACEPOINTS.is_empty() => {
+                Self::try_to_attach(Options {
+                    backend: Some(Backend::Tracepoints),
+                    ..options
+                })
+            }
             _ => attached,
         }
     }
@@ -102,6 +104,11 @@ impl Probe {
     fn try_to_attach(options: Options<'_>) -> Result<Self> {
         let sample = Sample::new()?;
         let (mut ebpf, types, _) = prepare(options, &sample)?;
+        ensure!(
+            types.fentry || !FAULT_TRACEPOINTS.is_empty(),
+            "no page fault can be observed: {NAME} has no tracepoints for them, and {} isn't hooked (fentry), as this kernel or its policy doesn't grant it, or by --backend",
+            backend::FUNCTION
+        );
         let log = options
             .verbose
             .then(|| EbpfLogger::init_with_logger(&mut ebpf, ToStderr))

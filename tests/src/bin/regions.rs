@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::process::exit;
 
 use anyhow::{Context, Result, ensure};
+use tests::subject::arch::LIBRARIES_HAVE_RODATA;
 use tests::subject::files;
 use tests::subject::image::c_library;
 use tests::subject::memory::{PAGE, Pages};
@@ -130,15 +131,19 @@ fn recurse(depth: usize) -> u8 {
 fn library() -> Result<()> {
     let library = c_library()?;
     // SAFETY: parts of the C library, which outlives this program.
-    let [text, rodata, data, bss] = unsafe {
+    let [text, data, bss] = unsafe {
         [
             Pages::at(library.text, 1)?,
-            Pages::at(library.rodata, 1)?,
             Pages::at(library.data, 1)?,
             Pages::at(library.bss, 1)?,
         ]
     };
-    for (name, page) in [("library text", text), ("library rodata", rodata)] {
+    let mut constant = vec![("library text", text)];
+    if LIBRARIES_HAVE_RODATA {
+        // SAFETY: the same.
+        constant.push(("library rodata", unsafe { Pages::at(library.rodata, 1) }?));
+    }
+    for (name, page) in constant {
         page.read(0);
         page.unmap_frames()?;
         read(name, &page, 0)?;

@@ -4,6 +4,8 @@ use std::ffi::{c_int, c_long, c_void};
 
 use libc::{CLONE_VFORK, CLONE_VM, SIGCHLD};
 
+/// Whether Debian's linker keeps the constants of a library apart from its code.
+pub const LIBRARIES_HAVE_RODATA: bool = false;
 /// The system call that [`fork`] makes.
 pub const FORK: &str = "clone";
 /// The system call that [`vfork`] makes.

@@ -2,6 +2,8 @@
 
 use std::ffi::{c_int, c_long, c_void};
 
+/// Whether Debian's linker keeps the constants of a library apart from its code.
+pub const LIBRARIES_HAVE_RODATA: bool = true;
 /// The system call that [`fork`] makes.
 pub const FORK: &str = "fork";
 /// The system call that [`vfork`] makes.

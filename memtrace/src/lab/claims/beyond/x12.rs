@@ -59,7 +59,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
         evidence.say(format!(
             "{what}: {}",
             match page {
-                Found::Page => "the child could read it without a fault: it was there.",
+                Found::Page => "the child could read it: it was there.",
                 Found::Empty =>
                     "the child has the mapping, but it was empty; the read found zeros:",
                 Found::Nothing => "the child has nothing there; the read was refused:",
@@ -136,6 +136,8 @@ fn find<'a>(
     let found = match fault.kind {
         FaultKind::ZeroRead | FaultKind::ZeroFill => Found::Empty,
         FaultKind::Invalid => Found::Nothing,
+        // A processor that doesn't mark pages as used itself faults for that.
+        FaultKind::Spurious => Found::Page,
         other => {
             return Err(Undecided::because(format!(
                 "the child's read of {address:#x} led to a fault of another kind: {}",

@@ -95,7 +95,7 @@ fn compare<'a>(
         .flat_map(|place| pages(place.start, place.end))
         .collect();
     let (mut needed, mut outside) = (BTreeSet::new(), Vec::new());
-    for section in &sections {
+    for section in sections.iter().filter(|section| !section.of_threads) {
         let start = section.address.wrapping_add(base);
         let end = start + section.size;
         // BSS may be in two mappings, one after the other.
@@ -214,6 +214,7 @@ mod tests {
                 address,
                 size,
                 counted: Some(counted),
+                of_threads: false,
             })
             .into();
         story.observed()
