@@ -118,9 +118,9 @@ pub const THREAD_POINTER: &str = "thread.fsbase";
 pub const COMPAT_FLAGS: &str = "thread_info.status";
 /// `TS_COMPAT`
 pub const COMPAT: u32 = 2;
-/// `_TIF_NEED_RESCHED`, and from 6.13 `_TIF_NEED_RESCHED_LAZY`.
-/// Older kernels have single steps in the place of the latter: then the record waits for nothing, and does no harm.
-pub const RESCHEDULES: u64 = 1 << 3 | 1 << 4;
+/// `_TIF_NEED_RESCHED` and, from 6.13, `_TIF_NEED_RESCHED_LAZY`: bits 3 and 4, and from 6.18 (`thread_info_tif.h`) 4 and 5.
+/// Other kernels have single steps and the like there: then the record waits for nothing, and does no harm.
+pub const RESCHEDULES: u64 = 1 << 3 | 1 << 4 | 1 << 5;
 
 /// The numbers of system calls (`arch/x86/entry/syscalls/syscall_64.tbl`).
 #[allow(missing_docs, reason = "each is the system call of its name")]

@@ -140,9 +140,6 @@ pub(crate) static GUESTS: [Guest; 11] = [
     },
 ];
 
-/// The guests that every change has to pass.
-pub(crate) const ALWAYS: [&str; 3] = ["5.10", "6.12", "newest"];
-
 /// The guests of those names, in the table's order; all if there is no name.
 pub(crate) fn choose(names: &[String]) -> Result<Vec<&'static Guest>> {
     let known = || GUESTS.iter().map(|guest| guest.name);

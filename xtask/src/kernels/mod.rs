@@ -63,12 +63,6 @@ pub(crate) fn perform(workspace: &Workspace, options: &Options) -> Result<()> {
     conclude(&Outcome(columns))
 }
 
-/// Runs the guests that every change has to pass.
-pub(crate) fn test(workspace: &Workspace) -> Result<()> {
-    let guests = catalogue::choose(&catalogue::ALWAYS.map(str::to_owned))?;
-    conclude(&Outcome(run(workspace, &guests, Task::Tests)?))
-}
-
 fn conclude(outcome: &Outcome) -> Result<()> {
     println!("{outcome}");
     match &outcome.failed()[..] {
