@@ -237,11 +237,18 @@ fn remapped(f: &Facts) -> Kind {
         }
     } else if !write || shared {
         Kind::Other
-    } else if f.zero_before {
+    } else if f.zero_before || is_huge_zero(f, f.before) {
         Kind::CowZero
     } else {
         Kind::CowCopy
     }
+}
+
+/// Whether it is the huge zero page, whose frame can change while nobody uses it: an anonymous huge page that nobody
+/// has written (`do_huge_pmd_anonymous_page` in `mm/huge_memory.c`). One after `MADV_FREE` looks the same.
+#[inline(always)]
+fn is_huge_zero(f: &Facts, entry: Entry) -> bool {
+    matches!(f.backing, Backing::Anonymous) && entry.is_huge() && !entry.is_dirty()
 }
 
 /// Nothing was there: what came?
@@ -254,9 +261,7 @@ fn filled(f: &Facts) -> Kind {
         // There is no zero page of this size: a read gets a frame, too (hugetlb_no_page in mm/hugetlb.c).
         Backing::HugeTlb => Kind::ZeroFill,
         Backing::Anonymous => {
-            // A huge page that a read maps and that nobody may have written can only be the huge zero page
-            // (do_huge_pmd_anonymous_page in mm/huge_memory.c).
-            if f.zero_after || f.after.is_huge() && !write && !f.after.is_dirty() {
+            if f.zero_after || !write && is_huge_zero(f, f.after) {
                 Kind::ZeroRead
             } else {
                 Kind::ZeroFill

@@ -236,7 +236,7 @@ fn remapped_or_back() -> Vec<Case> {
         // A forked huge page that is written is split first.
         case(
             Kind::CowCopy,
-            facts(WRITE, Anonymous, pmd(RO | OLD), fresh),
+            facts(WRITE, Anonymous, pmd(RO | DIRTY | OLD), fresh),
             &[(OVER_NOTHING, Kind::ZeroFill), (READS, Kind::Other)],
         ),
         case(
@@ -253,8 +253,22 @@ fn remapped_or_back() -> Vec<Case> {
         ),
         case(
             Kind::CowReuse,
-            facts(WRITE, Anonymous, pmd(RO | OLD), pmd(RW | DIRTY | OLD)),
+            facts(
+                WRITE,
+                Anonymous,
+                pmd(RO | DIRTY | OLD),
+                pmd(RW | DIRTY | OLD),
+            ),
             &[(TO_NEW, Kind::CowCopy), (UNCHANGED, Kind::Spurious)],
+        ),
+        case(
+            Kind::CowZero,
+            facts(WRITE, Anonymous, pmd(RO | OLD), pmd(RW | DIRTY | NEW)),
+            &[
+                (HUGETLB, Kind::CowCopy),
+                (PRIVATE_FILE, Kind::CowCopy),
+                (READS, Kind::Other),
+            ],
         ),
         case(
             Kind::CowZero,
