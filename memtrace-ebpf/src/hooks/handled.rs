@@ -52,7 +52,9 @@ pub(crate) fn enter(ctx: &FEntryContext) {
         } else {
             Seen::Elsewhere
         };
-        vma::take(thread, mm, vma, ts, seen);
+        // A stack's VMA has grown since the exception; it must be told of before the fault, whose time is that.
+        let at = if goes_on != 0 { thread.open.ts } else { ts };
+        vma::take(thread, mm, vma, at, seen);
     }
     if goes_on == 0 {
         begin(thread, task, mm, address, access(ctx.arg(2), exception), ts);
