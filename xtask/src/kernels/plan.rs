@@ -18,7 +18,7 @@ enum Part {
 use Part::{All, Nothing, Only};
 
 /// Every live test.
-const PARTS: [(&str, Part); 30] = [
+const PARTS: [(&str, Part); 31] = [
     (
         "cow",
         Only(&["the_first_to_write_copies_and_the_last_takes_over"]),
