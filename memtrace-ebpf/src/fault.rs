@@ -34,11 +34,15 @@ pub enum Kind {
     Spurious = 12,
     /// None of these; what is known is shown.
     Other = 13,
+    /// A page was missing, and a handler of userfaultfd supplied it.
+    UffdFill = 14,
+    /// A page that the kernel had made inaccessible, to see who uses it (NUMA balancing), was made accessible again.
+    NumaHint = 15,
 }
 
 impl Kind {
     /// How many there are.
-    pub const COUNT: usize = 14;
+    pub const COUNT: usize = 16;
 
     /// All of them, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
@@ -56,6 +60,8 @@ impl Kind {
         Self::Invalid,
         Self::Spurious,
         Self::Other,
+        Self::UffdFill,
+        Self::NumaHint,
     ];
 
     /// Its name in the output.
@@ -75,6 +81,8 @@ impl Kind {
             Self::Invalid => "invalid",
             Self::Spurious => "spurious",
             Self::Other => "other",
+            Self::UffdFill => "uffd-fill",
+            Self::NumaHint => "numa-hint",
         }
     }
 }
@@ -106,6 +114,7 @@ pub mod vm {
     pub const EXEC: u64 = 0x4;
     pub const SHARED: u64 = 0x8;
     pub const GROWSDOWN: u64 = 0x100;
+    pub const UFFD_MISSING: u64 = 0x200;
     pub const PFNMAP: u64 = 0x400;
     pub const HUGETLB: u64 = 0x0040_0000;
     pub const MIXEDMAP: u64 = 0x1000_0000;
@@ -117,6 +126,8 @@ pub mod vm {
 pub enum Backing {
     /// Private anonymous memory.
     Anonymous,
+    /// Private memory from hugetlbfs's pool.
+    HugeTlb,
     /// A private mapping of a file.
     PrivateFile,
     /// A shared mapping of a file.
@@ -137,7 +148,7 @@ impl Backing {
             return if flags & vm::SHARED != 0 {
                 Self::Shmem
             } else {
-                Self::Anonymous
+                Self::HugeTlb
             };
         }
         if !has_ops {
@@ -180,6 +191,8 @@ pub struct Facts {
     pub backing: Backing,
     /// Whether the shared memory behind it has more pages than before.
     pub grew: bool,
+    /// Whether a handler of userfaultfd is asked for the pages that are missing there.
+    pub attended: bool,
 }
 
 /// The kind of a fault.
@@ -194,6 +207,10 @@ pub fn kind(f: &Facts) -> Kind {
         remapped(f)
     } else if f.before.is_none() {
         filled(f)
+    } else if f.before.is_prot_none() && f.counted {
+        // mprotect changes the entries itself, so that none is left without access where access is allowed
+        // (change_pte_range in mm/mprotect.c).
+        Kind::NumaHint
     } else if f.before.is_swap() && f.counted {
         Kind::SwapIn
     } else {
@@ -220,11 +237,18 @@ fn remapped(f: &Facts) -> Kind {
         }
     } else if !write || shared {
         Kind::Other
-    } else if f.zero_before {
+    } else if f.zero_before || is_huge_zero(f, f.before) {
         Kind::CowZero
     } else {
         Kind::CowCopy
     }
+}
+
+/// Whether it is the huge zero page, whose frame can change while nobody uses it: an anonymous huge page that nobody
+/// has written (`do_huge_pmd_anonymous_page` in `mm/huge_memory.c`). One after `MADV_FREE` looks the same.
+#[inline(always)]
+fn is_huge_zero(f: &Facts, entry: Entry) -> bool {
+    matches!(f.backing, Backing::Anonymous) && entry.is_huge() && !entry.is_dirty()
 }
 
 /// Nothing was there: what came?
@@ -232,10 +256,12 @@ fn remapped(f: &Facts) -> Kind {
 fn filled(f: &Facts) -> Kind {
     let write = f.error & error_code::WRITE != 0;
     match f.backing {
+        Backing::Anonymous | Backing::HugeTlb if f.attended => Kind::UffdFill,
+        Backing::Shmem if f.attended && f.grew => Kind::UffdFill,
+        // There is no zero page of this size: a read gets a frame, too (hugetlb_no_page in mm/hugetlb.c).
+        Backing::HugeTlb => Kind::ZeroFill,
         Backing::Anonymous => {
-            // A huge page that a read maps and that nobody may have written can only be the huge zero page
-            // (do_huge_pmd_anonymous_page in mm/huge_memory.c).
-            if f.zero_after || f.after.is_huge() && !write && !f.after.is_dirty() {
+            if f.zero_after || !write && is_huge_zero(f, f.after) {
                 Kind::ZeroRead
             } else {
                 Kind::ZeroFill

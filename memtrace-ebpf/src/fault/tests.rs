@@ -48,6 +48,7 @@ fn facts(error: u8, backing: Backing, before: Entry, after: Entry) -> Facts {
         signal: false,
         backing,
         grew: false,
+        attended: false,
     }
 }
 
@@ -58,6 +59,7 @@ fn mapped(f: &Facts, before: Entry, after: Entry) -> Facts {
         major: f.major,
         signal: f.signal,
         grew: f.grew,
+        attended: f.attended,
         ..facts(f.error, f.backing, before, after)
     }
 }
@@ -79,6 +81,14 @@ const IS_NOT_COUNTED: Turn = |f| Facts {
 };
 const GREW: Turn = |f| Facts { grew: true, ..f };
 const GREW_NOT: Turn = |f| Facts { grew: false, ..f };
+const ATTENDED: Turn = |f| Facts {
+    attended: true,
+    ..f
+};
+const ATTENDED_NOT: Turn = |f| Facts {
+    attended: false,
+    ..f
+};
 const SIGNALLED: Turn = |f| Facts { signal: true, ..f };
 const NOT_SIGNALLED: Turn = |f| Facts { signal: false, ..f };
 const GONE_AGAIN: Turn = |f| mapped(&f, f.before, Entry::NONE);
@@ -97,6 +107,7 @@ fn backed(f: Facts, backing: Backing) -> Facts {
     Facts { backing, ..f }
 }
 const ANONYMOUS: Turn = |f| backed(f, Backing::Anonymous);
+const HUGETLB: Turn = |f| backed(f, Backing::HugeTlb);
 const PRIVATE_FILE: Turn = |f| backed(f, Backing::PrivateFile);
 const SHARED_FILE: Turn = |f| backed(f, Backing::SharedFile);
 const SHMEM: Turn = |f| backed(f, Backing::Shmem);
@@ -132,6 +143,7 @@ fn untouched() -> Vec<Case> {
                 (TO_NEW, Kind::ZeroFill),
                 (SIGNALLED, Kind::Invalid),
                 (GONE_AGAIN, Kind::Other),
+                (ATTENDED, Kind::UffdFill),
                 (PRIVATE_FILE, Kind::FileMap),
                 (UNKNOWN, Kind::Other),
                 (OVER_SWAP, Kind::SwapIn),
@@ -140,7 +152,11 @@ fn untouched() -> Vec<Case> {
         case(
             Kind::ZeroRead,
             facts(READ, Anonymous, none, pmd(RO | OLD)),
-            &[(WRITES, Kind::ZeroFill), (TO_DIRTY_HUGE, Kind::ZeroFill)],
+            &[
+                (WRITES, Kind::ZeroFill),
+                (TO_DIRTY_HUGE, Kind::ZeroFill),
+                (HUGETLB, Kind::ZeroFill),
+            ],
         ),
         case(
             Kind::ZeroFill,
@@ -154,6 +170,43 @@ fn untouched() -> Vec<Case> {
                 (PRIVATE_FILE, Kind::FileCow),
                 (SPECIAL, Kind::Other),
             ],
+        ),
+    ]
+}
+
+/// Missing pages that a handler of userfaultfd supplies.
+fn supplied() -> Vec<Case> {
+    use Backing::{Anonymous, HugeTlb, Shmem};
+    let fresh = pte(RW | DIRTY | NEW);
+    let supplied = |error, backing, after| Facts {
+        attended: true,
+        ..facts(error, backing, Entry::NONE, after)
+    };
+    vec![
+        case(
+            Kind::UffdFill,
+            supplied(WRITE, Anonymous, fresh),
+            &[
+                (ATTENDED_NOT, Kind::ZeroFill),
+                (OVER_ANOTHER, Kind::CowCopy),
+                (OVER_ITSELF, Kind::CowReuse),
+                (PRIVATE_FILE, Kind::FileCow),
+                (SIGNALLED, Kind::Invalid),
+            ],
+        ),
+        case(
+            Kind::UffdFill,
+            supplied(WRITE, HugeTlb, pmd(RW | DIRTY | NEW)),
+            &[(ATTENDED_NOT, Kind::ZeroFill)],
+        ),
+        // A page that is in the shared memory already is not missing there.
+        case(
+            Kind::UffdFill,
+            Facts {
+                grew: true,
+                ..supplied(WRITE, Shmem, fresh)
+            },
+            &[(GREW_NOT, Kind::SharedWrite), (ATTENDED_NOT, Kind::ShmFill)],
         ),
     ]
 }
@@ -183,7 +236,7 @@ fn remapped_or_back() -> Vec<Case> {
         // A forked huge page that is written is split first.
         case(
             Kind::CowCopy,
-            facts(WRITE, Anonymous, pmd(RO | OLD), fresh),
+            facts(WRITE, Anonymous, pmd(RO | DIRTY | OLD), fresh),
             &[(OVER_NOTHING, Kind::ZeroFill), (READS, Kind::Other)],
         ),
         case(
@@ -200,8 +253,22 @@ fn remapped_or_back() -> Vec<Case> {
         ),
         case(
             Kind::CowReuse,
-            facts(WRITE, Anonymous, pmd(RO | OLD), pmd(RW | DIRTY | OLD)),
+            facts(
+                WRITE,
+                Anonymous,
+                pmd(RO | DIRTY | OLD),
+                pmd(RW | DIRTY | OLD),
+            ),
             &[(TO_NEW, Kind::CowCopy), (UNCHANGED, Kind::Spurious)],
+        ),
+        case(
+            Kind::CowZero,
+            facts(WRITE, Anonymous, pmd(RO | OLD), pmd(RW | DIRTY | NEW)),
+            &[
+                (HUGETLB, Kind::CowCopy),
+                (PRIVATE_FILE, Kind::CowCopy),
+                (READS, Kind::Other),
+            ],
         ),
         case(
             Kind::CowZero,
@@ -229,7 +296,18 @@ fn remapped_or_back() -> Vec<Case> {
             &[
                 (IS_NOT_COUNTED, Kind::Other),
                 (OVER_NOTHING, Kind::ZeroFill),
-                (OVER_PROT_NONE, Kind::Other),
+                (OVER_PROT_NONE, Kind::NumaHint),
+                (GONE_AGAIN, Kind::Other),
+                (SIGNALLED, Kind::Invalid),
+            ],
+        ),
+        case(
+            Kind::NumaHint,
+            facts(READ, Anonymous, pte(prot_none(OLD)), pte(RO | OLD)),
+            &[
+                (IS_NOT_COUNTED, Kind::Other),
+                (OVER_NOTHING, Kind::ZeroFill),
+                (OVER_SWAP, Kind::SwapIn),
                 (GONE_AGAIN, Kind::Other),
                 (SIGNALLED, Kind::Invalid),
             ],
@@ -269,7 +347,7 @@ fn mappings() -> Vec<Case> {
                 (ANONYMOUS, Kind::ZeroFill),
                 (SPECIAL, Kind::Other),
                 (UNKNOWN, Kind::Other),
-                (OVER_PROT_NONE, Kind::Other),
+                (OVER_PROT_NONE, Kind::NumaHint),
                 (SIGNALLED, Kind::Invalid),
             ],
         ),
@@ -357,7 +435,7 @@ fn mappings() -> Vec<Case> {
 
 #[test]
 fn each_kind_follows_from_its_facts() {
-    let cases = [untouched(), remapped_or_back(), mappings()].concat();
+    let cases = [untouched(), supplied(), remapped_or_back(), mappings()].concat();
     let mut reached = [false; Kind::COUNT];
     for (at, case) in cases.iter().enumerate() {
         let (expected, facts) = (case.kind, &case.facts);
@@ -402,7 +480,7 @@ fn backings_follow_from_the_vma() {
     let device = vm::SHARED | vm::PFNMAP;
     assert_eq!(of(device, true, true, false), Backing::Special);
     // Pages of hugetlbfs come zeroed from its pool, whatever the file.
-    assert_eq!(of(vm::HUGETLB, true, true, false), Backing::Anonymous);
+    assert_eq!(of(vm::HUGETLB, true, true, false), Backing::HugeTlb);
     let shared = vm::HUGETLB | vm::SHARED;
     assert_eq!(of(shared, true, true, false), Backing::Shmem);
 }

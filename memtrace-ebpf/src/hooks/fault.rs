@@ -335,6 +335,7 @@ fn finish(thread: &mut Thread, after: u64, level: u8, flags: u8, signal: u32) {
                 )
             },
             grew: flags & FAULT_GREW != 0,
+            attended: flags & UNPLACED == 0 && cache.flags & vm::UFFD_MISSING != 0,
         });
         let kind = forget(kind as u32, &mut thread.merge) as usize;
         if let Some(count) = thread.known.tally.kinds.get_mut(kind) {

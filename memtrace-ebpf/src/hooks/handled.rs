@@ -54,7 +54,9 @@ pub(crate) fn enter(ctx: &FEntryContext) {
         } else {
             Seen::Elsewhere
         };
-        vma::take(thread, mm, vma, ts, seen);
+        // A stack's VMA has grown since the exception; it must be told of before the fault, whose time is that.
+        let at = if goes_on != 0 { thread.open.ts } else { ts };
+        vma::take(thread, mm, vma, at, seen);
     }
     if goes_on == 0 {
         let ip = if config!(summary) != 0 {

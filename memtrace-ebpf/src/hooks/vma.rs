@@ -432,7 +432,7 @@ fn remember(thread: &mut Thread, mm: Object, found: Found, seq: u32, ts: u64, se
         flags: found.flags,
         file: found.file,
         pgoff: found.pgoff,
-        mapping: if identity.in_memory {
+        mapping: if identity.in_memory || found.flags & vm::HUGETLB != 0 {
             read_member(found.file, offset!(file_mapping))
         } else {
             0

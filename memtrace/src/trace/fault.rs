@@ -56,6 +56,7 @@ pub fn event(fault: &Fault, vma: Option<&Mapped>, zero_pfn: u64, ts: u64) -> eve
         signal: fault.signal != 0,
         backing: vma.map_or(Backing::Unknown, |vma| vma.backing),
         grew: flag(FAULT_GREW),
+        attended: vma.is_some_and(Mapped::attended),
     };
     let kind = kind(&facts);
     event::Fault {
@@ -121,8 +122,6 @@ const fn detail(facts: &Facts, mm_gone: bool) -> &'static str {
         "a page of the kernel's or of a device was mapped"
     } else if facts.after.is_present() && matches!(facts.backing, Backing::Unknown) {
         "a page was mapped; what backs it could not be read"
-    } else if facts.after.is_present() && facts.before.is_prot_none() {
-        "the page was there but no access allowed: a NUMA hint, or changed protection"
     } else if facts.after.is_present() {
         "the page or its protection changed"
     } else if facts.counted {

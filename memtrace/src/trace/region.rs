@@ -5,7 +5,7 @@ use std::sync::Arc;
 use memtrace_ebpf::{
     fault::{Backing, vm},
     pte::PAGE_SIZE,
-    record::{Bounds, VMA_HAS_OPS, VMA_HUGETLB, VMA_SHMEM, Vma},
+    record::{Bounds, VMA_HAS_OPS, VMA_SHMEM, Vma},
 };
 
 use super::{
@@ -81,6 +81,7 @@ pub struct Mapped {
     /// From this address on it is BSS: the end of what the file supplies.
     bss: u64,
     grows_down: bool,
+    attended: bool,
 }
 
 /// A place in a VMA.
@@ -128,6 +129,7 @@ impl Mapped {
             file: files.path(vma.file),
             bss,
             grows_down: vma.flags & vm::GROWSDOWN != 0,
+            attended: vma.flags & vm::UFFD_MISSING != 0,
         }
     }
 
@@ -152,6 +154,11 @@ impl Mapped {
         self.grows_down
     }
 
+    /// Whether a handler of userfaultfd is asked for the pages that are missing in it.
+    pub const fn attended(&self) -> bool {
+        self.attended
+    }
+
     /// What the VMA as a whole is.
     pub const fn region(&self) -> Region {
         self.region
@@ -171,7 +178,7 @@ fn name(vma: &Vma, backing: Backing, mm: &Mm, files: &Files) -> (Region, Option<
         Backing::Shmem => whole(Region::Shm),
         Backing::Special if near(vma.start, bounds.vdso) => whole(Region::Vdso),
         Backing::Unknown => whole(Region::Unknown),
-        Backing::Anonymous if vma.head.flags & VMA_HUGETLB != 0 => whole(Region::Anon),
+        Backing::HugeTlb => whole(Region::Anon),
         Backing::Anonymous => anonymous(vma, mm, files),
         Backing::PrivateFile | Backing::SharedFile if vma.file == mm.exe => {
             if vma.flags & vm::EXEC != 0 {

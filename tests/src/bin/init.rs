@@ -4,7 +4,9 @@
 //! A line of /etc/guest is `NAME SECONDS PROGRAM ARGS...`, with blanks between the words. What init tells is in lines
 //! of their own that begin with `@guest `; `done N` is the last, so that a guest without it has failed.
 
+use std::ffi::CString;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -72,6 +74,7 @@ fn perform() -> Result<()> {
         }
     }
     disk().context("the guest's disk")?;
+    swap().context("the guest's swap file")?;
     tell(&format!("facts {}", facts()?));
     let list = fs::read_to_string("/etc/guest").context("/etc/guest")?;
     let mut count = 0;
@@ -103,6 +106,28 @@ fn disk() -> Result<()> {
         MsFlags::empty(),
         None::<&str>,
     )?)
+}
+
+/// Swaps to a file on the disk, if there is one: for tests of pages that come back from swap.
+fn swap() -> Result<()> {
+    const FILE: &str = "/var/tmp/swap";
+    const PAGES: u32 = 4096;
+    const PAGE: usize = 4096;
+    if !Path::new(DISK).exists() {
+        return Ok(());
+    }
+    // union swap_header (include/linux/swap.h); a swap file must have no holes.
+    let mut bytes = vec![0; PAGES as usize * PAGE];
+    bytes[1024..1028].copy_from_slice(&1u32.to_ne_bytes());
+    bytes[1028..1032].copy_from_slice(&(PAGES - 1).to_ne_bytes());
+    bytes[PAGE - 10..PAGE].copy_from_slice(b"SWAPSPACE2");
+    fs::write(FILE, bytes)?;
+    fs::set_permissions(FILE, fs::Permissions::from_mode(0o600))?;
+    sync();
+    let path = CString::new(FILE)?;
+    // SAFETY: a path that ends in zero.
+    let done = unsafe { libc::swapon(path.as_ptr(), 0) };
+    Errno::result(done).map(drop).context("swapon")
 }
 
 /// What kernel this is, and what of its variants runs.

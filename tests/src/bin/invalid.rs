@@ -1,14 +1,12 @@
 //! Touches that end in a signal, each in a child that dies of it.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::{SigHandler, Signal, signal};
-use nix::sys::wait::WaitStatus;
+use tests::subject::death::dies;
 use tests::subject::files;
-use tests::subject::memory::{PAGE, Pages, code};
+use tests::subject::memory::{PAGE, Pages};
 use tests::subject::process;
-use tests::subject::report::{Access, Death, Fact, report};
-use tests::subject::witness::now;
+use tests::subject::report::Access;
 
 use nix::sys::mman::{ProtFlags, munmap};
 
@@ -49,39 +47,4 @@ fn main() -> Result<()> {
     let file = files::temporary(1)?;
     let beyond = Pages::private_file(file.as_file(), 0, 2)?;
     dies("read beyond a file's end", beyond.addr(1), Access::Read)
-}
-
-/// Has a child touch `addr`, which must end it.
-fn dies(name: &str, addr: u64, access: Access) -> Result<()> {
-    let from = now()?;
-    let child = process::child(|| {
-        // The Rust runtime's own handler returns once, and the access is made twice.
-        for fatal in [Signal::SIGSEGV, Signal::SIGBUS] {
-            // SAFETY: takes a handler away.
-            unsafe { signal(fatal, SigHandler::SigDfl) }?;
-        }
-        let pointer = addr as *mut u8;
-        // SAFETY: none: the point is that the kernel ends the child here.
-        unsafe {
-            match access {
-                Access::Read => drop(pointer.read_volatile()),
-                Access::Write => pointer.write_volatile(1),
-                Access::Exec => std::mem::transmute::<*mut u8, extern "C" fn()>(pointer)(),
-            }
-        }
-        Ok(0)
-    })?;
-    match process::wait_usage(name, child)? {
-        (WaitStatus::Signaled(_, signal, _), _) => report(&Fact::Death(Death {
-            name: name.to_owned(),
-            pid: child.as_raw(),
-            addr,
-            access,
-            signal: signal as i32,
-            code: code()?,
-            from,
-            until: now()?,
-        })),
-        (status, _) => bail!("{name}: the child lived: {status:?}"),
-    }
 }

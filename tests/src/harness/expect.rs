@@ -79,6 +79,22 @@ impl Trace {
     }
 }
 
+/// There is a fault of this kind if the kernel counted one, and else none.
+pub fn faults_as_counted(trace: &Trace, name: &str, kind: &str, region: &str) -> Result<()> {
+    let touch = trace.touches(name)?[0];
+    if touch.minor + touch.major > 0 {
+        trace.fault_of(touch)?.is(kind, region)?;
+    } else {
+        let mut at = trace.faults().filter(|(event, fault)| {
+            event.tid == touch.tid
+                && fault.addr == touch.addr
+                && (touch.from..=touch.until).contains(&event.ts)
+        });
+        ensure!(at.next().is_none(), "the kernel counted none: {touch:?}");
+    }
+    Ok(())
+}
+
 impl Seen<'_> {
     /// It is of this kind and in this region.
     pub fn is(self, kind: &str, region: &str) -> Result<Self> {

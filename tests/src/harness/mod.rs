@@ -13,8 +13,8 @@ pub mod truth;
 
 pub use attach::{Attached, Attended};
 pub use event::*;
-pub use expect::Seen;
+pub use expect::{Seen, faults_as_counted};
 pub use memtrace::{Memtrace, subject};
 pub use redis::{Redis, RedisServer};
 pub use run::{Run, Running, command, untraced, wait_for};
-pub use trace::Trace;
+pub use trace::{Trace, without};

@@ -1,5 +1,7 @@
 //! A trace, and the subject's own report beside it.
 
+use std::io::Write;
+
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -241,6 +243,20 @@ impl Trace {
         });
         note.with_context(|| format!("the subject reports no note {name:?}"))
     }
+}
+
+/// Whether the subject found that this kernel, or machine, doesn't have `what`. Then that is said, also in a test that passes:
+/// what is written to stderr by no macro is shown.
+pub fn without(trace: &Trace, what: &str) -> bool {
+    let why = trace.facts.iter().find_map(|fact| match fact {
+        Fact::Note(name, value) if name == "without" && value[0] == what => Some(&value[1]),
+        _ => None,
+    });
+    if let Some(why) = why {
+        let line = format!("not tested here: {what}: {why}\n");
+        std::io::stderr().write_all(line.as_bytes()).ok();
+    }
+    why.is_some()
 }
 
 /// A subject's path, and its arguments.

@@ -140,12 +140,27 @@ impl Pages {
 pub fn frame(addr: u64) -> Result<Option<u64>> {
     const PRESENT: u64 = 1 << 63;
     const FRAME: u64 = (1 << 55) - 1;
+    let entry = entry(addr)?;
+    Ok((entry & PRESENT != 0).then_some(entry & FRAME))
+}
+
+/// Whether the page of `addr` is in swap.
+pub fn is_swapped(addr: u64) -> Result<bool> {
+    Ok(entry(addr)? & 1 << 62 != 0)
+}
+
+/// Whether the page of `addr` was written since the process's soft-dirty bits were cleared.
+pub fn is_soft_dirty(addr: u64) -> Result<bool> {
+    Ok(entry(addr)? & 1 << 55 != 0)
+}
+
+/// What /proc/self/pagemap says of the page of `addr`.
+fn entry(addr: u64) -> Result<u64> {
     let mut entry = [0; 8];
     File::open("/proc/self/pagemap")
         .and_then(|pagemap| pagemap.read_exact_at(&mut entry, addr / PAGE as u64 * 8))
         .context("cannot read /proc/self/pagemap")?;
-    let entry = u64::from_ne_bytes(entry);
-    Ok((entry & PRESENT != 0).then_some(entry & FRAME))
+    Ok(u64::from_ne_bytes(entry))
 }
 
 /// The file that is mapped at `addr` in this process, and the offset of `addr` in it.

@@ -234,6 +234,12 @@ pub enum Deed {
     Exit,
 }
 
+/// Tells that this kernel, or machine, doesn't have `what`.
+pub fn without(what: &str, why: impl std::fmt::Display) -> Result<()> {
+    let both = serde_json::json!([what, why.to_string()]);
+    report(&Fact::Note("without".to_owned(), both))
+}
+
 /// Adds `fact` to the report, in one write, so that several processes can report.
 pub fn report(fact: &Fact) -> Result<()> {
     let line = serde_json::to_string(fact)? + "\n";

@@ -18,12 +18,14 @@ enum Part {
 use Part::{All, Nothing, Only};
 
 /// Every live test.
-const PARTS: [(&str, Part); 29] = [
+const PARTS: [(&str, Part); 31] = [
     (
         "cow",
         Only(&["the_first_to_write_copies_and_the_last_takes_over"]),
     ),
     ("kinds", All),
+    ("special", All),
+    ("cow_cases", All),
     (
         "accounting",
         Only(&["every_fault_of_a_simple_child_is_seen"]),
@@ -129,7 +131,7 @@ const PARTS: [(&str, Part); 29] = [
     ),
 ];
 /// Those that run once for each backend; the others run with the one that memtrace chooses.
-const BY_BACKEND: [&str; 3] = ["cow", "kinds", "accounting"];
+const BY_BACKEND: [&str; 4] = ["cow", "kinds", "special", "accounting"];
 /// Those that run in a guest that is a variant of another.
 const VARIANT: [&str; 4] = ["cow", "cases", "attach", "lockdown"];
 /// Those that run where the kernel refuses what memtrace needs.

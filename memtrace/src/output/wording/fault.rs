@@ -189,6 +189,8 @@ impl Display for Outcome<'_> {
             FaultKind::SharedWrite => "shared page made writable",
             FaultKind::ShmFill => "new page of shared memory",
             FaultKind::SwapIn => "page brought back from swap",
+            FaultKind::UffdFill => "page supplied by a handler of userfaultfd",
+            FaultKind::NumaHint => "page made accessible again, after a NUMA hint",
             FaultKind::Invalid => "not allowed",
             FaultKind::Spurious => "nothing changed",
             FaultKind::Other => fault.detail.unwrap_or("none of the known kinds"),

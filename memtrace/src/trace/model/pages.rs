@@ -214,8 +214,12 @@ impl Model {
             (None, Some(vma)) => vma.mm,
             (None, None) => thread.mm,
         };
-        let private = of_vma
-            .is_none_or(|vma| matches!(vma.backing, Backing::Anonymous | Backing::PrivateFile));
+        let private = of_vma.is_none_or(|vma| {
+            matches!(
+                vma.backing,
+                Backing::Anonymous | Backing::HugeTlb | Backing::PrivateFile
+            )
+        });
         let pid = thread.pid;
         if let Some(handled) = handled {
             let owner = (mm != thread.mm).then(|| self.owner(mm)).flatten();
@@ -294,7 +298,8 @@ impl Model {
             | FaultKind::FileMap
             | FaultKind::FileRead
             | FaultKind::FileCow
-            | FaultKind::SwapIn => self.sharing.lost(number, page),
+            | FaultKind::SwapIn
+            | FaultKind::UffdFill => self.sharing.lost(number, page),
             _ => {}
         }
         false

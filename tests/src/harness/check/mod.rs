@@ -11,7 +11,7 @@ pub(super) mod sharing;
 #[cfg(test)]
 mod tests;
 
-const KINDS: [&str; 14] = [
+const KINDS: [&str; 16] = [
     "zero-read",
     "zero-fill",
     "cow-copy",
@@ -23,6 +23,8 @@ const KINDS: [&str; 14] = [
     "shared-write",
     "shm-fill",
     "swap-in",
+    "uffd-fill",
+    "numa-hint",
     "invalid",
     "spurious",
     "other",

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::harness::Trace;
 use crate::harness::event::{Clone, Cloned, Fault, ForkAccount, Life, Row, Share, Unshare, What};
+use crate::subject::memory::PAGE;
 
 const KINDS: [&str; 18] = [
     "mm",
@@ -225,7 +226,8 @@ pub(in crate::harness) fn accounts(trace: &Trace) -> Result<()> {
     let mut copies: BTreeMap<u32, u64> = BTreeMap::new();
     for (_, fault) in trace.faults() {
         if let Some(fork) = fault.cause.as_ref().and_then(|cause| cause.fork.as_ref()) {
-            *copies.entry(fork.number).or_insert(0) += 1;
+            // Pages are counted as 4 KiB each.
+            *copies.entry(fork.number).or_insert(0) += fault.page_size / PAGE as u64;
         }
     }
     let returns: BTreeMap<_, _> = trace

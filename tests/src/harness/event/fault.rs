@@ -31,6 +31,16 @@ pub struct Fault {
     /// By how many ns the event's `ts` is later than the fault's beginning.
     #[serde(default)]
     pub late: u64,
+    /// With fentry: how long the fault took.
+    pub dur: Option<u64>,
+    /// With fentry, if there were any.
+    pub retries: Option<u64>,
+    /// With fentry, if there were retries.
+    pub waited: Option<u64>,
+    /// In mode `gup`.
+    pub call: Option<String>,
+    #[serde(default)]
+    pub unshare: bool,
     /// Of a copy, and of nothing else.
     #[serde(flatten)]
     pub cause: Option<Cause>,

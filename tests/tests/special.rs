@@ -1,0 +1,177 @@
+//! Faults at memory with which the kernel does something out of the ordinary: userfaultfd, hugetlb, swap, protection that
+//! was changed, guard pages, NUMA hints. Frames, counts and times are checked with each.
+
+use std::sync::LazyLock;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use tests::harness::{Trace, faults_as_counted, without};
+use tests::subject::memory::PAGE;
+use tests::subject::uffd::WAIT;
+
+const HUGE: u64 = 2 << 20;
+
+/// All of them in one run: memtrace's start takes longer than they do.
+static TRACE: LazyLock<Result<Trace>> = LazyLock::new(|| {
+    Trace::in_turn(&[
+        &["special", "userfaultfd"],
+        &["special", "hugetlb"],
+        &["special", "swap"],
+        &["special", "protected"],
+        &["special", "soft-dirty"],
+        &["special", "guard"],
+        &["special", "grows-down"],
+        &["special", "numa"],
+    ])
+});
+
+fn trace() -> Result<&'static Trace> {
+    TRACE.as_ref().map_err(|error| anyhow!("{error:#}"))
+}
+
+#[test]
+fn pages_that_a_handler_of_userfaultfd_supplies() -> Result<()> {
+    let trace = trace()?;
+    for (name, kind, region) in [
+        ("read of a page that a handler copies", "uffd-fill", "anon"),
+        ("write to a page that a handler copies", "uffd-fill", "anon"),
+        ("read of a zero page from a handler", "uffd-fill", "anon"),
+        (
+            "write to a shared page that a handler copies",
+            "uffd-fill",
+            "shm",
+        ),
+        ("write that a handler lets through", "cow-reuse", "anon"),
+    ] {
+        if without(trace, name) {
+            continue;
+        }
+        let seen = trace.fault(name)?.is(kind, region)?;
+        let asked = trace.note(&format!("asked: {name}"))?;
+        let addr = asked["addr"].as_u64().context("an address")?;
+        ensure!(
+            addr / PAGE as u64 == seen.fault.addr / PAGE as u64,
+            "{asked}"
+        );
+        if seen.fault.dur.is_some() {
+            let wait = WAIT.as_nanos() as u64;
+            ensure!(
+                seen.fault.dur >= Some(wait) && seen.fault.waited >= Some(wait),
+                "the handler took {WAIT:?}: {}",
+                seen.event.line
+            );
+            ensure!(seen.fault.retries >= Some(1), "{}", seen.event.line);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn pages_of_hugetlb() -> Result<()> {
+    let trace = trace()?;
+    if without(trace, "hugetlb") {
+        return Ok(());
+    }
+    for (name, kind, region) in [
+        ("write to untouched hugetlb memory", "zero-fill", "anon"),
+        ("read of untouched hugetlb memory", "zero-fill", "anon"),
+        ("write to hugetlb memory that was read", "cow-reuse", "anon"),
+        ("the child's write to hugetlb memory", "cow-copy", "anon"),
+        ("the parent's write to hugetlb memory", "cow-reuse", "anon"),
+        ("write to fresh shared hugetlb memory", "shm-fill", "shm"),
+        (
+            "the child's read of shared hugetlb memory",
+            "file-map",
+            "shm",
+        ),
+    ] {
+        let fault = trace.fault(name)?.is(kind, region)?.fault;
+        let touch = trace.touches(name)?[0];
+        assert_eq!(fault.page_size, HUGE, "{name}");
+        assert_eq!(
+            (fault.pfn_before, fault.pfn_after),
+            (touch.before, touch.after),
+            "{name}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn pages_that_were_swapped_out() -> Result<()> {
+    let trace = trace()?;
+    if without(trace, "swap") {
+        return Ok(());
+    }
+    for name in [
+        "read of a swapped page",
+        "write to a swapped page",
+        "the child's write to a swapped page",
+    ] {
+        trace.fault(name)?.is("swap-in", "anon")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn memory_whose_protection_was_changed() -> Result<()> {
+    let trace = trace()?;
+    // Newer kernels let a page be written at once that nobody shares (change_pte_range in mm/mprotect.c, 5.19).
+    faults_as_counted(trace, "write after mprotect", "cow-reuse", "anon")?;
+    faults_as_counted(trace, "read after PROT_NONE", "spurious", "anon")?;
+    if !without(trace, "soft-dirty") {
+        trace
+            .fault("write to a page that was not soft-dirty")?
+            .is("cow-reuse", "anon")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn guard_pages() -> Result<()> {
+    let trace = trace()?;
+    if without(trace, "guard") {
+        return Ok(());
+    }
+    for name in ["write beside a guard page", "write where a guard page was"] {
+        trace.fault(name)?.is("zero-fill", "anon")?;
+    }
+    let (death, seen) = trace.death("write to a guard page")?;
+    seen.is("invalid", "anon")?;
+    assert_eq!(death.signal, 11);
+    Ok(())
+}
+
+#[test]
+fn memory_that_grows_down() -> Result<()> {
+    let trace = trace()?;
+    for name in [
+        "write to memory that grows down",
+        "write below memory that grows down",
+    ] {
+        trace.fault(name)?.is("zero-fill", "anon")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn pages_that_numa_balancing_hints_at() -> Result<()> {
+    let trace = trace()?;
+    if without(trace, "numa") {
+        return Ok(());
+    }
+    let note = trace.note("hinted")?;
+    let number = |field: &str| note[field].as_u64().context("a number");
+    let start = number("addr")?;
+    let end = start + number("pages")? * PAGE as u64;
+    ensure!(
+        number("faults")? > 0,
+        "the kernel counted no hint in 40 seconds"
+    );
+    let hints = trace
+        .faults()
+        .filter(|(_, fault)| fault.kind == "numa-hint");
+    let there = hints.filter(|(_, fault)| (start..end).contains(&fault.addr));
+    // The count is the whole machine's, and other memory of the program is hinted at, too.
+    ensure!(there.count() > 0, "{note}, but none was seen");
+    Ok(())
+}
