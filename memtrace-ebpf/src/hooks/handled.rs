@@ -47,8 +47,7 @@ pub(crate) fn enter(ctx: &FEntryContext) {
     }
     let mm = vma.follow(offset!(vma_mm));
     if mm.address() != thread.hidden_mm {
-        // The kernel has it already: no need to look for it. Its record is of the fault's time, as that must not come first.
-        let ts = if goes_on == 0 { ts } else { thread.open.ts };
+        // The kernel has it already: no need to look for it.
         let seen = if mm.address() == own.address() {
             Seen::Fault
         } else {
