@@ -212,6 +212,7 @@ fn supplied() -> Vec<Case> {
 }
 
 /// Faults at pages that are there already, or were.
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn remapped_or_back() -> Vec<Case> {
     use Backing::{Anonymous, SharedFile, Shmem};
     let none = Entry::NONE;

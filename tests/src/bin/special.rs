@@ -257,7 +257,11 @@ fn numa() -> Result<()> {
     };
     let (start, end) = (hinted()?, Instant::now() + Duration::from_secs(40));
     let done = thread::scope(|scope| {
-        scope.spawn(|| while !stop.load(Relaxed) {});
+        scope.spawn(|| {
+            while !stop.load(Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
         let mut done = Ok(start);
         while Instant::now() < end && done.as_ref().is_ok_and(|&now| now < start + 8) {
             for i in 0..pages.count() {

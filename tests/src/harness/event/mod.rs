@@ -51,6 +51,7 @@ pub struct Event {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "type")]
 #[expect(missing_docs, reason = "the schema describes them")]
+#[expect(clippy::large_enum_variant, reason = "nearly all events are faults")]
 pub enum What {
     Fault(Fault),
     Clone(Clone),
