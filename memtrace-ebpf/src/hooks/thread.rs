@@ -140,15 +140,10 @@ static THREADS: HashMap<u64, u32> = HashMap::with_max_entries(MAX_THREADS, 0);
 #[map]
 static FREE: Stack<u32> = Stack::with_max_entries(MAX_THREADS, 0);
 
-/// The traced task that was on this CPU last, and its state: a look into the hash table costs as much as all else that
-/// is done to enter a hook.
+/// The state of the traced task that was on this CPU last: a look into the hash table costs as much as all else that is
+/// done to enter a hook.
 #[map]
-static LAST: PerCpuArray<Last> = PerCpuArray::with_max_entries(1, 0);
-
-struct Last {
-    task: u64,
-    state: u32,
-}
+static LAST: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
 
 /// Where a new thread's state is put together: it is too large for the stack.
 #[map]
@@ -164,11 +159,12 @@ pub(crate) fn find(task: Object) -> Option<&'static mut Thread> {
     let last = LAST.get_ptr_mut(0)?;
     // SAFETY: a valid pointer to this CPU's slot. A hook that interrupts this one is about the same task.
     let last = unsafe { &mut *last };
-    if last.task != task {
-        last.state = index(task)?;
-        last.task = task;
+    // A state knows whose it is: the last task may have ended, and its `task_struct` be another's.
+    if let Some(state) = state(*last, task) {
+        return Some(state);
     }
-    state(last.state, task)
+    *last = index(task)?;
+    state(*last, task)
 }
 
 /// The state of the task with this `task_struct`, if it is traced.
