@@ -246,10 +246,10 @@ impl Model {
         let Some(cloning) = cloning else { return };
         // From the end of the call another task may have had the CPU.
         let end = ts.saturating_sub(returned.waited);
-        let dur = end
-            .saturating_sub(returned.began)
-            .saturating_sub(returned.hooked);
-        cloning.returned = Some((dur, end.saturating_sub(cloning.born)));
+        // The hook at the birth took its time in the parent, before the child could run.
+        let since = |begin| end.saturating_sub(begin).saturating_sub(returned.hooked);
+        let dur = since(returned.began);
+        cloning.returned = Some((dur, since(cloning.born)));
         if let Some(fork) = cloning.fork {
             self.sharing.returned(fork, dur);
         }
