@@ -6,6 +6,7 @@ use std::{
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -55,6 +56,12 @@ fn lab_programs(folder: &Path) -> Result<()> {
         .debug(false)
         .try_get_compiler()
         .context("no C compiler; install gcc and libc6-dev")?;
+    // Where memtrace itself is static, too, the dynamic linker maps the programs' C library.
+    let arguments: Vec<_> = compiler
+        .args()
+        .iter()
+        .filter(|&word| word != "-static")
+        .collect();
     let mut sources: Vec<_> = fs::read_dir(folder)
         .with_context(|| format!("can't list {}", folder.display()))?
         .map(|entry| Ok(entry?.path()))
@@ -68,8 +75,8 @@ fn lab_programs(folder: &Path) -> Result<()> {
             .and_then(|name| name.to_str())
             .context("a name")?;
         let executable = out.join(format!("lab-{name}"));
-        let status = compiler
-            .to_command()
+        let status = Command::new(compiler.path())
+            .args(&arguments)
             // Constants apart from code, as the linker does it unasked on some architectures only.
             .args([
                 "-std=gnu11",
