@@ -133,7 +133,7 @@ impl<'a> Follow<'a> {
     ///
     /// # Errors
     /// That of `traced`, or the rest can't be shown.
-    pub fn close<T>(self, traced: Result<T>) -> Result<T> {
+    pub fn close<T>(mut self, traced: Result<T>) -> Result<T> {
         self.probe.detach();
         let traced = traced?;
         self.session.finish()?;

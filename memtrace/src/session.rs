@@ -1,6 +1,6 @@
 //! A trace under way: from the ring buffer to the output.
 
-use std::{ffi::OsString, io};
+use std::{collections::BTreeMap, ffi::OsString, io, mem};
 
 use anyhow::{Context as _, Result};
 use nix::sys::utsname::uname;
@@ -42,8 +42,8 @@ pub struct Session {
     sink: Box<dyn Sink>,
     /// What the sink writes to, for errors.
     name: String,
-    /// What has been reported as lost.
-    lost: Lost,
+    /// What has been reported as lost, by kind.
+    lost: BTreeMap<&'static str, u64>,
     rounds: u32,
 }
 
@@ -70,7 +70,7 @@ impl Session {
             only,
             sink,
             name,
-            lost: Lost::default(),
+            lost: BTreeMap::new(),
             rounds: 0,
         })
     }
@@ -115,7 +115,7 @@ impl Session {
     pub fn pump(&mut self) -> Result<()> {
         // Asked before the records are read: what is older than this is among them. A tick may interrupt a hook that
         // has taken its time but not yet its place in the buffer, so the answer before this one is what counts.
-        let until = std::mem::replace(&mut self.until, complete(&self.reader.written_until()?));
+        let until = mem::replace(&mut self.until, complete(&self.reader.written_until()?));
         loop {
             self.reader.drain(BATCH, &mut self.batch);
             let full = self.batch.len() >= BATCH;
@@ -153,28 +153,23 @@ impl Session {
     }
 
     fn report_lost(&mut self) -> Result<()> {
-        let by_kind = self.reader.lost()?;
-        let count = by_kind.values().sum();
-        if count == self.lost.count {
+        let by_kind = self.reader.newly_lost()?;
+        if by_kind.is_empty() {
             return Ok(());
         }
-        let new = by_kind
-            .iter()
-            .map(|(kind, count)| (*kind, count - self.lost.by_kind.get(kind).unwrap_or(&0)))
-            .filter(|(_, count)| *count > 0)
-            .collect();
-        let what = What::Lost(Lost {
-            count: count - self.lost.count,
-            by_kind: new,
-        });
-        self.lost = Lost { count, by_kind };
+        for (kind, count) in &by_kind {
+            *self.lost.entry(kind).or_default() += count;
+        }
         let event = Event {
             ts: self.order.released(),
             pid: 0,
             tid: 0,
             global: None,
             comm: "".into(),
-            what,
+            what: What::Lost(Lost {
+                count: by_kind.values().sum(),
+                by_kind,
+            }),
         };
         if self.only.wants(&event.what) {
             let written = self.sink.event(&event);
@@ -183,11 +178,12 @@ impl Session {
         Ok(())
     }
 
-    /// Shows what is left, and the account. The hooks must be gone.
+    /// Shows what is left, and the account. Nothing more must come: the hooks are gone, or nothing that is traced lives,
+    /// as the last that a hook does of a thread is to say that it is gone.
     ///
     /// # Errors
     /// It can't be written.
-    pub fn finish(mut self) -> Result<()> {
+    pub fn finish(&mut self) -> Result<()> {
         loop {
             self.reader.drain(BATCH, &mut self.batch);
             if self.batch.is_empty() {
@@ -198,23 +194,22 @@ impl Session {
         self.order.let_go();
         self.release(u64::MAX)?;
         self.report_lost()?;
-        let model = std::mem::replace(&mut self.model, Model::new(0, false));
         let Finished {
             processes,
             total,
             forks,
             tasks,
             tasks_left_out,
-        } = model.finish(&self.reader.living());
+        } = self.model.finish(&self.reader.living());
         let end = End {
             ts: now().max(self.order.released()),
             processes,
             total,
-            lost: self.lost.by_kind.clone(),
+            lost: mem::take(&mut self.lost),
             forks,
             tasks,
             tasks_left_out,
-            late: self.order.late,
+            late: mem::take(&mut self.order.late),
         };
         let written = self.sink.end(&end);
         self.written(written)

@@ -71,7 +71,7 @@ pub(crate) fn birth(ctx: &RawTracePointContext) {
         let follow = thread || config!(follow) != 0;
         (state.call, stack(state), state.began, follow, hidden)
     } else {
-        if thread || !is_first(parent) {
+        if thread || !is_started(parent) {
             return;
         }
         (NO_CALL, 0, ts, true, child_mm)
@@ -172,9 +172,9 @@ fn stack(parent: &Thread) -> u64 {
     }
 }
 
-/// Whether a child of `parent` is the program that memtrace starts: the first process that it forks.
+/// Whether a child of `parent` is a program that memtrace starts: the first process that it forks, in the lab each.
 #[inline(always)]
-fn is_first(parent: Object) -> bool {
+fn is_started(parent: Object) -> bool {
     let tracer = direct_map().map_or(0, |map| map.tracer);
     if u64::from(parent.load::<u32>(offset!(task_tgid))) != tracer {
         return false;
@@ -183,11 +183,8 @@ fn is_first(parent: Object) -> bool {
         return false;
     };
     // SAFETY: a valid pointer; memtrace forks from one thread.
-    unsafe {
-        let first = *started == 0;
-        *started = 1;
-        first
-    }
+    let first = unsafe { core::mem::replace(&mut *started, 1) } == 0;
+    first || config!(detail) != 0
 }
 
 /// The current task, or another of its group, gets a name.

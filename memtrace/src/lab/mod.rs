@@ -12,12 +12,12 @@ use self::{
     claim::{Claim, Finding, Method, Undecided},
     observed::Observed,
     report::Report,
-    run::Outcome,
+    run::{Bench, Outcome},
 };
 use crate::{
     cli,
     follow::event_loop,
-    target::{self, Credentials, Inherited, Interrupt, Signals, status},
+    target::{self, Inherited, Interrupt, Signals, status},
 };
 
 mod choose;
@@ -71,10 +71,7 @@ pub fn lab(args: &cli::Lab) -> Result<u8> {
         report.list(&chosen)?;
         return Ok(AS_EXPECTED);
     }
-    if chosen
-        .iter()
-        .any(|claim| matches!(claim.method, Method::Experiment { .. }))
-    {
+    if needs_programs(&chosen) {
         target::require_root()?;
     }
     event_loop()?.block_on(decide(&chosen, &report, &args.kernel))
@@ -82,36 +79,24 @@ pub fn lab(args: &cli::Lab) -> Result<u8> {
 
 async fn decide(chosen: &[&'static Claim], report: &Report, kernel: &cli::Kernel) -> Result<u8> {
     let inherited = Inherited::at_start();
-    let credentials = Credentials::choose(None)?;
     let mut signals = Signals::new(inherited)?;
-    let folder = tempfile::Builder::new()
-        .prefix("memtrace-lab-")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .tempdir()
-        .context(
-            "can't make a folder for the programs; set TMPDIR to one where programs may run",
-        )?;
+    let mut bench = if needs_programs(chosen) {
+        Some(Bench::new(kernel, inherited, &mut signals)?)
+    } else {
+        None
+    };
     // What several claims are about runs once.
     let mut seen: BTreeMap<&str, Result<Box<Observed>, Undecided>> = BTreeMap::new();
     let mut all = Vec::new();
     for (at, &claim) in chosen.iter().enumerate() {
         report.progress(at, chosen.len(), claim);
         let (result, began) = match claim.method {
-            Method::Never(why) => (Err(Undecided::because(why)), 0),
             Method::Experiment { program, judge } => {
                 if !seen.contains_key(program) {
                     let known = programs::find(program)
                         .context("a claim names a program that isn't there")?;
-                    let outcome = run::run(
-                        known,
-                        folder.path(),
-                        &credentials,
-                        inherited,
-                        &mut signals,
-                        kernel,
-                    )
-                    .await?;
-                    let observed = match outcome {
+                    let bench = bench.as_mut().context("no program was expected to run")?;
+                    let observed = match bench.run(known).await? {
                         Outcome::Ended(observed) => Ok(observed),
                         Outcome::Stuck(why) => Err(Undecided::NotHere(why)),
                         Outcome::Interrupted(Interrupt::Keyboard) => {
@@ -129,6 +114,7 @@ async fn decide(chosen: &[&'static Claim], report: &Report, kernel: &cli::Kernel
                     Err(why) => (Err(why.clone()), 0),
                 }
             }
+            Method::Never(why) => (Err(Undecided::because(why)), 0),
         };
         all.push(Decided {
             claim,
@@ -139,6 +125,13 @@ async fn decide(chosen: &[&'static Claim], report: &Report, kernel: &cli::Kernel
     }
     report.end(&all)?;
     Ok(status_of(&all))
+}
+
+/// Whether one of them is decided by a program that runs.
+fn needs_programs(chosen: &[&Claim]) -> bool {
+    chosen
+        .iter()
+        .any(|claim| matches!(claim.method, Method::Experiment { .. }))
 }
 
 /// What is lost may be what decides.

@@ -1,8 +1,15 @@
-//! Runs a program of the lab under trace.
+//! Runs the lab's programs under trace.
 
 use std::{
-    ffi::OsString, fs, io, os::unix::fs::PermissionsExt as _,
-    os::unix::process::ExitStatusExt as _, path::Path, process::Stdio, time::Duration,
+    cell::RefCell,
+    ffi::OsString,
+    fs::{self, Permissions},
+    future::pending,
+    io,
+    os::unix::{fs::PermissionsExt as _, process::ExitStatusExt as _},
+    process::Stdio,
+    rc::Rc,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -11,11 +18,12 @@ use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
+use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{UnixListener, UnixStream},
     process::{Child, Command},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{
@@ -52,83 +60,117 @@ pub enum Outcome {
     Interrupted(Interrupt),
 }
 
-/// Runs a program in this folder, and gathers all that is seen of it.
-///
-/// # Errors
-/// memtrace itself can't work: the reason.
-pub async fn run(
-    program: &Program,
-    folder: &Path,
-    credentials: &Credentials,
-    inherited: &Inherited,
-    signals: &mut Signals,
-    kernel: &Kernel,
-) -> Result<Outcome> {
-    let file = folder.join(program.name);
-    fs::write(&file, program.executable)
-        .with_context(|| format!("can't write {}", file.display()))?;
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o755))?;
-    let path = folder.join("marks");
-    let listener = UnixListener::bind(&path)
-        .with_context(|| format!("can't make the socket {}", path.display()))?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o777))?;
+/// Where programs run, one after the other, under the same hooks: to load those takes longer than most programs.
+pub struct Bench<'a> {
+    folder: TempDir,
+    credentials: Credentials,
+    inherited: &'a Inherited,
+    follow: Follow<'a>,
+    gathered: Rc<RefCell<Gathered>>,
+}
 
-    let (sink, gathered) = Gather::new();
-    let mut follow = Follow::to(
-        Box::new(sink),
-        "memory".to_owned(),
-        Options {
-            traced: Traced::Experiment,
-            summary: false,
-            verbose: false,
-            btf: kernel.btf.as_deref(),
-            backend: kernel.backend,
-        },
-        Only::ALL,
-        signals,
-    )?;
-    let command = [OsString::from(file)];
-    let adapt = |command: &mut Command| {
-        // A group of its own, so that all of it can be ended.
-        command.process_group(0).env(SOCKET, &path);
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-    };
-    let began = now();
-    let mut prog = target::spawn(&command, adapt, credentials, inherited)
-        .map_err(|error| anyhow!("{error}; set TMPDIR to a folder where programs may run"))?;
-    let group = Pid::from_raw(prog.id().context("the program has no id")?.cast_signed());
-    let mut marks = Vec::new();
-    follow.session.start(&command, &[], began)?;
-    let watched = watch(&mut follow, &mut prog, &listener, &mut marks).await;
-    if !matches!(watched, Ok(Watched::Ended(_))) {
-        // It may wait for something that never comes.
-        match killpg(group, Signal::SIGKILL) {
-            Ok(()) | Err(Errno::ESRCH) => prog.wait().await?,
-            Err(error) => return Err(error).context("can't end the program"),
-        };
+impl<'a> Bench<'a> {
+    /// Makes a folder for the programs, and attaches the hooks.
+    ///
+    /// # Errors
+    /// One of them can't be done.
+    pub fn new(
+        kernel: &Kernel,
+        inherited: &'a Inherited,
+        signals: &'a mut Signals,
+    ) -> Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("memtrace-lab-")
+            .permissions(Permissions::from_mode(0o755))
+            .tempdir()
+            .context(
+                "can't make a folder for the programs; set TMPDIR to one where programs may run",
+            )?;
+        let (sink, gathered) = Gather::new();
+        let follow = Follow::to(
+            Box::new(sink),
+            "memory".to_owned(),
+            Options {
+                traced: Traced::Experiments,
+                summary: false,
+                verbose: false,
+                btf: kernel.btf.as_deref(),
+                backend: kernel.backend,
+            },
+            Only::ALL,
+            signals,
+        )?;
+        Ok(Self {
+            folder,
+            credentials: Credentials::choose(None)?,
+            inherited,
+            follow,
+            gathered,
+        })
     }
-    let watched = follow.close(watched);
-    fs::remove_file(&path)?;
-    let status = match watched? {
-        Watched::Ended(status) => status,
-        Watched::Stuck => {
-            return Ok(Outcome::Stuck(format!(
-                "the program {} did not end",
-                program.name
-            )));
+
+    /// Runs a program, and gathers all that is seen of it.
+    ///
+    /// # Errors
+    /// memtrace itself can't work: the reason.
+    pub async fn run(&mut self, program: &Program) -> Result<Outcome> {
+        let file = self.folder.path().join(program.name);
+        fs::write(&file, program.executable)
+            .with_context(|| format!("can't write {}", file.display()))?;
+        fs::set_permissions(&file, Permissions::from_mode(0o755))?;
+        let path = self.folder.path().join("marks");
+        let listener = UnixListener::bind(&path)
+            .with_context(|| format!("can't make the socket {}", path.display()))?;
+        fs::set_permissions(&path, Permissions::from_mode(0o777))?;
+
+        let command = [OsString::from(file)];
+        let adapt = |command: &mut Command| {
+            // A group of its own, so that all of it can be ended.
+            command.process_group(0).env(SOCKET, &path);
+            command.stdin(Stdio::null()).stdout(Stdio::null());
+        };
+        let began = now();
+        let mut prog = target::spawn(&command, adapt, &self.credentials, self.inherited)
+            .map_err(|error| anyhow!("{error}; set TMPDIR to a folder where programs may run"))?;
+        let group = Pid::from_raw(prog.id().context("the program has no id")?.cast_signed());
+        let mut marks = Vec::new();
+        self.follow.session.start(&command, &[], began)?;
+        let watched = watch(&mut self.follow, &mut prog, &listener, &mut marks).await;
+        if !matches!(watched, Ok(Watched::Ended(_))) {
+            // It may wait for something that never comes.
+            match killpg(group, Signal::SIGKILL) {
+                Ok(()) | Err(Errno::ESRCH) => prog.wait().await?,
+                Err(error) => return Err(error).context("can't end the program"),
+            };
         }
-        Watched::Interrupted(interrupt) => return Ok(Outcome::Interrupted(interrupt)),
-    };
-    let Gathered { events, end } = gathered.take();
-    Ok(Outcome::Ended(Box::new(Observed {
-        began,
-        symbols: symbols::of(&events),
-        events,
-        marks,
-        end,
-        status,
-        elf: Elf::parse(program.executable)?,
-    })))
+        fs::remove_file(&path)?;
+        let status = match watched? {
+            Watched::Ended(status) => Some(status),
+            Watched::Stuck => None,
+            Watched::Interrupted(interrupt) => return Ok(Outcome::Interrupted(interrupt)),
+        };
+        // The next program's trace has nothing of this one.
+        let rest = timeout(PATIENCE, self.follow.until_end(pending())).await;
+        let rest = rest.with_context(|| format!("the program {} can't be ended", program.name))?;
+        if let Some(interrupt) = rest? {
+            return Ok(Outcome::Interrupted(interrupt));
+        }
+        self.follow.session.finish()?;
+        let Gathered { events, end } = self.gathered.take();
+        let Some(status) = status else {
+            let why = format!("the program {} did not end", program.name);
+            return Ok(Outcome::Stuck(why));
+        };
+        Ok(Outcome::Ended(Box::new(Observed {
+            began,
+            symbols: symbols::of(&events),
+            events,
+            marks,
+            end,
+            status,
+            elf: Elf::parse(program.executable)?,
+        })))
+    }
 }
 
 /// How the watch over a program ended.

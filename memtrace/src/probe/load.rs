@@ -51,8 +51,8 @@ pub enum Traced {
     Started { follow: bool },
     /// Processes that have run before, and what they start.
     Running,
-    /// A program of the lab from its birth, with its descendants; the hooks tell more than else.
-    Experiment,
+    /// Each program that memtrace starts, with its descendants: those of the lab. The hooks tell more than else.
+    Experiments,
 }
 
 /// What the hooks are asked to do.
@@ -70,7 +70,8 @@ pub struct Options<'a> {
     pub backend: Option<Backend>,
 }
 
-/// The hooks, loaded and attached. The next process that memtrace forks is traced from its birth. They are gone from
+/// The hooks, loaded and attached. The next process that memtrace forks is traced from its birth, and those after it with
+/// [`Traced::Experiments`]. They are gone from
 /// the kernel when this is dropped, or when memtrace ends in any way.
 pub struct Probe {
     ebpf: Ebpf,
@@ -281,7 +282,7 @@ fn task(options: Options<'_>, handled: bool, sample: &Sample) -> Result<Task> {
             .context("the zero page's frame number is beyond 16 TiB")?,
         // What was shared before the trace shows in how often a frame is mapped alone.
         look: u32::from(options.traced == Traced::Running || !options.summary),
-        detail: u32::from(options.traced == Traced::Experiment),
+        detail: u32::from(options.traced == Traced::Experiments),
         handled: u32::from(handled),
         typed: u32::from(helpers::are_typed()),
         pad: 0,

@@ -12,6 +12,7 @@ use crate::trace::record::Record;
 pub struct Reader {
     records: RingBuf<MapData>,
     lost: PerCpuArray<MapData, u64>,
+    lost_before: [u64; Kind::SLOTS as usize],
     written_until: PerCpuArray<MapData, u64>,
     threads: HashMap<MapData, u64, u32>,
     states: Array<MapData, [u64; THREAD_WORDS]>,
@@ -28,6 +29,7 @@ impl Reader {
         Self {
             records,
             lost,
+            lost_before: [0; _],
             written_until,
             threads,
             states,
@@ -61,25 +63,26 @@ impl Reader {
             .to_vec())
     }
 
-    /// Lost records since the start by kind, `task` standing for tasks that could not be followed. Kinds of which none
-    /// was lost are left out.
+    /// Records that were lost since this was asked last, by kind, `task` standing for tasks that could not be followed.
+    /// Kinds of which none was lost are left out.
     ///
     /// # Errors
     /// The kernel refuses to show the table.
-    pub fn lost(&self) -> Result<BTreeMap<&'static str, u64>> {
-        let mut lost: BTreeMap<_, u64> = BTreeMap::new();
+    pub fn newly_lost(&mut self) -> Result<BTreeMap<&'static str, u64>> {
+        let mut newly: BTreeMap<_, u64> = BTreeMap::new();
         for slot in 0..Kind::SLOTS {
             let per_cpu = self
                 .lost
                 .get(&slot, 0)
                 .context("can't read the count of lost records")?;
             let count: u64 = per_cpu.iter().sum();
-            if count > 0 {
+            let before = std::mem::replace(&mut self.lost_before[slot as usize], count);
+            if count > before {
                 let name = Kind::from_number(slot as u8).map_or("task", Kind::name);
-                *lost.entry(name).or_default() += count;
+                *newly.entry(name).or_default() += count - before;
             }
         }
-        Ok(lost)
+        Ok(newly)
     }
 
     /// What is known of the threads that are traced and live.

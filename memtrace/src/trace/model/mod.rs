@@ -1,6 +1,6 @@
 //! The model of what is traced: tasks, address spaces, files; and the events that its changes are.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use rustc_hash::FxHashMap as HashMap;
 
@@ -188,9 +188,18 @@ impl Model {
         }
     }
 
-    /// Ends the model: the accounts of all processes and forks, and their sums. `living` is what the kernel side knows of
-    /// the threads that are still there.
-    pub fn finish(mut self, living: &[Known]) -> Finished {
+    /// Ends what was traced: the accounts of all processes and forks, and their sums. `living` is what the kernel side
+    /// knows of the threads that are still there. What is left is a model of nothing yet, but for the files: the hooks
+    /// tell the path of each once.
+    pub fn finish(&mut self, living: &[Known]) -> Finished {
+        let next = Self {
+            files: mem::take(&mut self.files),
+            ..Self::new(self.zero_pfn, self.summary)
+        };
+        mem::replace(self, next).accounts(living)
+    }
+
+    fn accounts(mut self, living: &[Known]) -> Finished {
         for known in living {
             if let Some(process) = self.processes.get_mut(&known.pid) {
                 process.counts.thread(&known.tally);
