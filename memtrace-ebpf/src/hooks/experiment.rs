@@ -44,14 +44,17 @@ pub(crate) fn born(ctx: &RawTracePointContext, parent: Object, child: u64, ts: u
 
 /// The thread leaves its CPU at `ts`.
 #[inline(always)]
-pub(crate) fn rests(ctx: &RawTracePointContext, thread: &Thread, ts: u64) {
-    let (preempted, state): (u64, u64) = (ctx.arg(0), ctx.arg(3));
+pub(crate) fn rests(ctx: &RawTracePointContext, task: Object, thread: &Thread, ts: u64) {
+    let preempted: u64 = ctx.arg(0);
+    // The tracepoint gives the state, too, but from 5.18 on only. Nobody makes the task runnable before the switch is over
+    // (try_to_wake_up in kernel/sched/core.c waits for on_cpu).
+    let state: u32 = task.load(offset!(task_state));
     ring::send(
         Kind::Rests,
         Rests {
             head: thread.head(Kind::Rests, ts),
             cpu: cpu(),
-            runnable: u32::from(preempted & 1 != 0 || state as u32 == 0),
+            runnable: u32::from(preempted & 1 != 0 || state == 0),
         },
     );
 }

@@ -380,7 +380,7 @@ fn leave_cpu(ctx: &RawTracePointContext) {
         thread
     };
     if config!(detail) != 0 {
-        experiment::rests(ctx, thread, ts);
+        experiment::rests(ctx, task, thread, ts);
     }
     if dead {
         debug!(ctx, "thread {} is gone", thread.known.tid);
