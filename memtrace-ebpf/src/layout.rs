@@ -13,7 +13,8 @@ pub const ABSENT: u32 = u32::MAX;
 
 macro_rules! layout {
     ($($(#[$doc:meta])* $field:ident: $type:literal . $path:tt $(or $old:literal)?,)*) => {
-        /// Offsets in bytes of the kernel's structure members, [`ABSENT`] where the kernel has none.
+        /// Offsets in bytes of the kernel's structure members, and the values of enumerators, [`ABSENT`] where the kernel
+        /// has none.
         #[repr(C)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
         pub struct Layout {
@@ -187,6 +188,13 @@ layout! {
     page_map_count: "page"."_mapcount",
     /// How often the whole of a larger page is mapped by one entry, less one: 6.2 and later.
     folio_entire_map_count: "folio"."_entire_mapcount",
+    /// The same before 6.2, in the `struct page` after the first.
+    page_entire_map_count: "page"."compound_mapcount+64",
+    /// Before 6.2 the number of the flag, again in the second, that all parts of a larger page are counted once more than
+    /// they are mapped by entries of their own.
+    page_double_map: "pageflags"."PG_double_map",
+    /// Its flags.
+    page_flags: "page"."flags",
     /// The file's inode.
     file_inode: "file"."f_inode",
     /// The page cache behind the file.
@@ -207,6 +215,10 @@ layout! {
     sb_magic: "super_block"."s_magic",
     /// Pages in the page cache of this mapping.
     mapping_nrpages: "address_space"."nrpages",
+    /// Pages of shared memory, those in swap, too.
+    shmem_alloced: "shmem_inode_info"."alloced",
+    /// Where that holds its inode.
+    shmem_inode: "shmem_inode_info"."vfs_inode",
     /// The mapping's first page, when it has no other.
     mapping_first: "address_space"."i_pages.xa_head",
     /// Parent directory.

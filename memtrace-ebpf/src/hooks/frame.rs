@@ -1,7 +1,10 @@
 //! What a frame is used for: its `struct page`.
 
 use aya_ebpf::{macros::map, maps::PerCpuArray};
-use memtrace_ebpf::{layout::PAGE_STRUCT, record::Frame};
+use memtrace_ebpf::{
+    layout::{ABSENT, PAGE_STRUCT},
+    record::Frame,
+};
 
 use crate::hooks::{
     kernel::{offset, read_into, read_member},
@@ -50,11 +53,7 @@ pub extern "C" fn look_at(pfn: u64) -> u64 {
         || pfn.is_multiple_of(LARGE)
             && first_of(next, read_member(next, offset!(page_head))) == page;
     // What is mapped as a whole has one entry for all of its parts.
-    let whole = if large {
-        read_member::<u32>(first, offset!(folio_entire_map_count)).wrapping_add(1)
-    } else {
-        0
-    };
+    let whole = if large { entire_map_count(first) } else { 0 };
     let mapping = if tail {
         read_member(first, offset!(page_mapping))
     } else {
@@ -70,6 +69,20 @@ pub extern "C" fn look_at(pfn: u64) -> u64 {
         Frame::PageCache
     };
     u64::from(own.wrapping_add(1).wrapping_add(whole)) | (frame as u64) << 32
+}
+
+/// How often the larger page that begins with this `struct page` is mapped as a whole; before 6.2 less what the count of
+/// each part has too much while one maps it as a whole and another not (`__page_mapcount` in `mm/util.c`).
+#[inline(always)]
+fn entire_map_count(first: u64) -> u32 {
+    if offset!(folio_entire_map_count) != ABSENT {
+        return read_member::<u32>(first, offset!(folio_entire_map_count)).wrapping_add(1);
+    }
+    let flags: u64 = read_member(first + PAGE_STRUCT, offset!(page_flags));
+    let double = (flags >> (offset!(page_double_map) & 63)) as u32 & 1;
+    read_member::<u32>(first, offset!(page_entire_map_count))
+        .wrapping_add(1)
+        .wrapping_sub(double)
 }
 
 /// The first page of the one that this `struct page` is part of, from what that says (`_compound_head` in

@@ -36,6 +36,8 @@ const KIND_ENUM64: u32 = 19;
 const COMMON: usize = 12;
 /// Bytes of a structure's member: name, type, offset.
 const MEMBER: usize = 12;
+/// Bytes of an enumerator: name, value.
+const ENUMERATOR: usize = 8;
 
 /// A kernel's type information.
 pub struct Btf {
@@ -43,7 +45,7 @@ pub struct Btf {
     strings: usize,
     /// Where each type begins, by its id; id 0 is void.
     types: Vec<u32>,
-    /// Ids of the structures that were asked for.
+    /// Ids of the structures and enumerations that were asked for.
     structures: HashMap<&'static str, u32>,
 }
 
@@ -99,7 +101,7 @@ impl Btf {
         while at < end {
             let info = word(&btf.bytes, at + 4)?;
             let (kind, count) = (info >> 24 & 0x1f, (info & 0xffff) as usize);
-            if kind == KIND_STRUCT {
+            if [KIND_STRUCT, KIND_ENUM].contains(&kind) {
                 let name = btf.string(word(&btf.bytes, at)?)?;
                 if let Some(wanted) = structures.iter().find(|wanted| wanted.as_bytes() == name) {
                     btf.structures
@@ -152,6 +154,30 @@ impl Btf {
                     .and_then(|offset| self.string(offset))
                     .is_ok_and(|found| found == name.as_bytes())
         })
+    }
+
+    /// The offset of a structure's member, or the value of an enumeration's: [`Self::offset_of`], [`Self::value_of`].
+    pub fn number_of(&self, name: &str, path: &str) -> Option<u32> {
+        self.offset_of(name, path)
+            .or_else(|| self.value_of(name, path))
+    }
+
+    /// The value of an enumerator, in an enumeration of 32 bits; `None` where there is none.
+    fn value_of(&self, enumeration: &str, enumerator: &str) -> Option<u32> {
+        let at = *self
+            .types
+            .get(*self.structures.get(enumeration)? as usize)? as usize;
+        let info = word(&self.bytes, at + 4).ok()?;
+        if info >> 24 & 0x1f != KIND_ENUM {
+            return None;
+        }
+        let mut all = (0..(info & 0xffff) as usize).map(|index| at + COMMON + index * ENUMERATOR);
+        let is_it = |&at: &usize| {
+            let name = word(&self.bytes, at).and_then(|offset| self.string(offset));
+            name.is_ok_and(|name| name == enumerator.as_bytes())
+        };
+        let found = all.find(is_it)?;
+        word(&self.bytes, found + 4).ok()
     }
 
     /// The offset in bytes of a member such as `f_path.mnt` in a structure; `None` where there is none. With `+8` after it,

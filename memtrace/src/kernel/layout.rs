@@ -8,7 +8,7 @@ use memtrace_ebpf::layout::Layout;
 use super::{btf::Btf, same};
 
 /// Members that some supported kernel lacks; the hooks do without them.
-const OPTIONAL: [&str; 16] = [
+const OPTIONAL: [&str; 18] = [
     // 6.1 and later have the first, those before the other two.
     "mm_mt_root",
     "mm_rb_root",
@@ -25,7 +25,10 @@ const OPTIONAL: [&str; 16] = [
     "siginfo_code",
     "siginfo_address",
     "nsproxy_time",
+    // The same: 6.2 and later, and before.
     "folio_entire_map_count",
+    "page_entire_map_count",
+    "page_double_map",
 ];
 
 /// What the type information holds of that which memtrace needs.
@@ -86,7 +89,7 @@ fn types_in(btf: Btf) -> Types {
     for (index, (field, structure, paths)) in Layout::MEMBERS.iter().enumerate() {
         let offset = paths
             .iter()
-            .find_map(|path| types.btf.offset_of(structure, path));
+            .find_map(|path| types.btf.number_of(structure, path));
         if let Some(offset) = offset {
             types.layout.set(index, offset);
             types.found += 1;
