@@ -189,7 +189,7 @@ pub struct Facts {
     pub signal: bool,
     /// What backs the memory.
     pub backing: Backing,
-    /// Whether the shared memory behind it has more pages than before.
+    /// Whether the shared memory behind it has more pages than before, or the page cache of a shared file.
     pub grew: bool,
     /// Whether a handler of userfaultfd is asked for the pages that are missing there.
     pub attended: bool,
@@ -267,10 +267,13 @@ fn filled(f: &Facts) -> Kind {
                 Kind::ZeroFill
             }
         }
-        Backing::Shmem if f.major => Kind::SwapIn,
         Backing::Shmem if f.grew => Kind::ShmFill,
+        // Not a write to a page that is there: before 6.0 such a fault is often repeated once it is done, for the sake of
+        // those who write to disk, and counted as major for that (fault_dirty_shared_page in mm/memory.c).
+        Backing::Shmem if f.major => Kind::SwapIn,
         Backing::PrivateFile if write => Kind::FileCow,
-        Backing::PrivateFile | Backing::SharedFile if f.major => Kind::FileRead,
+        Backing::PrivateFile if f.major => Kind::FileRead,
+        Backing::SharedFile if f.major && (f.grew || !write) => Kind::FileRead,
         Backing::SharedFile | Backing::Shmem if write => Kind::SharedWrite,
         Backing::PrivateFile | Backing::SharedFile | Backing::Shmem => Kind::FileMap,
         Backing::Special | Backing::Unknown => Kind::Other,

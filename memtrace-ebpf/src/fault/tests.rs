@@ -319,7 +319,11 @@ fn remapped_or_back() -> Vec<Case> {
                 major: true,
                 ..facts(READ, Shmem, none, pte(RO | NEW))
             },
-            &[(IS_MINOR, Kind::FileMap), (SHARED_FILE, Kind::FileRead)],
+            &[
+                (IS_MINOR, Kind::FileMap),
+                (GREW, Kind::ShmFill),
+                (SHARED_FILE, Kind::FileRead),
+            ],
         ),
         case(
             Kind::Spurious,
@@ -377,9 +381,14 @@ fn mappings() -> Vec<Case> {
             Kind::FileRead,
             Facts {
                 major: true,
+                grew: true,
                 ..facts(WRITE, SharedFile, none, written)
             },
-            &[(IS_MINOR, Kind::SharedWrite), (PRIVATE_FILE, Kind::FileCow)],
+            &[
+                (IS_MINOR, Kind::SharedWrite),
+                (GREW_NOT, Kind::SharedWrite),
+                (PRIVATE_FILE, Kind::FileCow),
+            ],
         ),
         case(
             Kind::FileCow,
@@ -395,11 +404,7 @@ fn mappings() -> Vec<Case> {
         case(
             Kind::SharedWrite,
             facts(WRITE, SharedFile, none, written),
-            &[
-                (READS, Kind::FileMap),
-                (IS_MAJOR, Kind::FileRead),
-                (PRIVATE_FILE, Kind::FileCow),
-            ],
+            &[(READS, Kind::FileMap), (PRIVATE_FILE, Kind::FileCow)],
         ),
         case(
             Kind::ShmFill,
@@ -409,7 +414,6 @@ fn mappings() -> Vec<Case> {
             },
             &[
                 (GREW_NOT, Kind::SharedWrite),
-                (IS_MAJOR, Kind::SwapIn),
                 (ANONYMOUS, Kind::ZeroFill),
                 (SIGNALLED, Kind::Invalid),
             ],

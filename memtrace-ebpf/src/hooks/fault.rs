@@ -122,7 +122,7 @@ pub(crate) fn open(thread: &mut Thread, mm: Object, began: &Began, mut seen: pag
     let pgd = plain(mm.follow(offset!(mm_pgd)), &mut thread.number);
     let before = walk(thread, pgd, address, &mut seen);
     let error = access | u8::from(!told) & arch::present(before.bits) as u8;
-    let mapping = if flags == 0 { thread.vma.mapping } else { 0 };
+    let count = if flags == 0 { thread.vma.count } else { 0 };
     let level = forget(before.level as u32, &mut thread.merge);
     let look = is_protected_write(error, before.bits, level)
         & u32::from(config!(look) != 0 || !is_plain(thread));
@@ -147,7 +147,7 @@ pub(crate) fn open(thread: &mut Thread, mm: Object, began: &Began, mut seen: pag
         flags,
         inside: 0,
         pad: [0; 4],
-        mapping,
+        count,
         pages: 0,
         map_count: page as u32,
         frame: (page >> 32) as u32,
@@ -163,10 +163,8 @@ pub(crate) fn open(thread: &mut Thread, mm: Object, began: &Began, mut seen: pag
 /// Notes how many pages there are of the shared memory that the fault is in.
 #[inline(always)]
 pub(crate) fn count_pages(thread: &mut Thread) {
-    let mapping = thread.open.mapping;
-    if mapping != 0 {
-        let member = mapping.wrapping_add(u64::from(offset!(mapping_nrpages)));
-        read_into(member, &mut thread.open.pages);
+    if thread.open.count != 0 {
+        read_into(thread.open.count, &mut thread.open.pages);
     }
 }
 
@@ -261,9 +259,8 @@ pub(crate) fn close<const RETRY: bool, const HERE: bool>(
             flags = flags & !UNPLACED | place(thread, mm, address, began);
             thread.open.vma = thread.vma.serial;
         }
-        let mapping = thread.open.mapping;
-        if mapping != 0 && read_member::<u64>(mapping, offset!(mapping_nrpages)) > thread.open.pages
-        {
+        let count = thread.open.count;
+        if count != 0 && read_member::<u64>(count, 0) > thread.open.pages {
             flags |= FAULT_GREW;
         }
         let flags = forget(u32::from(flags), &mut thread.merge) as u8;

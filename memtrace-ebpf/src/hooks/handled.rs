@@ -73,11 +73,13 @@ pub(crate) fn enter(ctx: &FEntryContext) {
             told: false,
             flags: 0,
         };
-        begin(thread, mm, &began);
+        // What was walked last may have been another address space.
+        thread.table.tag = u64::MAX;
+        open(thread, mm, &began, paging::Seen::nothing());
     } else if thread.open.flags & UNPLACED != 0 {
         thread.open.flags &= !UNPLACED;
         thread.open.vma = thread.vma.serial;
-        thread.open.mapping = thread.vma.mapping;
+        thread.open.count = thread.vma.count;
         count_pages(thread);
     }
     thread.open.entered = ts;
@@ -109,14 +111,6 @@ fn access(flags: u32, exception: bool) -> u8 {
         | u32::from(!exception) << 5
         | unshare << 6;
     bits as u8
-}
-
-/// A fault begins that no exception has told of. Its VMA is in the thread's cache.
-#[inline(always)]
-fn begin(thread: &mut Thread, mm: Object, began: &Began) {
-    // What was walked last may have been another address space.
-    thread.table.tag = u64::MAX;
-    open(thread, mm, began, paging::Seen::nothing());
 }
 
 /// `handle_mm_fault` returns.

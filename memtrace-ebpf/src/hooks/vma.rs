@@ -432,11 +432,7 @@ fn remember(thread: &mut Thread, mm: Object, found: Found, seq: u32, ts: u64, se
         flags: found.flags,
         file: found.file,
         pgoff: found.pgoff,
-        mapping: if identity.in_memory || found.flags & vm::HUGETLB != 0 {
-            read_member(found.file, offset!(file_mapping))
-        } else {
-            0
-        },
+        count: count(&found, &identity),
         seq,
         serial: cache.serial + 1,
         record_flags: u32::from(record_flags(&found, &identity)),
@@ -461,6 +457,21 @@ fn remember(thread: &mut Thread, mm: Object, found: Found, seq: u32, ts: u64, se
     outgoing.previous = UNKNOWN;
     outgoing.pages = [0; 2];
     send_outgoing();
+}
+
+/// Where the kernel counts the pages that are shared by a VMA; 0 for private memory.
+#[inline(always)]
+fn count(found: &Found, identity: &file::Identity) -> u64 {
+    if found.flags & vm::HUGETLB == 0 && identity.in_memory {
+        // Not those that are in memory: what comes back from swap was there before (shmem_recalc_inode in mm/shmem.c).
+        let info = identity.inode.wrapping_sub(u64::from(offset!(shmem_inode)));
+        return info.wrapping_add(u64::from(offset!(shmem_alloced)));
+    }
+    if found.flags & vm::SHARED == 0 || found.file == 0 {
+        return 0;
+    }
+    let mapping: u64 = read_member(found.file, offset!(file_mapping));
+    mapping.wrapping_add(u64::from(offset!(mapping_nrpages)))
 }
 
 /// The flags of a VMA's record.
