@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use tests::harness::truth::{Cause, Copied, Fork, Truth};
-use tests::harness::{Area, ForkAccount, Trace};
+use tests::harness::{Area, ForkAccount, Trace, without};
 use tests::subject::memory::PAGE;
 use tests::subject::report::{Act, Deed, Fact};
 
@@ -12,6 +12,14 @@ use tests::subject::report::{Act, Deed, Fact};
 fn every_account_is_what_the_frames_say() -> Result<()> {
     let (trace, truth) = generations(["generations"])?;
     assert_eq!(truth.forks.len(), 4);
+    let copied_at_once = truth.forks.iter().any(|fork| {
+        let mut outcomes = fork.outcomes.values();
+        outcomes.any(|outcome| outcome.at_once > 0)
+    });
+    ensure!(
+        copied_at_once || without(&trace, "pins"),
+        "no page was copied by a fork itself"
+    );
     accounts(&trace, &truth)
 }
 

@@ -3,12 +3,13 @@
 use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
 
 use super::memory::{PAGE, Pages};
 
-/// Pins pages for as long as what comes back, or a copy of it in a child, is open: as a buffer of `io_uring`.
+/// Pins pages for as long as what comes back, or a copy of it in a child, is open: as a buffer of `io_uring`. Where this
+/// kernel pins no memory of such a mapping, the error is an [`Errno::EOPNOTSUPP`].
 pub fn pin(pages: &Pages, which: Range<usize>) -> Result<OwnedFd> {
     const REGISTER_BUFFERS: u32 = 0;
     let mut parameters = [0u32; 30];
@@ -36,6 +37,6 @@ pub fn pin(pages: &Pages, which: Range<usize>) -> Result<OwnedFd> {
             1,
         )
     };
-    ensure!(done == 0, "io_uring_register: {}", Errno::last());
+    Errno::result(done).context("io_uring_register")?;
     Ok(ring)
 }
