@@ -1,9 +1,23 @@
-/* Starts a shell with a pipeline of three programs, as system(3) does. The last of the three is this program again:
- * it counts the lines that come. */
+/* Starts a shell with a pipeline of three programs, as system(3) does. Each of the three is this program again, as some
+ * shells have ls and the like within themselves: one says lines, one passes them on, one counts those that come. */
 #include "lab.h"
 #include <spawn.h>
 
 extern char **environ;
+
+static int say_lines(void)
+{
+	for (int line = 0; line < 10; line++)
+		puts("a line");
+	return 0;
+}
+
+static int pass_lines(void)
+{
+	for (int c = getchar(); c != EOF; c = getchar())
+		putchar(c);
+	return 0;
+}
 
 static int count_lines(void)
 {
@@ -16,14 +30,19 @@ static int count_lines(void)
 
 int main(int count, char **arguments)
 {
-	if (count == 2 && strcmp(arguments[1], "count") == 0)
+	const char *part = count == 2 ? arguments[1] : "";
+	if (strcmp(part, "say") == 0)
+		return say_lines();
+	if (strcmp(part, "pass") == 0)
+		return pass_lines();
+	if (strcmp(part, "count") == 0)
 		return count_lines();
 
-	char self[512], command[600];
+	char self[512], command[1600];
 	ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
 	need(length > 0, "readlink");
 	self[length] = '\0';
-	snprintf(command, sizeof command, "ls / | sort | '%s' count", self);
+	snprintf(command, sizeof command, "'%s' say | '%s' pass | '%s' count", self, self, self);
 
 	mark("before the shell", "command=%zu", strlen(command));
 	/* posix_spawn looks as if it made a process straight from a file. */
