@@ -14,11 +14,10 @@ use aya::{
 };
 
 use super::findings::Tried;
+use crate::probe::FUNCTION;
 
 /// The programs.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memtrace-trial"));
-/// The function whose entry is tried: each fault goes through it, on every architecture (`mm/memory.c`).
-const FUNCTION: &str = "handle_mm_fault";
 /// Nanoseconds until the timer would run the program; it is taken away before.
 const LATER: u64 = 1_000_000_000;
 
@@ -50,7 +49,7 @@ fn known(supported: Result<bool>, otherwise: &'static str) -> Result<()> {
     if supported? { Ok(()) } else { bail!(otherwise) }
 }
 
-/// Loads a program at the entry of a function, and attaches it for a moment. The types tell where that is.
+/// Loads a program at the entry of the function that page faults are observed at, and attaches it for a moment. The types tell where that is.
 pub fn fentry(types: &Path) -> Tried<()> {
     let attach = || {
         let btf = Btf::parse_file(types, Endianness::default())

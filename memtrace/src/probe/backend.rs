@@ -1,5 +1,7 @@
 //! How page faults are observed: the two ways, and which one the kernel grants.
 
+use std::fmt;
+
 use anyhow::{Context as _, Result, anyhow};
 use aya::{Btf, Ebpf, programs::Program};
 use clap::ValueEnum;
@@ -23,15 +25,25 @@ impl Backend {
     }
 }
 
-/// The function that handles all page faults.
+/// The function that handles all page faults, on every architecture (`mm/memory.c`).
 pub const FUNCTION: &str = "handle_mm_fault";
 /// The hook on its entry, and the one on its end.
 pub const HOOKS: [&str; 2] = ["handle_enter", "handle_leave"];
 
+/// The kernel doesn't let a hook be on a function.
+#[derive(Debug)]
+pub struct Refused(&'static str);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the kernel refused the hook {}", self.0)
+    }
+}
+
 /// Loads and attaches the hooks on the function.
 ///
 /// # Errors
-/// The kernel refuses one, or has no such function.
+/// The kernel refuses one ([`Refused`]), or has no such function.
 pub fn attach(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
     for name in HOOKS {
         let program = ebpf
@@ -46,7 +58,7 @@ pub fn attach(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
                 .and_then(|()| leave.attach().map(drop)),
             _ => return Err(anyhow!("the hook {name} is none of a function")),
         };
-        attached.with_context(|| format!("the kernel refused the hook {name}"))?;
+        attached.context(Refused(name))?;
     }
     Ok(())
 }

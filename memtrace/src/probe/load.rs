@@ -22,7 +22,7 @@ use object::{Object as _, ObjectSection as _};
 
 use super::{
     adopt,
-    backend::{self, Backend},
+    backend::{self, Backend, Refused},
     direct_map,
     log::ToStderr,
     read::Reader,
@@ -92,7 +92,11 @@ impl Probe {
         let attached = Self::try_to_attach(options);
         match &attached {
             // A kernel may load a hook on a function, and then not attach it.
-            Err(_) if options.backend.is_none() && !FAULT_TRACEPOINTS.is_empty() => {
+            Err(error)
+                if error.is::<Refused>()
+                    && options.backend.is_none()
+                    && !FAULT_TRACEPOINTS.is_empty() =>
+            {
                 Self::try_to_attach(Options {
                     backend: Some(Backend::Tracepoints),
                     ..options

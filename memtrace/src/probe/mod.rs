@@ -7,6 +7,6 @@ mod load;
 mod log;
 mod read;
 
-pub use backend::Backend;
+pub use backend::{Backend, FUNCTION};
 pub use load::{Options, Probe, Traced, locate_direct_map, tracepoints};
 pub use read::Reader;
