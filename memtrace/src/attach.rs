@@ -39,24 +39,23 @@ async fn trace(args: &Attach, targets: &[u32]) -> Result<u8> {
 /// Takes `targets` under trace, with `tree` their descendants, too. From then on the hooks follow what they start.
 fn adopt(follow: &mut Follow<'_>, targets: &[u32], tree: bool) -> Result<()> {
     let begin = now();
-    let mut looked_at = targets.to_vec();
+    let mut attached = Vec::new();
     if tree {
-        looked_at = target::with_descendants(&looked_at)?;
-    }
-    let mut attached = follow.probe.adopt(&looked_at)?;
-    // A child may be born between the look at /proc and its parent's adoption. The next look finds it, and beside it
-    // those that the hooks follow already.
-    loop {
-        if !tree {
-            break;
+        // A child may be born between the look at /proc and its parent's adoption. The next look finds it, and beside it
+        // those that the hooks follow already.
+        let mut looked_at = Vec::new();
+        let mut missed = target::with_descendants(targets)?;
+        loop {
+            let adopted = follow.probe.adopt(&missed)?;
+            if adopted.is_empty() {
+                break;
+            }
+            attached.extend(adopted);
+            looked_at.extend(missed);
+            missed = target::with_descendants(&looked_at)?.split_off(looked_at.len());
         }
-        let missed = target::with_descendants(&looked_at)?.split_off(looked_at.len());
-        let adopted = follow.probe.adopt(&missed)?;
-        if adopted.is_empty() {
-            break;
-        }
-        attached.extend(adopted);
-        looked_at.extend(missed);
+    } else {
+        attached = follow.probe.adopt(targets)?;
     }
     // A descendant may have ended between the look and the adoption; those that were asked for are named anyhow.
     let ended = |pid: &&u32| !attached.contains(pid);
