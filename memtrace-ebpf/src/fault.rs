@@ -189,8 +189,10 @@ pub struct Facts {
     pub signal: bool,
     /// What backs the memory.
     pub backing: Backing,
-    /// Whether the shared memory behind it has more pages than before, or the page cache of a shared file.
+    /// Whether the shared memory or shared file behind it has more pages in memory than before.
     pub grew: bool,
+    /// Whether the shared memory has more pages than before, those in swap among them.
+    pub fresh: bool,
     /// Whether a handler of userfaultfd is asked for the pages that are missing there.
     pub attended: bool,
 }
@@ -257,7 +259,7 @@ fn filled(f: &Facts) -> Kind {
     let write = f.error & error_code::WRITE != 0;
     match f.backing {
         Backing::Anonymous | Backing::HugeTlb if f.attended => Kind::UffdFill,
-        Backing::Shmem if f.attended && f.grew => Kind::UffdFill,
+        Backing::Shmem if f.attended && f.fresh => Kind::UffdFill,
         // There is no zero page of this size: a read gets a frame, too (hugetlb_no_page in mm/hugetlb.c).
         Backing::HugeTlb => Kind::ZeroFill,
         Backing::Anonymous => {
@@ -267,10 +269,10 @@ fn filled(f: &Facts) -> Kind {
                 Kind::ZeroFill
             }
         }
-        Backing::Shmem if f.grew => Kind::ShmFill,
+        Backing::Shmem if f.fresh => Kind::ShmFill,
         // Not a write to a page that is there: before 6.0 such a fault is often repeated once it is done, for the sake of
         // those who write to disk, and counted as major for that (fault_dirty_shared_page in mm/memory.c).
-        Backing::Shmem if f.major => Kind::SwapIn,
+        Backing::Shmem if f.grew || f.major && !write => Kind::SwapIn,
         Backing::PrivateFile if write => Kind::FileCow,
         Backing::PrivateFile if f.major => Kind::FileRead,
         Backing::SharedFile if f.major && (f.grew || !write) => Kind::FileRead,

@@ -16,7 +16,7 @@
 
 mod hooks;
 
-use hooks::{adopt, call, direct_map, fault, handled, task};
+use hooks::{adopt, call, direct_map, fault, handled, signal, task, tick};
 
 use aya_ebpf::{
     macros::{fentry, fexit, perf_event, raw_tracepoint},
@@ -53,7 +53,7 @@ fn handle_leave(ctx: FExitContext) -> i32 {
 /// `signal:signal_generate(sig, info, task, group, result)`, `__send_signal_locked` in `kernel/signal.c`.
 #[raw_tracepoint(tracepoint = "signal_generate")]
 fn signal_generate(ctx: RawTracePointContext) -> i32 {
-    fault::signal(&ctx);
+    signal::sent(&ctx);
     0
 }
 
@@ -110,7 +110,7 @@ fn sched_switch(ctx: RawTracePointContext) -> i32 {
 /// time all that happened on this CPU has been written.
 #[perf_event]
 fn tick(ctx: PerfEventContext) -> u32 {
-    fault::tick(&ctx);
+    tick::runs(&ctx);
     0
 }
 

@@ -48,6 +48,7 @@ fn facts(error: u8, backing: Backing, before: Entry, after: Entry) -> Facts {
         signal: false,
         backing,
         grew: false,
+        fresh: false,
         attended: false,
     }
 }
@@ -59,6 +60,7 @@ fn mapped(f: &Facts, before: Entry, after: Entry) -> Facts {
         major: f.major,
         signal: f.signal,
         grew: f.grew,
+        fresh: f.fresh,
         attended: f.attended,
         ..facts(f.error, f.backing, before, after)
     }
@@ -79,8 +81,24 @@ const IS_NOT_COUNTED: Turn = |f| Facts {
     counted: false,
     ..f
 };
-const GREW: Turn = |f| Facts { grew: true, ..f };
+
 const GREW_NOT: Turn = |f| Facts { grew: false, ..f };
+/// As much came into memory as there was before in swap.
+const CAME_BACK: Turn = |f| Facts {
+    grew: true,
+    fresh: false,
+    ..f
+};
+const FRESH: Turn = |f| Facts {
+    grew: true,
+    fresh: true,
+    ..f
+};
+const FRESH_NOT: Turn = |f| Facts {
+    grew: false,
+    fresh: false,
+    ..f
+};
 const ATTENDED: Turn = |f| Facts {
     attended: true,
     ..f
@@ -204,9 +222,13 @@ fn supplied() -> Vec<Case> {
             Kind::UffdFill,
             Facts {
                 grew: true,
+                fresh: true,
                 ..supplied(WRITE, Shmem, fresh)
             },
-            &[(GREW_NOT, Kind::SharedWrite), (ATTENDED_NOT, Kind::ShmFill)],
+            &[
+                (FRESH_NOT, Kind::SharedWrite),
+                (ATTENDED_NOT, Kind::ShmFill),
+            ],
         ),
     ]
 }
@@ -321,7 +343,7 @@ fn remapped_or_back() -> Vec<Case> {
             },
             &[
                 (IS_MINOR, Kind::FileMap),
-                (GREW, Kind::ShmFill),
+                (FRESH, Kind::ShmFill),
                 (SHARED_FILE, Kind::FileRead),
             ],
         ),
@@ -360,7 +382,8 @@ fn mappings() -> Vec<Case> {
             Kind::FileMap,
             facts(READ, Shmem, none, page),
             &[
-                (GREW, Kind::ShmFill),
+                (FRESH, Kind::ShmFill),
+                (CAME_BACK, Kind::SwapIn),
                 (WRITES, Kind::SharedWrite),
                 (IS_MAJOR, Kind::SwapIn),
             ],
@@ -410,10 +433,12 @@ fn mappings() -> Vec<Case> {
             Kind::ShmFill,
             Facts {
                 grew: true,
+                fresh: true,
                 ..facts(WRITE, Shmem, none, written)
             },
             &[
-                (GREW_NOT, Kind::SharedWrite),
+                (FRESH_NOT, Kind::SharedWrite),
+                (CAME_BACK, Kind::SwapIn),
                 (ANONYMOUS, Kind::ZeroFill),
                 (SIGNALLED, Kind::Invalid),
             ],

@@ -20,7 +20,7 @@ use crate::hooks::{
     paging::{direct_map, walk},
     parts::{UPID, UPID_NS},
     thread::{self, Table},
-    vma::{self, Lookup},
+    tree::{self, Lookup},
 };
 
 /// How many pages after those whose frames tell the direct map the two pages of files are.
@@ -86,7 +86,7 @@ fn find_vmemmap(map: &mut DirectMap, task: Object, address: u64) {
 /// Where the array begins if the page of the file that is mapped at `address` has this frame; 0 if that can't be told.
 #[inline(always)]
 fn array_of(mm: u64, address: u64, frame: u64) -> u64 {
-    let Lookup::Found(vma) = vma::find_at_or_above(mm, address) else {
+    let Lookup::Found(vma) = tree::find_at_or_above(mm, address) else {
         return 0;
     };
     let mapping: u64 = read_member(vma.file, offset!(file_mapping));

@@ -4,40 +4,30 @@
 //! fault, its next system call or the return from one, its end. There the page-table entry is read again. A thread
 //! that does none of these is looked at by the tick.
 
-use aya_ebpf::{
-    helpers::generated::bpf_ktime_get_ns,
-    macros::map,
-    maps::PerCpuArray,
-    programs::{PerfEventContext, RawTracePointContext},
-};
+use aya_ebpf::{helpers::generated::bpf_ktime_get_ns, programs::RawTracePointContext};
 use memtrace_ebpf::{
-    arch::{self, FAULT_TRACEPOINTS},
+    arch,
     fault::{Backing, Facts, Kind as FaultKind, error_code, kind, vm},
     pte::{Entry, Level},
     record::{
-        FAULT_GREW, FAULT_MAJOR, FAULT_MINOR, FAULT_MM_GONE, FAULT_UNMAPPED, FAULT_VMA_UNKNOWN,
-        Fault, Handled, Header, Held, Kind, Seen, Unobserved, VMA_HAS_OPS, VMA_SHMEM,
+        FAULT_FRESH, FAULT_GREW, FAULT_MAJOR, FAULT_MINOR, FAULT_MM_GONE, FAULT_UNMAPPED,
+        FAULT_VMA_UNKNOWN, Fault, Handled, Header, Held, Kind, Seen, Unobserved, VMA_HAS_OPS,
+        VMA_SHMEM,
     },
     syscall,
 };
 
 use crate::hooks::{
     frame,
-    kernel::{Object, config, forget, offset, plain, read_into, read_member},
+    kernel::{Object, config, forget, offset, plain, read_member},
     paging::{self, direct_map, entry},
-    returned, ring,
+    ring,
     thread::{self, CLOSED, HELD, OPEN, Open, Thread},
     vma::{self, Place},
 };
 
-const SIGBUS: i32 = 7;
-const SIGSEGV: i32 = 11;
 /// The VMA of a fault wasn't found.
 pub(crate) const UNPLACED: u8 = FAULT_UNMAPPED | FAULT_VMA_UNKNOWN;
-
-/// For each CPU the time up to which all that happened on it has been written to the ring buffer.
-#[map]
-static WRITTEN_UNTIL: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// Now, in nanoseconds of `CLOCK_MONOTONIC`.
 #[inline(always)]
@@ -122,7 +112,11 @@ pub(crate) fn open(thread: &mut Thread, mm: Object, began: &Began, mut seen: pag
     let pgd = plain(mm.follow(offset!(mm_pgd)), &mut thread.number);
     let before = walk(thread, pgd, address, &mut seen);
     let error = access | u8::from(!told) & arch::present(before.bits) as u8;
-    let count = if flags == 0 { thread.vma.count } else { 0 };
+    let counts = if flags == 0 {
+        thread.vma.counts
+    } else {
+        [0; 2]
+    };
     let level = forget(before.level as u32, &mut thread.merge);
     let look = is_protected_write(error, before.bits, level)
         & u32::from(config!(look) != 0 || !is_plain(thread));
@@ -147,8 +141,8 @@ pub(crate) fn open(thread: &mut Thread, mm: Object, began: &Began, mut seen: pag
         flags,
         inside: 0,
         pad: [0; 4],
-        count,
-        pages: 0,
+        counts,
+        pages: [0; 2],
         map_count: page as u32,
         frame: (page >> 32) as u32,
         entered: 0,
@@ -160,11 +154,12 @@ pub(crate) fn open(thread: &mut Thread, mm: Object, began: &Began, mut seen: pag
     count_pages(thread);
 }
 
-/// Notes how many pages there are of the shared memory that the fault is in.
+/// Notes how many pages there are of the shared memory or shared file that the fault is in.
 #[inline(always)]
 pub(crate) fn count_pages(thread: &mut Thread) {
-    if thread.open.count != 0 {
-        read_into(thread.open.count, &mut thread.open.pages);
+    let [present, all] = thread.open.counts;
+    if present != 0 {
+        thread.open.pages = [read_member(present, 0), read_member(all, 0)];
     }
 }
 
@@ -186,7 +181,7 @@ fn is_plain(thread: &Thread) -> bool {
 
 /// Finds the VMA of a fault: the flags that say how that went.
 #[inline(always)]
-fn place(thread: &mut Thread, mm: Object, address: u64, ts: u64) -> u8 {
+pub(crate) fn place(thread: &mut Thread, mm: Object, address: u64, ts: u64) -> u8 {
     match vma::locate(thread, mm, address, ts, Seen::Fault) {
         Place::Mapped => 0,
         Place::Unmapped => FAULT_UNMAPPED,
@@ -259,9 +254,11 @@ pub(crate) fn close<const RETRY: bool, const HERE: bool>(
             flags = flags & !UNPLACED | place(thread, mm, address, began);
             thread.open.vma = thread.vma.serial;
         }
-        let count = thread.open.count;
-        if count != 0 && read_member::<u64>(count, 0) > thread.open.pages {
-            flags |= FAULT_GREW;
+        let ([present, all], [pages, all_pages]) = (thread.open.counts, thread.open.pages);
+        if present != 0 {
+            let grew = read_member::<u64>(present, 0) > pages;
+            let fresh = read_member::<u64>(all, 0) > all_pages;
+            flags |= u8::from(grew) * FAULT_GREW | u8::from(fresh) * FAULT_FRESH;
         }
         let flags = forget(u32::from(flags), &mut thread.merge) as u8;
         finish(thread, after.bits, level, flags, signal);
@@ -332,6 +329,7 @@ fn finish(thread: &mut Thread, after: u64, level: u8, flags: u8, signal: u32) {
                 )
             },
             grew: flags & FAULT_GREW != 0,
+            fresh: flags & FAULT_FRESH != 0,
             attended: flags & UNPLACED == 0 && cache.flags & vm::UFFD_MISSING != 0,
         });
         let kind = forget(kind as u32, &mut thread.merge) as usize;
@@ -431,65 +429,6 @@ pub extern "C" fn end_fault(signal: u32, ts: u64) -> u32 {
     0
 }
 
-/// A signal is sent: SIGSEGV and SIGBUS by the thread to itself end its fault (`force_sig_fault`).
-#[inline(always)]
-pub(crate) fn signal(ctx: &RawTracePointContext) {
-    let number: i32 = ctx.arg(0);
-    if number != SIGSEGV && number != SIGBUS {
-        return;
-    }
-    let task = Object::current();
-    if ctx.arg::<u64>(2) != task.address() {
-        return;
-    }
-    let Some(thread) = thread::find(task) else {
-        return;
-    };
-    if thread.busy != 0 {
-        return;
-    }
-    let unseen = thread.open.state == CLOSED;
-    if unseen && !(FAULT_TRACEPOINTS.is_empty() && is_refusal(ctx.arg(1))) {
-        return;
-    }
-    thread.busy = 1;
-    if unseen {
-        let mm = task.follow(offset!(task_mm));
-        begin_refused(thread, task, mm, ctx.arg(1));
-    }
-    if let Some(thread) = settle(thread, task, number as u32, now()) {
-        thread.busy = 0;
-    }
-}
-
-/// Whether a SIGSEGV says that an access was refused: `SEGV_MAPERR` or `SEGV_ACCERR`. Such a signal has a siginfo: the
-/// pointer is none of `SEND_SIG_NOINFO` and `SEND_SIG_PRIV`, which can't be read.
-#[inline(always)]
-fn is_refusal(siginfo: u64) -> bool {
-    matches!(read_member::<u32>(siginfo, offset!(siginfo_code)), 1 | 2)
-}
-
-/// A fault that the kernel has refused without handling it, where no tracepoint tells of an exception: it began a moment ago.
-#[inline(always)]
-fn begin_refused(thread: &mut Thread, task: Object, mm: Object, siginfo: u64) {
-    let ts = now();
-    let address: u64 = read_member(siginfo, offset!(siginfo_address));
-    let flags = if arch::is_kernel(address) {
-        FAULT_UNMAPPED
-    } else {
-        place(thread, mm, address, ts)
-    };
-    let began = Began {
-        ts,
-        address,
-        ip: task.registers().load(offset!(regs_ip)),
-        access: arch::access(task.load(offset!(task_fault_code))),
-        told: false,
-        flags: forget(u32::from(flags), &mut thread.merge) as u8,
-    };
-    open(thread, mm, &began, paging::Seen::nothing());
-}
-
 /// The thread leaves its CPU. If that is in the middle of a fault, the reader must know.
 #[inline(always)]
 pub(crate) fn pause(thread: &mut Thread) {
@@ -511,45 +450,6 @@ pub(crate) fn is_over(thread: &Thread, task: Object) -> bool {
 fn has_counted(thread: &Thread, task: Object) -> bool {
     task.load::<u64>(offset!(task_min_flt)) != thread.known.tally.min_flt
         || task.load::<u64>(offset!(task_maj_flt)) != thread.known.tally.maj_flt
-}
-
-/// Some times a second on each CPU: ends the fault of the thread that runs there, and notes up to when the reader has
-/// all of this CPU's records.
-#[inline(always)]
-pub(crate) fn tick(ctx: &PerfEventContext) {
-    let mut until = now();
-    let task = Object::current();
-    if let Some(thread) = thread::find(task) {
-        if thread.busy != 0 {
-            return;
-        }
-        let words: *const u64 = ctx.ctx.cast_const().cast();
-        // SAFETY: the context of a perf event begins with the interrupted registers, this word among them.
-        let user_mode = arch::is_user_mode(unsafe { words.add(arch::MODE_WORD).read_volatile() });
-        if thread.owes != 0 {
-            if user_mode {
-                thread.busy = 1;
-                returned::pay(thread, 0);
-                thread.busy = 0;
-            } else {
-                until = until.min(thread.owed.head.ts.wrapping_sub(1));
-            }
-        }
-        if thread.open.state != CLOSED {
-            if user_mode || is_over(thread, task) {
-                thread.busy = 1;
-                if let Some(thread) = settle(thread, task, 0, until) {
-                    thread.busy = 0;
-                }
-            } else {
-                until = until.min(thread.open.ts - 1);
-            }
-        }
-    }
-    if let Some(slot) = WRITTEN_UNTIL.get_ptr_mut(0) {
-        // SAFETY: a valid pointer to this CPU's slot.
-        unsafe { *slot = until };
-    }
 }
 
 /// The call under way, for a thread that isn't in one any more.

@@ -79,7 +79,7 @@ pub(crate) fn enter(ctx: &FEntryContext) {
     } else if thread.open.flags & UNPLACED != 0 {
         thread.open.flags &= !UNPLACED;
         thread.open.vma = thread.vma.serial;
-        thread.open.count = thread.vma.count;
+        thread.open.counts = thread.vma.counts;
         count_pages(thread);
     }
     thread.open.entered = ts;

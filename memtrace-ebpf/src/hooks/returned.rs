@@ -42,11 +42,7 @@ pub(crate) fn end(thread: &mut Thread, task: Object, ret: i64, ts: u64) {
         child_tid: thread.child,
         call: thread.call,
         ret,
-        ip: if config!(detail) == 0 {
-            0
-        } else {
-            task.registers().load(offset!(regs_ip))
-        },
+        ip: ip(task),
     };
     thread.owes = 1;
     if task.load::<u64>(offset!(task_thread_flags)) & arch::RESCHEDULES == 0 {
@@ -71,16 +67,22 @@ pub(crate) fn expect(child: u64, parent: Object, call: u32) {
         call,
         ret: 0,
         // The child's registers are a copy.
-        ip: if config!(detail) == 0 {
-            0
-        } else {
-            parent.registers().load(offset!(regs_ip))
-        },
+        ip: ip(parent),
     };
     thread.owes = 1;
     if let Some(slot) = WAITING.get_ptr_mut(slot(child)) {
         // SAFETY: a valid pointer. Of two that write at once one is kept.
         unsafe { *slot = child };
+    }
+}
+
+/// Where a task goes on in user mode, for the lab.
+#[inline(always)]
+fn ip(task: Object) -> u64 {
+    if config!(detail) == 0 {
+        0
+    } else {
+        task.registers().load(offset!(regs_ip))
     }
 }
 

@@ -21,7 +21,8 @@ use crate::hooks::{
     repeat::repeat,
     ring,
     thread::Table,
-    vma::{self, Found, Lookup},
+    tree::{self, Found, Lookup},
+    vma,
 };
 
 /// Pages that a table of PTEs maps, and the bytes.
@@ -165,9 +166,9 @@ fn next_vma(done: &mut Survey) -> u32 {
     before.previous = before.vma.file;
     before.previous_end = before.vma.end;
     let lookup = if attach {
-        vma::find_at_or_above(before.mm, before.vma.end)
+        tree::find_at_or_above(before.mm, before.vma.end)
     } else {
-        vma::find_next(before.mm, before.vma.end)
+        tree::find_next(before.mm, before.vma.end)
     };
     let found = match lookup {
         Lookup::Found(found) => found,

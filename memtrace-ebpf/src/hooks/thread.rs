@@ -73,9 +73,9 @@ pub(crate) struct Open {
     /// 1 while `handle_mm_fault` runs; always 0 where it can't be hooked.
     pub(crate) inside: u8,
     pub(crate) pad: [u8; 4],
-    /// Shared memory: the address of [`VmaCache::count`], and what was there at entry. 0 for none.
-    pub(crate) count: u64,
-    pub(crate) pages: u64,
+    /// The addresses of [`VmaCache::counts`], and what was there at entry.
+    pub(crate) counts: [u64; 2],
+    pub(crate) pages: [u64; 2],
     /// A write to a page that may not be written: how often its frame is mapped, and what it is.
     pub(crate) map_count: u32,
     pub(crate) frame: u32,
@@ -117,8 +117,9 @@ pub(crate) struct VmaCache {
     pub(crate) flags: u64,
     pub(crate) file: u64,
     pub(crate) pgoff: u64,
-    /// Shared memory: where the kernel counts its pages. 0 for none.
-    pub(crate) count: u64,
+    /// Where the kernel counts the pages that are shared: those in memory of shared memory and of a shared file, and all
+    /// of shared memory. 0 for no such memory.
+    pub(crate) counts: [u64; 2],
     /// `mm_lock_seq` when it was found: it holds while this is unchanged.
     pub(crate) seq: u32,
     /// Counts what was sent.

@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::{Bounds, Header};
 
-/// In [`Header::flags`] of a fault: the pages of the mapped shared memory became more meanwhile.
+/// In [`Header::flags`] of a fault: the pages in memory of the mapped shared memory or shared file became more meanwhile.
 pub const FAULT_GREW: u8 = 1 << 0;
 /// In [`Header::flags`] of a fault: no VMA was found for the address.
 pub const FAULT_UNMAPPED: u8 = 1 << 1;
@@ -18,6 +18,8 @@ pub const FAULT_MAJOR: u8 = 1 << 4;
 /// In [`Header::flags`] of a fault: the address space was replaced or gone before the fault was seen to be over;
 /// [`Fault::after`] means nothing.
 pub const FAULT_MM_GONE: u8 = 1 << 5;
+/// In [`Header::flags`] of a fault: the pages of the mapped shared memory, those in swap among them, became more meanwhile.
+pub const FAULT_FRESH: u8 = 1 << 6;
 
 /// A page fault, from its entry to where it was seen to be over. `ts` is the entry.
 ///

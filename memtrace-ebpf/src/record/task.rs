@@ -273,7 +273,7 @@ pub struct Known {
 }
 
 /// Words of that state as a whole.
-pub const THREAD_WORDS: usize = 62;
+pub const THREAD_WORDS: usize = 65;
 
 /// Threads that are traced at one time, at the most.
 pub const MAX_THREADS: u32 = 16384;

@@ -4,8 +4,8 @@ use memtrace_ebpf::{
     fault::{Backing, Facts, error_code, kind},
     pte::{Entry, Level},
     record::{
-        FAULT_GREW, FAULT_MAJOR, FAULT_MINOR, FAULT_MM_GONE, FAULT_UNMAPPED, FAULT_VMA_UNKNOWN,
-        Fault, Handled,
+        FAULT_FRESH, FAULT_GREW, FAULT_MAJOR, FAULT_MINOR, FAULT_MM_GONE, FAULT_UNMAPPED,
+        FAULT_VMA_UNKNOWN, Fault, Handled,
     },
 };
 
@@ -56,6 +56,7 @@ pub fn event(fault: &Fault, vma: Option<&Mapped>, zero_pfn: u64, ts: u64) -> eve
         signal: fault.signal != 0,
         backing: vma.map_or(Backing::Unknown, |vma| vma.backing),
         grew: flag(FAULT_GREW),
+        fresh: flag(FAULT_FRESH),
         attended: vma.is_some_and(Mapped::attended),
     };
     let kind = kind(&facts);

@@ -1,0 +1,54 @@
+//! The tick of each CPU: what a thread that only computes has finished, and how far the CPU is.
+
+use aya_ebpf::{macros::map, maps::PerCpuArray, programs::PerfEventContext};
+use memtrace_ebpf::arch;
+
+use crate::hooks::{
+    fault::{is_over, now, settle},
+    kernel::Object,
+    returned,
+    thread::{self, CLOSED},
+};
+
+/// For each CPU the time up to which all that happened on it has been written to the ring buffer.
+#[map]
+static WRITTEN_UNTIL: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Some times a second on each CPU: ends the fault of the thread that runs there, and notes up to when the reader has
+/// all of this CPU's records.
+#[inline(always)]
+pub(crate) fn runs(ctx: &PerfEventContext) {
+    let mut until = now();
+    let task = Object::current();
+    if let Some(thread) = thread::find(task) {
+        if thread.busy != 0 {
+            return;
+        }
+        let words: *const u64 = ctx.ctx.cast_const().cast();
+        // SAFETY: the context of a perf event begins with the interrupted registers, this word among them.
+        let user_mode = arch::is_user_mode(unsafe { words.add(arch::MODE_WORD).read_volatile() });
+        if thread.owes != 0 {
+            if user_mode {
+                thread.busy = 1;
+                returned::pay(thread, 0);
+                thread.busy = 0;
+            } else {
+                until = until.min(thread.owed.head.ts.wrapping_sub(1));
+            }
+        }
+        if thread.open.state != CLOSED {
+            if user_mode || is_over(thread, task) {
+                thread.busy = 1;
+                if let Some(thread) = settle(thread, task, 0, until) {
+                    thread.busy = 0;
+                }
+            } else {
+                until = until.min(thread.open.ts - 1);
+            }
+        }
+    }
+    if let Some(slot) = WRITTEN_UNTIL.get_ptr_mut(0) {
+        // SAFETY: a valid pointer to this CPU's slot.
+        unsafe { *slot = until };
+    }
+}
