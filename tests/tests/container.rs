@@ -6,7 +6,7 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use tests::harness::{Event, Memtrace, Run, Running, Trace, subject};
+use tests::harness::{Event, Memtrace, Run, Running, Trace, subject, within};
 
 #[test]
 fn memtrace_in_a_container() -> Result<()> {
@@ -128,14 +128,7 @@ fn copies(trace: &Trace, parent: i32, child: i32) -> (usize, usize) {
 fn in_container(command: &Command) -> Command {
     let mut outer = Command::new("unshare");
     outer.args(["--pid", "--fork", "--mount-proc", "--"]);
-    outer.arg(command.get_program()).args(command.get_args());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => outer.env(name, value),
-            None => outer.env_remove(name),
-        };
-    }
-    outer
+    within(outer, command)
 }
 
 /// The id here of the process that has the id `inner` in a namespace below, and comes from `ancestor`.

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use tests::harness::{Memtrace, Run};
+use tests::harness::{Memtrace, Run, within};
 
 const NOBODY: u32 = 65_534;
 /// The checks, in their order.
@@ -279,14 +279,7 @@ fn hidden(command: &Command) -> Command {
     outer.args(["--mount", "--", "sh", "-c"]);
     outer.arg("mount -t tmpfs none \"$0\" && exec \"$@\"");
     outer.arg(Path::new(RUNNING).parent().unwrap_or(Path::new("/")));
-    outer.arg(command.get_program()).args(command.get_args());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => outer.env(name, value),
-            None => outer.env_remove(name),
-        };
-    }
-    outer
+    within(outer, command)
 }
 
 const RUNNING: &str = "/sys/kernel/btf/vmlinux";

@@ -16,5 +16,5 @@ pub use event::*;
 pub use expect::{Seen, faults_as_counted};
 pub use memtrace::{Memtrace, subject};
 pub use redis::{Redis, RedisServer};
-pub use run::{Run, Running, command, untraced, wait_for};
+pub use run::{Run, Running, command, untraced, wait_for, within};
 pub use trace::{Trace, without};

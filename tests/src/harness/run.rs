@@ -39,6 +39,18 @@ impl Run {
     }
 }
 
+/// The command that has `outer` run `command`, which follows its arguments, in the environment that this one has.
+pub fn within(mut outer: Command, command: &Command) -> Command {
+    outer.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => outer.env(name, value),
+            None => outer.env_remove(name),
+        };
+    }
+    outer
+}
+
 /// A program that was started, in a process group of its own. Dropped before its end, it is killed with its group.
 #[derive(Debug)]
 pub struct Running {
