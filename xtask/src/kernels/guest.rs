@@ -106,7 +106,7 @@ impl Machine {
 fn arguments(guest: &Guest, image: &Path, initramfs: &Path, disk: &Path) -> Vec<OsString> {
     let (machine, processor, console) = match guest.kernel.target {
         Target::X86_64 => ("pc", "max", "ttyS0"),
-        Target::Aarch64 => ("virt", "cortex-a57", "ttyAMA0"),
+        Target::Aarch64 => ("virt", "neoverse-n1", "ttyAMA0"),
     };
     // What a kernel does against flaws of real processors costs much time here. panic=-1 restarts at once after a
     // panic, and -no-reboot makes that QEMU's end.
@@ -221,7 +221,7 @@ mod tests {
     fn arm64_has_another_machine_and_console() {
         let line = command_line("6.12-arm64").unwrap_or_default();
         assert!(
-            line.contains("-machine virt -accel tcg -cpu cortex-a57 -smp 2 "),
+            line.contains("-machine virt -accel tcg -cpu neoverse-n1 -smp 2 "),
             "{line}"
         );
         assert!(line.contains("console=ttyAMA0 "), "{line}");
