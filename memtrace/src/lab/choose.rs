@@ -9,25 +9,18 @@ use super::{claim::Claim, claims};
 /// # Errors
 /// An id is none.
 pub fn choose(ids: &[String]) -> Result<Vec<&'static Claim>> {
-    let is_word = |id: &str| ["all", "list"].contains(&id);
-    for id in ids {
-        if !is_word(id) && !claims::all().any(|claim| claim.id.eq_ignore_ascii_case(id)) {
+    let named: Vec<_> = ids
+        .iter()
+        .filter(|id| !["all", "list"].contains(&id.as_str()))
+        .collect();
+    let is_named = |claim: &Claim, id: &str| claim.id.eq_ignore_ascii_case(id);
+    for id in &named {
+        if !claims::all().any(|claim| is_named(claim, id)) {
             bail!("there is no experiment \"{id}\"; \"memtrace lab list\" shows all");
         }
     }
-    let words = ids.iter().filter(|id| is_word(id)).count();
-    if words > 0 && ids.len() > words {
-        return choose(
-            &ids.iter()
-                .filter(|id| !is_word(id))
-                .cloned()
-                .collect::<Vec<_>>(),
-        );
-    }
     Ok(claims::all()
-        .filter(|claim| {
-            words > 0 || ids.is_empty() || ids.iter().any(|id| claim.id.eq_ignore_ascii_case(id))
-        })
+        .filter(|claim| named.is_empty() || named.iter().any(|id| is_named(claim, id)))
         .collect())
 }
 
