@@ -6,7 +6,7 @@ use crate::{
         claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
         observed::{Mapping, Mark, Observed},
     },
-    trace::event::{Access, Mode, Region},
+    trace::event::{Access, FaultKind, Mode, Region},
 };
 
 pub const CLAIM: Claim = Claim {
@@ -46,8 +46,8 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
             event.pid == top.pid
                 && (top.ts..bottom.ts).contains(&event.ts)
                 && calls.contains(&fault.addr.0)
-                && (fault.region, fault.mode, fault.access)
-                    == (Region::Stack, Mode::User, Access::Write)
+                && (fault.kind, fault.region) == (FaultKind::ZeroFill, Region::Stack)
+                && (fault.mode, fault.access) == (Mode::User, Access::Write)
         })
         .collect();
     if faults.len() < 2 {
@@ -123,10 +123,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        lab::{claims::layout::place::told, story::Story},
-        trace::event::FaultKind,
-    };
+    use crate::lab::{claims::layout::place::told, story::Story};
 
     /// The stack, from 0xf0000 to 0x100000 at first, is touched at these addresses; at last it is from `start` on.
     fn story(touched: &[u64], start: u64) -> Observed {

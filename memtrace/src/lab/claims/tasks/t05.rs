@@ -47,7 +47,7 @@ struct Thread<'a> {
     /// The mapping of its stack.
     stack: (&'a Event, &'a Mmap),
     /// When it got a CPU for the last time before its end: by then it was scheduled as it had asked for. While it ends
-    /// it loses what it had, its thread pointer first.
+    /// it loses what it had, its thread pointer first, and that before its exit is told of (deactivate_mm in do_exit).
     runs: (&'a Event, &'a Runs),
 }
 
@@ -69,7 +69,7 @@ impl<'a> Thread<'a> {
         let end = end.map_or(u64::MAX, |(event, _)| event.ts);
         let runs = seen
             .runs(mark.tid)
-            .rfind(|(event, _)| event.ts < end)
+            .rfind(|(event, runs)| event.ts < end && runs.tls.0 != 0)
             .ok_or_else(|| Undecided::because("a thread was not seen to get a CPU"))?;
         Ok(Self {
             mark,
