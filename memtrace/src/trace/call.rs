@@ -10,7 +10,8 @@ use super::{
 };
 
 const MAX_ERRNO: i64 = 4095;
-const MAP_ANONYMOUS: u64 = 0x20;
+/// mmap's flag of memory that no file backs.
+pub const MAP_ANONYMOUS: u64 = 0x20;
 
 /// The event of a call. `file` is what the thread last mapped, for mmap.
 pub fn event(call: &Call, file: Option<Arc<str>>) -> Option<What> {

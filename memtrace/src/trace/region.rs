@@ -1,6 +1,6 @@
 //! What an address belongs to: from its VMA, and from where the exec put the program.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use memtrace_ebpf::{
     fault::{Backing, vm},
@@ -26,6 +26,10 @@ pub struct Mm {
     pub bounds: Bounds,
     /// An address in the stack of each thread, by the thread.
     pub stacks: Vec<(u32, u64)>,
+    /// The addresses after what is mapped of programs and libraries: there their BSS may begin.
+    pub ends: BTreeSet<u64>,
+    /// Those of them where the kernel has put other memory, as it may when it is asked for no place of its own.
+    pub taken: BTreeSet<u64>,
     /// Threads that use it.
     pub users: Vec<u32>,
     /// How many of them have not begun to exit.
@@ -50,6 +54,15 @@ pub struct Survey {
 }
 
 impl Mm {
+    /// A call has mapped memory that no file backs: at an address of its choice, or of the kernel's.
+    pub fn mapped_anonymous(&mut self, address: u64, chosen: bool) {
+        if chosen {
+            self.taken.remove(&address);
+        } else if self.ends.contains(&address) {
+            self.taken.insert(address);
+        }
+    }
+
     /// An address space whose exec is under way: the kernel has set only its program yet.
     pub fn in_exec(exe: u64) -> Self {
         let bounds = Bounds {
@@ -217,7 +230,10 @@ fn anonymous(vma: &Vma, mm: &Mm, files: &Files) -> (Region, Option<Part>, u64) {
         Region::Heap
     } else if vma.previous_file != 0 && vma.previous_file == mm.exe {
         Region::Bss
-    } else if vma.previous_file != 0 && files.is_code(vma.previous_file) {
+    } else if vma.previous_file != 0
+        && files.is_code(vma.previous_file)
+        && !mm.taken.contains(&vma.start)
+    {
         return (Region::Lib, Some(Part::Bss), u64::MAX);
     } else if mm
         .stacks

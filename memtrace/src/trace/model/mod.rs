@@ -247,6 +247,7 @@ impl Model {
             ("their numbers", self.by_number.len()),
             ("their users", of_mms(|mm| mm.users.len())),
             ("stacks", of_mms(|mm| mm.stacks.len())),
+            ("ends of code", of_mms(|mm| mm.ends.len() + mm.taken.len())),
             ("unexplained", of_mms(|mm| mm.unexplained.len())),
             ("surveys", self.pending.len()),
             ("unfollowed", self.unfollowed.len()),
@@ -358,18 +359,23 @@ impl Model {
         let by_exec = vma.head.a == Seen::Exec as u8;
         let tid = vma.head.tid;
         // A fork's are in the child, which is not known yet, and are what they are in the parent.
-        let mm = if vma.head.a == Seen::Fork as u8 {
+        let mm_address = if vma.head.a == Seen::Fork as u8 {
             self.threads.get(&tid).map_or(0, |thread| thread.mm)
         } else {
             vma.mm
         };
-        let mm = self.mms.get(&mm);
+        let mm = self.mms.get(&mm_address);
         if (by_exec || mm.is_none()) && vma.file != 0 && vma.file != vma.exe {
             // An exec maps two files: the program and its interpreter.
             self.files.is_executed(vma.file);
         }
         let in_exec = Mm::in_exec(vma.exe);
         let mapped = Mapped::new(vma, mm.unwrap_or(&in_exec), &mut self.files);
+        if self.files.is_code(vma.file)
+            && let Some(mm) = self.mms.get_mut(&mm_address)
+        {
+            mm.ends.insert(vma.end);
+        }
         if vma.head.a == Seen::Fork as u8 {
             self.pending(vma.mm, vma.head.ts).area(vma, &mapped);
             return;

@@ -31,6 +31,7 @@ const KEPT: usize = 10_000;
 const CHILDREN: usize = 64;
 
 const MAP_FIXED: u64 = 0x10;
+const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
 const MADV_DONTNEED: u64 = 4;
 const MADV_DONTNEED_LOCKED: u64 = 24;
 const MADV_GUARD_INSTALL: u64 = 102;
@@ -379,8 +380,14 @@ impl Model {
                 self.gave_up(number, page_end(ret as u64)..len);
             }
             syscall::MUNMAP if ret == 0 => self.gave_up(number, range(address, len)),
-            syscall::MMAP if fourth & MAP_FIXED != 0 && !call::is_error(ret) => {
-                self.gave_up(number, range(address, len));
+            syscall::MMAP if !call::is_error(ret) => {
+                let chosen = fourth & (MAP_FIXED | MAP_FIXED_NOREPLACE) != 0;
+                if fourth & call::MAP_ANONYMOUS != 0 {
+                    mm.mapped_anonymous(ret as u64, chosen);
+                }
+                if fourth & MAP_FIXED != 0 {
+                    self.gave_up(number, range(address, len));
+                }
             }
             syscall::MADVISE
                 // Holes are passed over, and then ENOMEM.

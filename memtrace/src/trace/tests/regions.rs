@@ -224,6 +224,24 @@ fn memory_that_is_mapped_later_has_its_region() {
 }
 
 #[test]
+fn memory_that_the_kernel_puts_behind_a_library_is_none_of_it() {
+    let mut story = program(100, 0xa);
+    story.path(100, LIBC, "/lib/libc.so");
+    story.vma(100, Seen::Call, file(0x7e00_1000, 0x7e00_2000, RX, LIBC, 1));
+    story.vma(100, Seen::Call, file(0x7e00_2000, 0x7e00_3000, RW, LIBC, 2));
+    let behind = Vma {
+        previous_file: LIBC,
+        ..anonymous(0x7e00_3000, 0x7e00_4000)
+    };
+    for flags in [0x22, 0x22 | 0x10] {
+        let args = [0x7e00_3000, 0x1000, 3, flags, u64::MAX, 0];
+        story.call(100, syscall::MMAP, args, 0x7e00_3000);
+        touch(&mut story, 100, behind, 0x7e00_3000);
+    }
+    assert_eq!(story.play().regions(), ["anon", "lib bss"]);
+}
+
+#[test]
 fn a_thread_has_a_stack_while_it_lives() {
     let mut story = program(100, 0xa);
     let stack = anonymous(0x7a00_0000, 0x7a80_0000);

@@ -47,7 +47,7 @@ struct Thread<'a> {
     /// The mapping of its stack.
     stack: (&'a Event, &'a Mmap),
     /// When it got a CPU for the last time before its end: by then it was scheduled as it had asked for. While it ends
-    /// it loses what it had, its thread pointer first, and that before its exit is told of (deactivate_mm in do_exit).
+    /// it loses what it had, its thread pointer first, and that before its exit is told of (`deactivate_mm`).
     runs: (&'a Event, &'a Runs),
 }
 
