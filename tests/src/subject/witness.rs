@@ -4,7 +4,7 @@ use anyhow::Result;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::unistd::{getpid, gettid};
 
-use super::memory::{Pages, code, frame, mapped_file};
+use super::memory::{PAGE, Pages, code, frame, mapped_file};
 use super::report::{Access, Fact, Touch, report};
 
 /// Reads page `i` and reports what the kernel did.
@@ -24,7 +24,8 @@ pub fn write(name: &str, pages: &Pages, i: usize) -> Result<()> {
 /// Reports what the kernel did while `act` touched `addr`; `exact` as in [`Touch`].
 pub fn touch(name: &str, addr: u64, access: Access, exact: bool, act: impl FnOnce()) -> Result<()> {
     let before = frame(addr)?;
-    // The pages that asking needs are touched here, not between the two answers.
+    // The pages that asking needs are touched here, not between the two answers; the stack's, too, which a fork shares.
+    write_stack();
     counts()?;
     now()?;
     let from = now()?;
@@ -51,6 +52,12 @@ pub fn touch(name: &str, addr: u64, access: Access, exact: bool, act: impl FnOnc
         file,
         code,
     }))
+}
+
+/// Writes as much of the stack as what is called next needs.
+#[inline(never)]
+fn write_stack() {
+    std::hint::black_box([1_u8; 4 * PAGE]);
 }
 
 /// Now, in ns of `CLOCK_MONOTONIC`. By system call: the usual way goes through the vdso, and touches its pages.
