@@ -1,4 +1,4 @@
-//! Equal pages that KSM has merged, and that are written: `merged`. KSM runs meanwhile.
+//! Equal pages that KSM has merged, and that are written, or given back: `merged`. KSM runs meanwhile.
 
 use std::fs;
 use std::thread::sleep;
@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::mman::MmapAdvise;
+use nix::unistd::getpid;
 use tests::subject::memory::{Pages, frame};
+use tests::subject::wanted::wanted;
 use tests::subject::{process, witness};
 
 const RUN: &str = "/sys/kernel/mm/ksm/run";
@@ -33,7 +35,10 @@ fn main() -> Result<()> {
     for i in 0..4 {
         witness::write("merged", &pages, i)?;
     }
-    Ok(())
+    let rest: Vec<_> = (4..8).map(|i| pages.addr(i)).collect();
+    wanted("unmerged", "madvise", getpid(), &rest, || {
+        pages.advise(MmapAdvise::MADV_UNMERGEABLE)
+    })
 }
 
 fn merged(pages: &Pages) -> Result<()> {

@@ -8,6 +8,7 @@ use std::ptr::NonNull;
 
 use anyhow::{Context, Result, bail};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, mprotect};
+use nix::unistd::Pid;
 
 /// Bytes in a page.
 pub const PAGE: usize = 4096;
@@ -138,28 +139,37 @@ impl Pages {
 
 /// The frame behind `addr` in this process, if there is one. Root only: the kernel hides frames from others.
 pub fn frame(addr: u64) -> Result<Option<u64>> {
+    frame_in("self", addr)
+}
+
+/// The same in another process.
+pub fn frame_of(process: Pid, addr: u64) -> Result<Option<u64>> {
+    frame_in(&process.to_string(), addr)
+}
+
+fn frame_in(process: &str, addr: u64) -> Result<Option<u64>> {
     const PRESENT: u64 = 1 << 63;
     const FRAME: u64 = (1 << 55) - 1;
-    let entry = entry(addr)?;
+    let entry = entry(process, addr)?;
     Ok((entry & PRESENT != 0).then_some(entry & FRAME))
 }
 
 /// Whether the page of `addr` is in swap.
 pub fn is_swapped(addr: u64) -> Result<bool> {
-    Ok(entry(addr)? & 1 << 62 != 0)
+    Ok(entry("self", addr)? & 1 << 62 != 0)
 }
 
 /// Whether the page of `addr` was written since the process's soft-dirty bits were cleared.
 pub fn is_soft_dirty(addr: u64) -> Result<bool> {
-    Ok(entry(addr)? & 1 << 55 != 0)
+    Ok(entry("self", addr)? & 1 << 55 != 0)
 }
 
-/// What /proc/self/pagemap says of the page of `addr`.
-fn entry(addr: u64) -> Result<u64> {
+/// What the pagemap of a process, or of `self`, says of the page of `addr`.
+fn entry(process: &str, addr: u64) -> Result<u64> {
     let mut entry = [0; 8];
-    File::open("/proc/self/pagemap")
+    File::open(format!("/proc/{process}/pagemap"))
         .and_then(|pagemap| pagemap.read_exact_at(&mut entry, addr / PAGE as u64 * 8))
-        .context("cannot read /proc/self/pagemap")?;
+        .with_context(|| format!("cannot read /proc/{process}/pagemap"))?;
     Ok(u64::from_ne_bytes(entry))
 }
 

@@ -18,4 +18,5 @@ pub mod pin;
 pub mod process;
 pub mod report;
 pub mod uffd;
+pub mod wanted;
 pub mod witness;

@@ -33,7 +33,7 @@ const KINDS: [&str; 18] = [
 pub(super) fn always(trace: &Trace) -> Result<()> {
     for event in &trace.events {
         match &event.what {
-            What::Fault(fault) => cause(event.pid, fault),
+            What::Fault(fault) => cause(fault.owner.unwrap_or(event.pid), fault),
             What::Clone(clone) => matrix(clone),
             What::Cloned(cloned) => returned(cloned),
             What::Share(share) => joined(event.tid, share),
@@ -53,7 +53,8 @@ pub(super) fn always(trace: &Trace) -> Result<()> {
     Ok(())
 }
 
-fn cause(pid: i32, fault: &Fault) -> Result<()> {
+/// The cause of a copy, of the memory of `owner`.
+fn cause(owner: i32, fault: &Fault) -> Result<()> {
     let Some(cause) = &fault.cause else {
         ensure!(fault.kind != "cow-copy", "a copy without a cause");
         return Ok(());
@@ -75,7 +76,10 @@ fn cause(pid: i32, fault: &Fault) -> Result<()> {
             && cause.sharers.is_empty() == (cause.sharer_count == 0),
         "sharers and their count"
     );
-    ensure!(!cause.sharers.contains(&pid), "the writer among the others");
+    ensure!(
+        !cause.sharers.contains(&owner),
+        "the owner among the others"
+    );
     ensure!(
         cause.cause != "reference" || cause.sharer_count == 0,
         "shared, and yet copied for a reference's sake alone"

@@ -41,6 +41,8 @@ pub struct Fault {
     pub call: Option<String>,
     #[serde(default)]
     pub unshare: bool,
+    /// Where the memory is another process's.
+    pub owner: Option<i32>,
     /// Of a copy, and of nothing else.
     #[serde(flatten)]
     pub cause: Option<Cause>,
