@@ -258,7 +258,7 @@ pub(crate) fn close<const RETRY: bool, const HERE: bool>(
         if present != 0 {
             let grew = read_member::<u64>(present, 0) > pages;
             let fresh = read_member::<u64>(all, 0) > all_pages;
-            flags |= u8::from(grew) * FAULT_GREW | u8::from(fresh) * FAULT_FRESH;
+            flags |= (u8::from(grew) * FAULT_GREW) | (u8::from(fresh) * FAULT_FRESH);
         }
         let flags = forget(u32::from(flags), &mut thread.merge) as u8;
         finish(thread, after.bits, level, flags, signal);

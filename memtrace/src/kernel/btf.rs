@@ -303,9 +303,9 @@ mod tests {
         file
     }
 
-    /// `struct inner { int a; int b; }; struct outer { long pad; struct { inner in; }; }` by hand.
+    /// `struct inner { int a; int b; }; struct outer { long pad; struct { inner in; }; }; enum flags { a, b = 6 }` by hand.
     fn nested() -> Vec<u8> {
-        let strings = b"\0inner\0a\0b\0outer\0pad\0in\0int\0";
+        let strings = b"\0inner\0a\0b\0outer\0pad\0in\0int\0flags\0";
         let name = |text: &str| {
             let wanted = [text.as_bytes(), b"\0"].concat();
             strings
@@ -329,6 +329,15 @@ mod tests {
             ],
             vec![0, structure(1), 8, name("in"), 2, 0],
             vec![name("outer"), structure(2), 16, name("pad"), 1, 0, 0, 3, 64],
+            vec![
+                name("flags"),
+                KIND_ENUM << 24 | 2,
+                4,
+                name("a"),
+                0,
+                name("b"),
+                6,
+            ],
         ]
         .concat();
         file(&types, strings)
@@ -344,6 +353,14 @@ mod tests {
         assert_eq!(btf.offset_of("missing", "a"), None);
         assert_eq!(btf.size_of("outer"), Some(16));
         assert_eq!(btf.size_of("missing"), None);
+    }
+
+    #[test]
+    fn finds_the_values_of_enumerators() {
+        let btf = Btf::parse(nested(), &["inner", "flags"]).expect("well-formed");
+        assert_eq!(btf.number_of("flags", "b"), Some(6));
+        assert_eq!(btf.number_of("flags", "c"), None);
+        assert_eq!(btf.number_of("inner", "b"), Some(4));
     }
 
     /// What is said of a file with these bytes, in one line.
