@@ -29,6 +29,14 @@ fn trace() -> Result<&'static Trace> {
     TRACE.as_ref().map_err(|error| anyhow!("{error:#}"))
 }
 
+/// Each of these touches is a fault of that kind in anonymous memory.
+fn each_is(kind: &str, names: &[&str]) -> Result<()> {
+    for name in names {
+        trace()?.fault(name)?.is(kind, "anon")?;
+    }
+    Ok(())
+}
+
 /// What a write to a page that nobody shares is, by the frames in pagemap. Before 5.17 the kernel copies one that is on its
 /// way to the lists of pages, as that is a reference (`do_wp_page` in `mm/memory.c`).
 fn reused_or_copied(touch: &Touch) -> &'static str {
@@ -122,14 +130,14 @@ fn pages_that_were_swapped_out() -> Result<()> {
     if without(trace, "swap") {
         return Ok(());
     }
-    for name in [
-        "read of a swapped page",
-        "write to a swapped page",
-        "the child's write to a swapped page",
-    ] {
-        trace.fault(name)?.is("swap-in", "anon")?;
-    }
-    Ok(())
+    each_is(
+        "swap-in",
+        &[
+            "read of a swapped page",
+            "write to a swapped page",
+            "the child's write to a swapped page",
+        ],
+    )
 }
 
 #[test]
@@ -157,9 +165,10 @@ fn guard_pages() -> Result<()> {
     if without(trace, "guard") {
         return Ok(());
     }
-    for name in ["write beside a guard page", "write where a guard page was"] {
-        trace.fault(name)?.is("zero-fill", "anon")?;
-    }
+    each_is(
+        "zero-fill",
+        &["write beside a guard page", "write where a guard page was"],
+    )?;
     let (death, seen) = trace.death("write to a guard page")?;
     seen.is("invalid", "anon")?;
     assert_eq!(death.signal, 11);
@@ -168,14 +177,13 @@ fn guard_pages() -> Result<()> {
 
 #[test]
 fn memory_that_grows_down() -> Result<()> {
-    let trace = trace()?;
-    for name in [
-        "write to memory that grows down",
-        "write below memory that grows down",
-    ] {
-        trace.fault(name)?.is("zero-fill", "anon")?;
-    }
-    Ok(())
+    each_is(
+        "zero-fill",
+        &[
+            "write to memory that grows down",
+            "write below memory that grows down",
+        ],
+    )
 }
 
 #[test]

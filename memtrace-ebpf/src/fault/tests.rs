@@ -82,31 +82,19 @@ const IS_NOT_COUNTED: Turn = |f| Facts {
     ..f
 };
 
-const GREW_NOT: Turn = |f| Facts { grew: false, ..f };
+fn pages(f: Facts, grew: bool, fresh: bool) -> Facts {
+    Facts { grew, fresh, ..f }
+}
+const FRESH: Turn = |f| pages(f, true, true);
 /// As much came into memory as there was before in swap.
-const CAME_BACK: Turn = |f| Facts {
-    grew: true,
-    fresh: false,
-    ..f
-};
-const FRESH: Turn = |f| Facts {
-    grew: true,
-    fresh: true,
-    ..f
-};
-const FRESH_NOT: Turn = |f| Facts {
-    grew: false,
-    fresh: false,
-    ..f
-};
-const ATTENDED: Turn = |f| Facts {
-    attended: true,
-    ..f
-};
-const ATTENDED_NOT: Turn = |f| Facts {
-    attended: false,
-    ..f
-};
+const CAME_BACK: Turn = |f| pages(f, true, false);
+const NOT_MORE: Turn = |f| pages(f, false, false);
+
+fn attended(f: Facts, attended: bool) -> Facts {
+    Facts { attended, ..f }
+}
+const ATTENDED: Turn = |f| self::attended(f, true);
+const ATTENDED_NOT: Turn = |f| self::attended(f, false);
 const SIGNALLED: Turn = |f| Facts { signal: true, ..f };
 const NOT_SIGNALLED: Turn = |f| Facts { signal: false, ..f };
 const GONE_AGAIN: Turn = |f| mapped(&f, f.before, Entry::NONE);
@@ -220,15 +208,8 @@ fn supplied() -> Vec<Case> {
         // A page that is in the shared memory already is not missing there.
         case(
             Kind::UffdFill,
-            Facts {
-                grew: true,
-                fresh: true,
-                ..supplied(WRITE, Shmem, fresh)
-            },
-            &[
-                (FRESH_NOT, Kind::SharedWrite),
-                (ATTENDED_NOT, Kind::ShmFill),
-            ],
+            FRESH(supplied(WRITE, Shmem, fresh)),
+            &[(NOT_MORE, Kind::SharedWrite), (ATTENDED_NOT, Kind::ShmFill)],
         ),
     ]
 }
@@ -337,10 +318,7 @@ fn remapped_or_back() -> Vec<Case> {
         ),
         case(
             Kind::SwapIn,
-            Facts {
-                major: true,
-                ..facts(READ, Shmem, none, pte(RO | NEW))
-            },
+            IS_MAJOR(facts(READ, Shmem, none, pte(RO | NEW))),
             &[
                 (IS_MINOR, Kind::FileMap),
                 (FRESH, Kind::ShmFill),
@@ -360,6 +338,7 @@ fn remapped_or_back() -> Vec<Case> {
 }
 
 /// Faults at files and shared memory, and those that come to nothing.
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn mappings() -> Vec<Case> {
     use Backing::{Anonymous, PrivateFile, SharedFile, Shmem, Special};
     let none = Entry::NONE;
@@ -409,7 +388,7 @@ fn mappings() -> Vec<Case> {
             },
             &[
                 (IS_MINOR, Kind::SharedWrite),
-                (GREW_NOT, Kind::SharedWrite),
+                (NOT_MORE, Kind::SharedWrite),
                 (PRIVATE_FILE, Kind::FileCow),
             ],
         ),
@@ -429,15 +408,17 @@ fn mappings() -> Vec<Case> {
             facts(WRITE, SharedFile, none, written),
             &[(READS, Kind::FileMap), (PRIVATE_FILE, Kind::FileCow)],
         ),
+        // What was repeated once it was done.
+        case(
+            Kind::SharedWrite,
+            IS_MAJOR(facts(WRITE, Shmem, none, written)),
+            &[(READS, Kind::SwapIn), (CAME_BACK, Kind::SwapIn)],
+        ),
         case(
             Kind::ShmFill,
-            Facts {
-                grew: true,
-                fresh: true,
-                ..facts(WRITE, Shmem, none, written)
-            },
+            FRESH(facts(WRITE, Shmem, none, written)),
             &[
-                (FRESH_NOT, Kind::SharedWrite),
+                (NOT_MORE, Kind::SharedWrite),
                 (CAME_BACK, Kind::SwapIn),
                 (ANONYMOUS, Kind::ZeroFill),
                 (SIGNALLED, Kind::Invalid),

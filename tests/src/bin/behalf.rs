@@ -90,17 +90,17 @@ fn of_a_child() -> Result<()> {
         &addrs[..PAGES],
         || write_to(child, addrs[0]),
     )?;
-    let attach = |request: libc::c_uint, addr: u64, data: u64| {
+    let ptrace = |request: libc::c_uint, addr: u64, data: u64| {
         // SAFETY: the child is this program's own; the arguments are numbers.
         Errno::result(unsafe { libc::ptrace(request, child.as_raw(), addr, data) })
     };
-    attach(libc::PTRACE_ATTACH, 0, 0)?;
+    ptrace(libc::PTRACE_ATTACH, 0, 0)?;
     waitpid(child, None).context("the child does not stop")?;
     wanted("poked", "ptrace", child, &addrs[PAGES..], || {
-        attach(libc::PTRACE_POKEDATA, addrs[PAGES], 7)?;
+        ptrace(libc::PTRACE_POKEDATA, addrs[PAGES], 7)?;
         Ok(())
     })?;
-    attach(libc::PTRACE_DETACH, 0, 0)?;
+    ptrace(libc::PTRACE_DETACH, 0, 0)?;
     gate.open()?;
     process::wait_success(child)
 }
