@@ -247,6 +247,26 @@ layout! {
     siginfo_code: "kernel_siginfo"."si_code",
     /// The address that a fault's signal is about.
     siginfo_address: "kernel_siginfo"."_sifields._sigfault._addr",
+    /// Said by who asks for a fault: it is for a write.
+    fault_flag_write: "fault_flag"."FAULT_FLAG_WRITE",
+    /// By code in user mode.
+    fault_flag_user: "fault_flag"."FAULT_FLAG_USER",
+    /// For an instruction.
+    fault_flag_instruction: "fault_flag"."FAULT_FLAG_INSTRUCTION",
+    /// To have a copy without a write, 6.1 and later.
+    fault_flag_unshare: "fault_flag"."FAULT_FLAG_UNSHARE",
+    /// What came of a fault: it is to be repeated.
+    vm_fault_retry: "vm_fault_reason"."VM_FAULT_RETRY",
+    /// Out of memory.
+    vm_fault_oom: "vm_fault_reason"."VM_FAULT_OOM",
+    /// There is nothing to map.
+    vm_fault_sigbus: "vm_fault_reason"."VM_FAULT_SIGBUS",
+    /// The frame is broken.
+    vm_fault_hwpoison: "vm_fault_reason"."VM_FAULT_HWPOISON",
+    /// One of a larger page's is.
+    vm_fault_hwpoison_large: "vm_fault_reason"."VM_FAULT_HWPOISON_LARGE",
+    /// The access isn't allowed.
+    vm_fault_sigsegv: "vm_fault_reason"."VM_FAULT_SIGSEGV",
     /// Instruction pointer.
     regs_ip: "pt_regs".{ arch::REGS_IP },
     /// The number of the system call, or something else outside of any.

@@ -12,15 +12,6 @@ use crate::hooks::{
     vma,
 };
 
-/// `FAULT_FLAG_*` (`include/linux/mm_types.h`; `include/linux/mm.h` before 5.14): what the caller says of a fault.
-const WRITE: u32 = 1 << 0;
-const USER: u32 = 1 << 6;
-const INSTRUCTION: u32 = 1 << 8;
-const UNSHARE: u32 = 1 << 10;
-/// `enum vm_fault_reason` (`include/linux/mm_types.h`): what came of it. The call is to be repeated:
-const RETRY: u32 = 0x400;
-/// `VM_FAULT_ERROR`: out of memory, SIGBUS, a broken frame, SIGSEGV.
-const ERROR: u32 = 0x1 | 0x2 | 0x10 | 0x20 | 0x40;
 const PAGE_SHIFT: u32 = 12;
 
 /// `handle_mm_fault(vma, address, flags, regs)` begins. Without `regs` there was no exception.
@@ -102,15 +93,28 @@ fn is_exception(thread: &Thread) -> bool {
 /// What is accessed how.
 #[inline(always)]
 fn access(flags: u32, exception: bool) -> u8 {
-    const _: () = assert!(error_code::WRITE == 2 && error_code::USER == 4);
-    const _: () = assert!(error_code::FETCH == 16 && error_code::GUP == 32);
-    let unshare = (flags & UNSHARE) / UNSHARE;
-    let bits = (flags & WRITE | unshare) << 1
-        | ((flags & USER) / USER) << 2
-        | ((flags & INSTRUCTION) / INSTRUCTION) << 4
-        | u32::from(!exception) << 5
-        | unshare << 6;
-    bits as u8
+    let bit = |told: bool, code: u8| u8::from(told) * code;
+    let unshare = flags & offset!(fault_flag_unshare) != 0;
+    let write = flags & offset!(fault_flag_write) != 0;
+    bit(write || unshare, error_code::WRITE)
+        | bit(flags & offset!(fault_flag_user) != 0, error_code::USER)
+        | bit(
+            flags & offset!(fault_flag_instruction) != 0,
+            error_code::FETCH,
+        )
+        | bit(!exception, error_code::GUP)
+        | bit(unshare, error_code::UNSHARE)
+}
+
+/// Whether a fault ended in an error: `VM_FAULT_ERROR` (`include/linux/mm_types.h`).
+#[inline(always)]
+fn is_error(came: u32) -> bool {
+    let errors = offset!(vm_fault_oom)
+        | offset!(vm_fault_sigbus)
+        | offset!(vm_fault_sigsegv)
+        | offset!(vm_fault_hwpoison)
+        | offset!(vm_fault_hwpoison_large);
+    came & errors != 0
 }
 
 /// `handle_mm_fault` returns.
@@ -129,10 +133,10 @@ pub(crate) fn leave(ctx: &FExitContext) {
     let came: u32 = ctx.arg(4);
     thread.open.inside = 0;
     thread.open.left = ts;
-    if came & RETRY != 0 {
+    if came & offset!(vm_fault_retry) != 0 {
         thread.open.retries += 1;
         thread.open.waited += ts - thread.open.entered;
-    } else if came & ERROR == 0 || !is_exception(thread) {
+    } else if !is_error(came) || !is_exception(thread) {
         // But after an error the signal is still to come, or the system call fails.
         let own = task.follow(offset!(task_mm));
         close::<false, true>(thread, task, own, 0, ts, &mut paging::Seen::nothing());

@@ -90,9 +90,9 @@ fn found(file: Option<&Path>, types: &layout::Types) -> Types {
             .to_string_lossy()
             .into_owned(),
         bytes: types.btf.len(),
-        found: types.found,
-        missing: types.missing.clone(),
-        done_without: types.done_without.clone(),
+        found: types.numbers.found,
+        missing: types.numbers.missing.clone(),
+        done_without: types.numbers.done_without.clone(),
     }
 }
 

@@ -8,11 +8,7 @@ use memtrace_ebpf::layout::Layout;
 use super::{btf::Btf, same};
 
 /// Members that some supported kernel lacks; the hooks do without them.
-const OPTIONAL: [&str; 18] = [
-    // 6.1 and later have the first, those before the other two.
-    "mm_mt_root",
-    "mm_rb_root",
-    "vma_rb",
+const OPTIONAL: [&str; 15] = [
     "mm_lock_seq",
     "task_io",
     "task_sysvsem",
@@ -25,24 +21,50 @@ const OPTIONAL: [&str; 18] = [
     "siginfo_code",
     "siginfo_address",
     "nsproxy_time",
-    // The same: 6.2 and later, and before.
     "folio_entire_map_count",
     "page_entire_map_count",
     "page_double_map",
 ];
 
+/// Members that stand in for each other, the newer ones first: a kernel that has all of one side lacks nothing.
+const EITHER: [(&[&str], &[&str]); 2] = [
+    // Linux 6.1.
+    (&["mm_mt_root"], &["mm_rb_root", "vma_rb"]),
+    // Linux 6.2.
+    (
+        &["folio_entire_map_count"],
+        &["page_entire_map_count", "page_double_map"],
+    ),
+];
+
+/// Enumerators that were macros before, of which BTF doesn't tell, and what they were then.
+const MACROS: [(&str, u32); 4] = [
+    // Linux 5.14 (`include/linux/mm.h` before).
+    ("fault_flag_write", 0x1),
+    ("fault_flag_user", 0x40),
+    ("fault_flag_instruction", 0x100),
+    // Linux 6.1: no fault had it before.
+    ("fault_flag_unshare", 0),
+];
+
 /// What the type information holds of that which memtrace needs.
 pub struct Types {
-    /// The offsets.
+    /// The offsets and constants.
+    pub numbers: Numbers,
+    /// All of the types.
+    pub btf: Btf,
+}
+
+/// The offsets and constants of a kernel.
+pub struct Numbers {
+    /// All of them.
     pub layout: Layout,
-    /// How many of them are there.
+    /// How many are told.
     pub found: usize,
     /// Members that memtrace can't do without, and that aren't there: `mm_struct.pgd`.
     pub missing: Vec<String>,
     /// Members that the hooks do without.
     pub done_without: Vec<String>,
-    /// All of the types.
-    pub btf: Btf,
 }
 
 /// Reads all that memtrace needs from the running kernel's type information, or from a BTF file of it.
@@ -52,7 +74,7 @@ pub struct Types {
 /// message names it.
 pub fn read(file: Option<&Path>) -> Result<Types> {
     let types = look(file)?;
-    if let Some(member) = types.missing.first() {
+    if let Some(member) = types.numbers.missing.first() {
         bail!(
             "this kernel's types have no {member}: memtrace doesn't know this kernel (it knows Linux 5.10 to 7.3)"
         );
@@ -75,32 +97,123 @@ pub fn look(file: Option<&Path>) -> Result<Types> {
             btf
         }
     };
-    Ok(types_in(btf))
+    Ok(Types {
+        numbers: Numbers::told(|name, path| btf.number_of(name, path)),
+        btf,
+    })
 }
 
-fn types_in(btf: Btf) -> Types {
-    let mut types = Types {
-        layout: Layout::EMPTY,
-        found: 0,
-        missing: Vec::new(),
-        done_without: Vec::new(),
-        btf,
-    };
-    for (index, (field, structure, paths)) in Layout::MEMBERS.iter().enumerate() {
-        let offset = paths
-            .iter()
-            .find_map(|path| types.btf.number_of(structure, path));
-        if let Some(offset) = offset {
-            types.layout.set(index, offset);
-            types.found += 1;
-            continue;
+impl Numbers {
+    /// Those that are told by the name of a structure and a member's path, or of an enumeration and an enumerator.
+    fn told(number_of: impl Fn(&str, &str) -> Option<u32>) -> Self {
+        let mut layout = Layout::EMPTY;
+        let mut found = 0;
+        let mut absent = Vec::new();
+        for (index, (field, structure, paths)) in Layout::MEMBERS.iter().enumerate() {
+            let offset = paths.iter().find_map(|path| number_of(structure, path));
+            if let Some(offset) = offset {
+                layout.set(index, offset);
+                found += 1;
+            } else if let Some((_, number)) = MACROS.iter().find(|(name, _)| name == field) {
+                layout.set(index, *number);
+            } else {
+                absent.push((*field, format!("{structure}.{}", paths.join(" or "))));
+            }
         }
-        let list = if OPTIONAL.contains(field) {
-            &mut types.done_without
-        } else {
-            &mut types.missing
-        };
-        list.push(format!("{structure}.{}", paths.join(" or ")));
+        for (newer, older) in EITHER {
+            let is_whole = |side: &[&str]| !absent.iter().any(|(field, _)| side.contains(field));
+            let unneeded = if is_whole(newer) {
+                older
+            } else if is_whole(older) {
+                newer
+            } else {
+                continue;
+            };
+            absent.retain(|(field, _)| !unneeded.contains(field));
+        }
+        let (done_without, missing): (Vec<_>, Vec<_>) = absent
+            .into_iter()
+            .partition(|(field, _)| OPTIONAL.contains(field));
+        let names = |members: Vec<(_, String)>| members.into_iter().map(|(_, name)| name).collect();
+        Self {
+            layout,
+            found,
+            missing: names(missing),
+            done_without: names(done_without),
+        }
     }
-    types
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said of a kernel with all but these fields of [`Layout`].
+    fn without(fields: &[&str]) -> Numbers {
+        Numbers::told(|structure, path| {
+            let is_it = |(_, name, paths): &&(&str, &str, &[&str])| {
+                *name == structure && paths.contains(&path)
+            };
+            let (field, ..) = Layout::MEMBERS.iter().find(is_it).expect("one of them");
+            (!fields.contains(field)).then_some(1)
+        })
+    }
+
+    #[test]
+    fn a_kernel_of_either_age_lacks_nothing() {
+        let newer = without(&[
+            "mm_rb_root",
+            "vma_rb",
+            "page_entire_map_count",
+            "page_double_map",
+        ]);
+        let older = without(&["mm_mt_root", "folio_entire_map_count"]);
+        for numbers in [newer, older] {
+            assert!(numbers.missing.is_empty(), "{:?}", numbers.missing);
+            assert!(
+                numbers.done_without.is_empty(),
+                "{:?}",
+                numbers.done_without
+            );
+        }
+    }
+
+    #[test]
+    fn a_kernel_of_neither_age_is_told_what_it_lacks() {
+        let numbers = without(&[
+            "mm_mt_root",
+            "vma_rb",
+            "folio_entire_map_count",
+            "page_double_map",
+        ]);
+        assert_eq!(
+            numbers.missing,
+            ["mm_struct.mm_mt.ma_root", "vm_area_struct.vm_rb"]
+        );
+        assert_eq!(
+            numbers.done_without,
+            ["folio._entire_mapcount", "pageflags.PG_double_map"]
+        );
+    }
+
+    #[test]
+    fn macros_of_old_have_their_numbers() {
+        let numbers = without(&["fault_flag_user", "fault_flag_unshare"]);
+        assert_eq!(
+            (
+                numbers.layout.fault_flag_user,
+                numbers.layout.fault_flag_unshare
+            ),
+            (0x40, 0)
+        );
+        assert!(numbers.missing.is_empty() && numbers.done_without.is_empty());
+    }
+
+    #[test]
+    fn what_is_needed_and_absent_is_named() {
+        let numbers = without(&["task_state", "mm_lock_seq"]);
+        assert_eq!(numbers.missing, ["task_struct.__state or state"]);
+        assert_eq!(numbers.done_without, ["mm_struct.mm_lock_seq"]);
+        assert_eq!(numbers.found, Layout::MEMBERS.len() - 2);
+    }
 }

@@ -229,7 +229,7 @@ fn types(options: Options<'_>) -> Result<Types> {
         None => fentry.then(Btf::from_sys_fs).transpose()?,
     };
     Ok(Types {
-        layout: types.layout,
+        layout: types.numbers.layout,
         fentry,
         btf,
     })

@@ -25,7 +25,7 @@ pub fn btf(findings: &Findings) -> Row {
         Ok(types) => {
             let all = types.found + types.missing.len() + types.done_without.len();
             let found = format!(
-                "{}, {:.1} MiB: {} of {all} offsets",
+                "{}, {:.1} MiB: {} of {all} offsets and constants",
                 types.path,
                 types.bytes as f64 / f64::from(1 << 20),
                 types.found

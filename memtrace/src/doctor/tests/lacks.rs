@@ -142,7 +142,7 @@ fn types_that_are_not_there_or_not_enough() {
         "btf",
         true,
         [
-            "100 of 102 offsets, without mm_struct.pgd",
+            "100 of 102 offsets and constants, without mm_struct.pgd",
             "nothing",
             "knows",
         ],

@@ -33,7 +33,7 @@ fn each_figure_is_shown() {
         ("kernel", "Linux 6.12.48+deb13-amd64 on x86_64"),
         (
             "btf",
-            "/sys/kernel/btf/vmlinux, 5.0 MiB: 100 of 101 offsets; it does without mm_struct.mm_lock_seq",
+            "/sys/kernel/btf/vmlinux, 5.0 MiB: 100 of 101 offsets and constants; it does without mm_struct.mm_lock_seq",
         ),
         ("tracepoints", "2 of 2"),
         ("frames", "0x1234"),
