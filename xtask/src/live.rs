@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use cargo_metadata::{Artifact, Message, TargetKind};
 
 use crate::command::{as_root, cannot_start, outside_cargo, run, say, typed};
+use crate::kernels;
 use crate::memtrace;
 use crate::programs::{self, Programs};
 use crate::workspace::Workspace;
@@ -58,7 +59,11 @@ pub(crate) fn test_all(workspace: &Workspace, filter: Option<&str>) -> Result<()
         bail!("failed: {}", failed.join(", "));
     }
     match filter {
-        None => say("all tests passed"),
+        None => {
+            say("the live tests on other kernels");
+            kernels::test(workspace)?;
+            say("all tests passed");
+        }
         Some(filter) => say(format_args!("no test with `{filter}` in its name failed")),
     }
     Ok(())

@@ -143,11 +143,28 @@ fn facts() -> Result<String> {
     let lockdown = words("/sys/kernel/security/lockdown");
     let lockdown = lockdown.split(['[', ']']).nth(1).unwrap_or("unknown");
     Ok(format!(
-        "linux={} cpus={} levels={levels} kaslr={} lockdown={lockdown}",
+        "linux={} cpus={} nodes={} levels={levels} kaslr={} lockdown={lockdown}",
         words("/proc/sys/kernel/osrelease").trim(),
         std::thread::available_parallelism()?,
+        nodes(),
         if kaslr { "on" } else { "off" },
     ))
+}
+
+/// Nodes of memory.
+fn nodes() -> usize {
+    let is_node = |name: &str| {
+        let number = name.strip_prefix("node");
+        number.is_some_and(|number| number.parse::<u32>().is_ok())
+    };
+    // Without CONFIG_NUMA there is no such folder.
+    let Ok(entries) = fs::read_dir("/sys/devices/system/node") else {
+        return 1;
+    };
+    let names = entries.flatten().map(|entry| entry.file_name());
+    names
+        .filter(|name| name.to_str().is_some_and(is_node))
+        .count()
 }
 
 /// Runs a line of the list within its time, and tells how it ended.

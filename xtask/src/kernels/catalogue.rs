@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 
+use super::plan::{self, Plan};
 use crate::cross::Target;
 
 /// A kernel of Debian's, the cloud flavour: it is small, and has what a virtual machine needs built in.
@@ -56,6 +57,8 @@ pub(crate) struct Guest {
     pub(crate) name: &'static str,
     pub(crate) kernel: &'static Kernel,
     pub(crate) cpus: u32,
+    /// Nodes of memory, each with as many of the processors.
+    pub(crate) nodes: u32,
     /// What its kernel's command line has beside what each has.
     pub(crate) append: &'static str,
     /// What `init` must tell of it, so that a variant is what it is called.
@@ -65,22 +68,12 @@ pub(crate) struct Guest {
     pub(crate) backends: &'static [&'static str],
 }
 
-/// Which of the tests a guest runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Plan {
-    /// All that guests run.
-    All,
-    /// Those that show that memtrace works at all.
-    Variant,
-    /// Those that show how memtrace says that it can't work.
-    Refused,
-}
-
 const fn plain(kernel: &'static Kernel) -> Guest {
     Guest {
         name: kernel.name,
         kernel,
         cpus: 2,
+        nodes: 1,
         append: "",
         facts: &["cpus=2", "lockdown=none"],
         plan: Plan::All,
@@ -91,13 +84,13 @@ const fn plain(kernel: &'static Kernel) -> Guest {
 const fn variant(name: &'static str) -> Guest {
     Guest {
         name,
-        plan: Plan::Variant,
+        plan: plan::VARIANT,
         ..plain(&LINUX_6_12)
     }
 }
 
 /// All guests, in the table's order.
-pub(crate) static GUESTS: [Guest; 11] = [
+pub(crate) static GUESTS: [Guest; 12] = [
     plain(&LINUX_5_10),
     plain(&LINUX_6_1),
     // QEMU's processor has five levels of page tables; the kernel uses them if built so.
@@ -123,6 +116,12 @@ pub(crate) static GUESTS: [Guest; 11] = [
         ..variant("6.12-1cpu")
     },
     Guest {
+        nodes: 2,
+        facts: &["cpus=2", "nodes=2"],
+        plan: plan::NODES,
+        ..variant("6.12-2nodes")
+    },
+    Guest {
         append: "lockdown=integrity",
         facts: &["lockdown=integrity"],
         ..variant("6.12-integrity")
@@ -130,7 +129,7 @@ pub(crate) static GUESTS: [Guest; 11] = [
     Guest {
         append: "lockdown=confidentiality",
         facts: &["lockdown=confidentiality"],
-        plan: Plan::Refused,
+        plan: plan::REFUSED,
         ..variant("6.12-confidentiality")
     },
     // No tracepoint tells of an exception there.
@@ -139,6 +138,9 @@ pub(crate) static GUESTS: [Guest; 11] = [
         ..plain(&LINUX_6_12_ARM64)
     },
 ];
+
+/// The guests that every change has to pass.
+pub(crate) const OF_CHANGES: [&str; 3] = ["5.10", "6.12", "newest"];
 
 /// The guests of those names, in the table's order; all if there is no name.
 pub(crate) fn choose(names: &[String]) -> Result<Vec<&'static Guest>> {

@@ -22,6 +22,8 @@ pub(crate) const SILENCE: Duration = Duration::from_secs(plan::LIMIT as u64 + 30
 /// ever run again.
 const BOOTS: u32 = 2;
 const DISK_SIZE: u64 = 64 << 20;
+/// MiB. The lab has programs that use half a GiB.
+const MEMORY: u32 = 2048;
 
 /// What a guest is started with.
 pub(crate) struct Machine {
@@ -122,8 +124,7 @@ fn arguments(guest: &Guest, image: &Path, initramfs: &Path, disk: &Path) -> Vec<
         ("-accel", "tcg".into()),
         ("-cpu", processor.into()),
         ("-smp", guest.cpus.to_string().into()),
-        // The lab has programs that use half a GiB.
-        ("-m", "2G".into()),
+        ("-m", format!("{MEMORY}M").into()),
         ("-serial", "stdio".into()),
         ("-kernel", image.into()),
         ("-initrd", initramfs.into()),
@@ -144,9 +145,26 @@ fn arguments(guest: &Guest, image: &Path, initramfs: &Path, disk: &Path) -> Vec<
         .chain(
             words
                 .into_iter()
+                .chain(nodes(guest))
                 .flat_map(|(option, value)| [option.into(), value]),
         )
         .collect()
+}
+
+/// The options that divide memory and processors among several nodes.
+fn nodes(guest: &Guest) -> Vec<(&'static str, OsString)> {
+    let count = guest.nodes;
+    if count < 2 {
+        return Vec::new();
+    }
+    let (memory, cpus) = (MEMORY / count, guest.cpus / count);
+    let node = |n| {
+        let part = format!("memory-backend-ram,id=node{n},size={memory}M");
+        let (first, last) = (n * cpus, (n + 1) * cpus - 1);
+        let node = format!("node,nodeid={n},cpus={first}-{last},memdev=node{n}");
+        [("-object", part.into()), ("-numa", node.into())]
+    };
+    (0..count).flat_map(node).collect()
 }
 
 #[cfg(test)]
@@ -215,6 +233,20 @@ mod tests {
         assert_eq!(ran.boots, BOOTS);
         assert_eq!(ran.report.console, ["no such machine"]);
         Ok(())
+    }
+
+    #[test]
+    fn nodes_have_their_part_of_memory_and_processors() {
+        let line = command_line("6.12-2nodes").unwrap_or_default();
+        for part in [
+            "-smp 2 -m 2048M ",
+            "-object memory-backend-ram,id=node0,size=1024M -numa node,nodeid=0,cpus=0-0,memdev=node0",
+            "-object memory-backend-ram,id=node1,size=1024M -numa node,nodeid=1,cpus=1-1,memdev=node1",
+        ] {
+            assert!(line.contains(part), "{line}");
+        }
+        let one = command_line("6.12").unwrap_or_default();
+        assert!(!one.is_empty() && !one.contains("-numa"), "{one}");
     }
 
     #[test]

@@ -5,8 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
-use super::catalogue::Plan;
-use super::plan;
+use super::plan::{self, Plan};
 use super::report::Ended;
 use crate::command::{as_root, cannot_start, say};
 use crate::live;

@@ -46,7 +46,10 @@ pub(crate) struct Options {
 /// What the guests run.
 #[derive(Clone, Copy)]
 enum Task {
+    /// The live tests of each guest's own plan.
     Tests,
+    /// Those that every change has to pass.
+    Change,
     Doctor,
 }
 
@@ -61,6 +64,12 @@ pub(crate) fn perform(workspace: &Workspace, options: &Options) -> Result<()> {
         columns.insert(0, here(workspace)?);
     }
     conclude(&Outcome(columns))
+}
+
+/// Runs in the guests what every change has to pass there.
+pub(crate) fn test(workspace: &Workspace) -> Result<()> {
+    let guests = catalogue::choose(&catalogue::OF_CHANGES.map(str::to_owned))?;
+    conclude(&Outcome(run(workspace, &guests, Task::Change)?))
 }
 
 fn conclude(outcome: &Outcome) -> Result<()> {
@@ -88,11 +97,13 @@ fn run(workspace: &Workspace, guests: &[&'static Guest], task: Task) -> Result<V
             Entry::Occupied(built) => built.into_mut(),
             Entry::Vacant(place) => place.insert(programs::build(workspace, &mut fetcher, target)?),
         };
+        let lines = |plan| -> Result<Vec<_>> {
+            let programs = plan::programs(plan, guest.backends, &built.tests)?;
+            Ok(programs.iter().map(plan::Program::line).collect())
+        };
         let list = match task {
-            Task::Tests => plan::programs(guest.plan, guest.backends, &built.tests)?
-                .iter()
-                .map(plan::Program::line)
-                .collect(),
+            Task::Tests => lines(guest.plan)?,
+            Task::Change => lines(plan::CHANGE)?,
             Task::Doctor => vec![document::LINE.to_owned()],
         };
         let initramfs = consoles.join(format!("{}.cpio", guest.name));

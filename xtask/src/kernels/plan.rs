@@ -3,8 +3,6 @@
 
 use anyhow::{Result, bail};
 
-use super::catalogue::Plan;
-
 /// What runs of a live test, that is a program of `tests/tests`.
 #[derive(Clone, Copy, Debug)]
 enum Part {
@@ -133,10 +131,25 @@ const PARTS: [(&str, Part); 32] = [
 ];
 /// Those that run once for each backend; the others run with the one that memtrace chooses.
 const BY_BACKEND: [&str; 4] = ["cow", "kinds", "special", "accounting"];
-/// Those that run in a guest that is a variant of another.
-const VARIANT: [&str; 4] = ["cow", "cases", "attach", "lockdown"];
-/// Those that run where the kernel refuses what memtrace needs.
-const REFUSED: [&str; 1] = ["lockdown"];
+
+/// Which of the tests a guest runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Plan {
+    /// All that guests run.
+    All,
+    /// These.
+    Only(&'static [&'static str]),
+}
+
+/// In a guest that is a variant of another: those that show that memtrace works at all.
+pub(crate) const VARIANT: Plan = Plan::Only(&["cow", "cases", "attach", "lockdown"]);
+/// In one with several nodes of memory: where pages may move from one to the other.
+pub(crate) const NODES: Plan = Plan::Only(&["cow", "special"]);
+/// Where the kernel refuses what memtrace needs: those that show how memtrace says that it can't work.
+pub(crate) const REFUSED: Plan = Plan::Only(&["lockdown"]);
+/// What every change has to pass: the most of the kernel in a few minutes. (The lab alone takes two under emulation.)
+pub(crate) const CHANGE: Plan =
+    Plan::Only(&["cow", "kinds", "special", "cases", "generations", "attach"]);
 
 /// Seconds that a program may take in a guest, far more than it needs.
 pub(crate) const LIMIT: u32 = 300;
@@ -180,8 +193,7 @@ pub(crate) fn programs(
     }
     let is_wanted = |name: &str| match plan {
         Plan::All => true,
-        Plan::Variant => VARIANT.contains(&name),
-        Plan::Refused => REFUSED.contains(&name),
+        Plan::Only(tests) => tests.contains(&name),
     };
     let mut programs = Vec::new();
     for &(test, part) in PARTS.iter().filter(|(name, _)| is_wanted(name)) {
@@ -253,10 +265,16 @@ mod tests {
     #[test]
     fn a_plan_has_what_it_names() -> Result<()> {
         assert_eq!(
-            names(Plan::Variant)?,
+            names(VARIANT)?,
             ["cow/fentry", "cases", "attach", "lockdown"]
         );
-        assert_eq!(names(Plan::Refused)?, REFUSED);
+        assert_eq!(names(REFUSED)?, ["lockdown"]);
+        for plan in [VARIANT, NODES, REFUSED, CHANGE] {
+            let Plan::Only(tests) = plan else {
+                bail!("it has all");
+            };
+            assert_eq!(names(plan)?.len(), tests.len(), "{tests:?}");
+        }
         assert!(!names(Plan::All)?.contains(&"redis".to_owned()));
         Ok(())
     }
