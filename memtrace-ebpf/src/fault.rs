@@ -191,7 +191,8 @@ pub struct Facts {
     pub backing: Backing,
     /// Whether the shared memory or shared file behind it has more pages in memory than before.
     pub grew: bool,
-    /// Whether the shared memory has more pages than before, those in swap among them.
+    /// Whether the shared memory has more pages than before, those in swap among them; of private memory from hugetlbfs's
+    /// pool, whether the page is in no file's cache.
     pub fresh: bool,
     /// Whether a handler of userfaultfd is asked for the pages that are missing there.
     pub attended: bool,
@@ -261,7 +262,7 @@ fn filled(f: &Facts) -> Kind {
         Backing::Anonymous | Backing::HugeTlb if f.attended => Kind::UffdFill,
         Backing::Shmem if f.attended && f.fresh => Kind::UffdFill,
         // There is no zero page of this size: a read gets a frame, too (hugetlb_no_page in mm/hugetlb.c).
-        Backing::HugeTlb => Kind::ZeroFill,
+        Backing::HugeTlb if f.fresh => Kind::ZeroFill,
         Backing::Anonymous => {
             if f.zero_after || !write && is_huge_zero(f, f.after) {
                 Kind::ZeroRead
@@ -277,7 +278,9 @@ fn filled(f: &Facts) -> Kind {
         Backing::PrivateFile if f.major => Kind::FileRead,
         Backing::SharedFile if f.major && (f.grew || !write) => Kind::FileRead,
         Backing::SharedFile | Backing::Shmem if write => Kind::SharedWrite,
-        Backing::PrivateFile | Backing::SharedFile | Backing::Shmem => Kind::FileMap,
+        Backing::PrivateFile | Backing::SharedFile | Backing::Shmem | Backing::HugeTlb => {
+            Kind::FileMap
+        }
         Backing::Special | Backing::Unknown => Kind::Other,
     }
 }

@@ -15,8 +15,8 @@ const CASES: [&str; 8] = [
     "fork() with an iouring fixed buffer",
 ];
 
-/// The others, and what the write comes to.
-const OTHERS: [(&str, &str, &str); 8] = [
+/// The others, and what the write comes to, or the read before it.
+const OTHERS: [(&str, &str, &str); 12] = [
     (
         "Basic COW after fork() when collapsing before fork()",
         "cow-copy",
@@ -39,7 +39,11 @@ const OTHERS: [(&str, &str, &str); 8] = [
     ),
     ("Basic COW ... with shared zeropage", "cow-zero", "anon"),
     ("Basic COW ... with huge zeropage", "cow-zero", "anon"),
+    ("read of memfd", "file-map", "file"),
+    ("read of memfd hugetlb", "file-map", "file"),
+    ("read of tmpfile", "file-map", "file"),
     ("Basic COW ... with memfd", "cow-copy", "file"),
+    ("Basic COW ... with memfd hugetlb", "cow-copy", "file"),
     ("Basic COW ... with tmpfile", "cow-copy", "file"),
 ];
 
@@ -82,5 +86,16 @@ fn is_right(trace: &Trace, name: &str, kind: &str, region: &str) -> Result<()> {
         ("", _) => "cow-copy",
         (kind, _) => kind,
     };
-    faults_as_counted(trace, name, kind, region)
+    faults_as_counted(trace, name, kind, region)?;
+    if kind == "cow-copy" && touch.minor + touch.major > 0 {
+        // By a parent and a child, or by the writer and another mapping of the file, if they still map it.
+        let seen = trace.fault_of(touch)?;
+        let count = seen.fault.cause.as_ref().and_then(|cause| cause.map_count);
+        ensure!(
+            count.is_some_and(|count| (1..=2).contains(&count)),
+            "{}",
+            seen.event.line
+        );
+    }
+    Ok(())
 }

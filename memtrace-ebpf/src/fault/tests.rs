@@ -161,7 +161,7 @@ fn untouched() -> Vec<Case> {
             &[
                 (WRITES, Kind::ZeroFill),
                 (TO_DIRTY_HUGE, Kind::ZeroFill),
-                (HUGETLB, Kind::ZeroFill),
+                (HUGETLB, Kind::FileMap),
             ],
         ),
         case(
@@ -202,7 +202,7 @@ fn supplied() -> Vec<Case> {
         ),
         case(
             Kind::UffdFill,
-            supplied(WRITE, HugeTlb, pmd(RW | DIRTY | NEW)),
+            FRESH(supplied(WRITE, HugeTlb, pmd(RW | DIRTY | NEW))),
             &[(ATTENDED_NOT, Kind::ZeroFill)],
         ),
         // A page that is in the shared memory already is not missing there.

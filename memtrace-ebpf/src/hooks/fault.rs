@@ -11,8 +11,8 @@ use memtrace_ebpf::{
     pte::{Entry, Level},
     record::{
         FAULT_FRESH, FAULT_GREW, FAULT_MAJOR, FAULT_MINOR, FAULT_MM_GONE, FAULT_UNMAPPED,
-        FAULT_VMA_UNKNOWN, Fault, Handled, Header, Held, Kind, Seen, Unobserved, VMA_HAS_OPS,
-        VMA_SHMEM,
+        FAULT_VMA_UNKNOWN, Fault, Frame, Handled, Header, Held, Kind, Seen, Unobserved,
+        VMA_HAS_OPS, VMA_SHMEM,
     },
     syscall,
 };
@@ -121,9 +121,7 @@ pub(crate) fn open(thread: &mut Thread, mm: Object, began: &Began, mut seen: pag
     let look = is_protected_write(error, before.bits, level)
         & u32::from(config!(look) != 0 || !is_plain(thread));
     let page = if forget(look, &mut thread.merge) != 0 {
-        // Of a page of 2 MiB the part that is written; its entry has other bits below the frame.
-        let inside = u64::from(level >> 1) * 511;
-        frame::look_at((before.bits & arch::FRAME) >> 12 & !inside | address >> 12 & inside)
+        look_at(before.bits, level, address)
     } else {
         0
     };
@@ -161,6 +159,14 @@ pub(crate) fn count_pages(thread: &mut Thread) {
     if present != 0 {
         thread.open.pages = [read_member(present, 0), read_member(all, 0)];
     }
+}
+
+/// What is said of the frame that this entry of the level maps for the address: [`frame::look_at`].
+#[inline(always)]
+fn look_at(entry: u64, level: u32, address: u64) -> u64 {
+    // Of a huge page the part at the address; its entry has other bits below the frame.
+    let inside = u64::from(level >> 1) * 511;
+    frame::look_at((entry & arch::FRAME) >> 12 & !inside | address >> 12 & inside)
 }
 
 /// 1 for a write to a page (of 2 MiB at the most) that is there and may not be written: what copy-on-write is about.
@@ -259,6 +265,10 @@ pub(crate) fn close<const RETRY: bool, const HERE: bool>(
             let grew = read_member::<u64>(present, 0) > pages;
             let fresh = read_member::<u64>(all, 0) > all_pages;
             flags |= (u8::from(grew) * FAULT_GREW) | (u8::from(fresh) * FAULT_FRESH);
+        } else if thread.vma.flags & vm::HUGETLB != 0 {
+            // The pool's pages that are nobody else's aren't in the mapping (hugetlb_no_page in mm/hugetlb.c).
+            let frame = (look_at(after.bits, u32::from(level), address) >> 32) as u32;
+            flags |= u8::from(frame == Frame::Anonymous as u32) * FAULT_FRESH;
         }
         let flags = forget(u32::from(flags), &mut thread.merge) as u8;
         finish(thread, after.bits, level, flags, signal);

@@ -44,7 +44,11 @@ pub extern "C" fn look_at(pfn: u64) -> u64 {
     }
     let word = |offset: u32| memory[(offset as usize / 8) & (WORDS - 1)];
     let head = word(offset!(page_head));
-    let own = (word(offset!(page_map_count)) >> (offset!(page_map_count) % 8 * 8)) as u32;
+    let own = (word(offset!(page_map_count)) >> (offset!(page_map_count) % 8 * 8)) as i32;
+    let own = own.wrapping_add(1);
+    // What is below is no count, but the type of a page that can't be mapped so, as hugetlb's first since 6.10
+    // (page_mapcount_is_type in include/linux/page-flags.h).
+    let own = (own & !(own >> 31)) as u32;
     // A part of a larger page says where its first is, as the one after a larger page's first does.
     let tail = head & 1 != 0;
     let first = first_of(page, head);
@@ -68,7 +72,7 @@ pub extern "C" fn look_at(pfn: u64) -> u64 {
     } else {
         Frame::PageCache
     };
-    u64::from(own.wrapping_add(1).wrapping_add(whole)) | (frame as u64) << 32
+    u64::from(own.wrapping_add(whole)) | (frame as u64) << 32
 }
 
 /// How often the larger page that begins with this `struct page` is mapped as a whole; before 6.2 less what the count of

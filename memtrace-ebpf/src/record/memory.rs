@@ -18,7 +18,8 @@ pub const FAULT_MAJOR: u8 = 1 << 4;
 /// In [`Header::flags`] of a fault: the address space was replaced or gone before the fault was seen to be over;
 /// [`Fault::after`] means nothing.
 pub const FAULT_MM_GONE: u8 = 1 << 5;
-/// In [`Header::flags`] of a fault: the pages of the mapped shared memory, those in swap among them, became more meanwhile.
+/// In [`Header::flags`] of a fault: the pages of the mapped shared memory, those in swap among them, became more meanwhile; of
+/// private memory from hugetlbfs's pool, the page is in no file's cache.
 pub const FAULT_FRESH: u8 = 1 << 6;
 
 /// A page fault, from its entry to where it was seen to be over. `ts` is the entry.

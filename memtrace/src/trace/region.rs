@@ -130,7 +130,8 @@ impl Mapped {
             vma.file != 0,
             vma.head.flags & VMA_SHMEM != 0,
         );
-        let (region, part, bss) = name(vma, backing, mm, files);
+        let file = files.path(vma.file);
+        let (region, part, bss) = name(vma, backing, file.as_deref(), mm, files);
         Self {
             serial: vma.serial,
             backing,
@@ -139,7 +140,7 @@ impl Mapped {
             pgoff: vma.pgoff,
             region,
             part,
-            file: files.path(vma.file),
+            file,
             bss,
             grows_down: vma.flags & vm::GROWSDOWN != 0,
             attended: vma.flags & vm::UFFD_MISSING != 0,
@@ -183,14 +184,25 @@ impl Mapped {
     }
 }
 
+/// The file that the kernel has behind anonymous memory from hugetlbfs's pool: `HUGETLB_ANON_FILE`
+/// (`include/linux/hugetlb.h`).
+const ANON_HUGEPAGE: &str = "/anon_hugepage";
+
 /// The region of a VMA, the part of a library, and the address from which it is BSS.
-fn name(vma: &Vma, backing: Backing, mm: &Mm, files: &Files) -> (Region, Option<Part>, u64) {
+fn name(
+    vma: &Vma,
+    backing: Backing,
+    file: Option<&str>,
+    mm: &Mm,
+    files: &Files,
+) -> (Region, Option<Part>, u64) {
     let bounds = &mm.bounds;
     let whole = |region| (region, None, u64::MAX);
     match backing {
         Backing::Shmem => whole(Region::Shm),
         Backing::Special if near(vma.start, bounds.vdso) => whole(Region::Vdso),
         Backing::Unknown => whole(Region::Unknown),
+        Backing::HugeTlb if file.is_some_and(|name| name != ANON_HUGEPAGE) => whole(Region::File),
         Backing::HugeTlb => whole(Region::Anon),
         Backing::Anonymous => anonymous(vma, mm, files),
         Backing::PrivateFile | Backing::SharedFile if vma.file == mm.exe => {

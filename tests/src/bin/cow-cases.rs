@@ -73,6 +73,8 @@ const CASES: [(&str, Case, bool); 8] = [
     ),
 ];
 
+const NO_POOL: &str = "no pages of 2 MiB to be had for vm.nr_hugepages";
+
 fn main() -> Result<()> {
     process::begin();
     process::stay_on_one_cpu()?;
@@ -81,7 +83,7 @@ fn main() -> Result<()> {
         for (name, case, protect) in CASES {
             let name = format!("{name} ... with {sort}");
             if sort == "hugetlb" && pool.is_none() {
-                without(&name, "no pages of 2 MiB to be had for vm.nr_hugepages")?;
+                without(&name, NO_POOL)?;
                 continue;
             }
             match prepare(sort).with_context(|| name.clone())? {
@@ -91,7 +93,7 @@ fn main() -> Result<()> {
         }
     }
     collapsed()?;
-    others()
+    others(pool.is_some())
 }
 
 /// One case, with the first of these pages.
@@ -227,9 +229,9 @@ fn collapsed() -> Result<()> {
 }
 
 /// Private memory whose pages are not anonymous.
-fn others() -> Result<()> {
+fn others(has_pool: bool) -> Result<()> {
     let basic = |sort: &str, pages: &Pages| {
-        pages.read(0);
+        witness::read(&format!("read of {sort}"), pages, 0)?;
         witness::write(&format!("Basic COW ... with {sort}"), pages, 0)
     };
     basic("shared zeropage", &Pages::private(1)?)?;
@@ -237,6 +239,18 @@ fn others() -> Result<()> {
     ftruncate(&memfd, PAGE as i64)?;
     Pages::shared_file(&memfd, 0, 1)?.write(0, 1);
     basic("memfd", &Pages::private_file(&memfd, 0, 1)?)?;
+    let of_hugetlb = "memfd hugetlb";
+    if has_pool {
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_HUGETLB | MFdFlags::MFD_HUGE_2MB;
+        let memfd = memfd_create(c"memtrace-subject", flags)?;
+        ftruncate(&memfd, (SMALL * PAGE) as i64)?;
+        Pages::shared_file(&memfd, 0, SMALL)?.write(0, 1);
+        basic(of_hugetlb, &Pages::private_file(&memfd, 0, SMALL)?)?;
+    } else {
+        for name in ["read of", "Basic COW ... with"] {
+            without(&format!("{name} {of_hugetlb}"), NO_POOL)?;
+        }
+    }
     let file = files::temporary(1)?;
     basic("tmpfile", &Pages::private_file(&file, 0, 1)?)?;
     match huge(0)? {

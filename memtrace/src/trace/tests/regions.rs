@@ -202,6 +202,22 @@ fn memory_that_is_mapped_later_has_its_region() {
         ..file(0x7c00_0000, 0x7c20_0000, RW | vm::HUGETLB, 0x7, 0)
     };
     touch(&mut story, 100, huge, 0x7c00_0000);
+    story.path(100, 0x8, "/anon_hugepage");
+    let anonymous_huge = Vma {
+        start: 0x7c20_0000,
+        end: 0x7c40_0000,
+        file: 0x8,
+        ..huge
+    };
+    touch(&mut story, 100, anonymous_huge, 0x7c20_0000);
+    story.path(100, 0x9, "/hugepages/pool");
+    let of_a_file = Vma {
+        start: 0x7c40_0000,
+        end: 0x7c60_0000,
+        file: 0x9,
+        ..huge
+    };
+    touch(&mut story, 100, of_a_file, 0x7c40_0000);
     touch(
         &mut story,
         100,
@@ -213,7 +229,7 @@ fn memory_that_is_mapped_later_has_its_region() {
     assert_eq!(
         outcome.regions(),
         [
-            "anon", "heap", "file", "lib data", "shm", "file", "anon", "anon"
+            "anon", "heap", "file", "lib data", "shm", "file", "anon", "anon", "file", "anon"
         ]
     );
     let db = outcome.faults()[5];
