@@ -5,6 +5,10 @@ use crate::arch;
 /// Bytes in a base page.
 pub const PAGE_SIZE: u64 = 4096;
 
+/// Types of swap entries from here on are none of a swap file, whatever the kernel is configured for (`MAX_SWAPFILES` in
+/// `include/linux/swap.h`).
+pub const SWAP_TYPES: u64 = 23;
+
 /// The level of the table that an entry was found in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -80,9 +84,13 @@ impl Entry {
         arch::prot_none(self.bits) != 0
     }
 
-    /// Neither empty nor backed by a page: swapped out, migrating, or another marker of the kernel's.
+    /// Its page is in a swap file. Other entries without a page are the kernel's markers: of a page that is being moved to
+    /// another frame, say.
     pub const fn is_swap(self) -> bool {
-        !self.is_none() && !self.is_present() && !self.is_prot_none()
+        !self.is_none()
+            && !self.is_present()
+            && !self.is_prot_none()
+            && arch::swap_type(self.bits) < SWAP_TYPES
     }
 
     /// Maps more than a base page.
@@ -215,6 +223,9 @@ mod tests {
         assert!(swapped.is_swap() && !swapped.is_none());
         assert!(!swapped.is_present() && !swapped.is_writable());
         assert_eq!(swapped.pfn(INSIDE), None);
+        assert!(entry(self::swapped(22), Level::Pte).is_swap());
+        let marker = entry(self::swapped(23), Level::Pte);
+        assert!(!marker.is_swap() && !marker.is_none() && !marker.is_present());
     }
 
     #[test]

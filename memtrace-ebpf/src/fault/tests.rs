@@ -104,6 +104,7 @@ const OVER_ZERO: Turn = |f| mapped(&f, pte(RO | ZERO), f.after);
 const OVER_ANOTHER: Turn = |f| mapped(&f, pte(RO | OLD), f.after);
 const OVER_ITSELF: Turn = |f| mapped(&f, pte(f.after.bits & !0b10), f.after);
 const OVER_SWAP: Turn = |f| mapped(&f, pte(SWAPPED), f.after);
+const OVER_MARKER: Turn = |f| mapped(&f, pte(swapped(30)), f.after);
 const OVER_PROT_NONE: Turn = |f| mapped(&f, pte(prot_none(NEW)), f.after);
 const TO_ZERO: Turn = |f| mapped(&f, f.before, pte(RO | ZERO));
 const TO_NEW: Turn = |f| mapped(&f, f.before, pte(RW | DIRTY | NEW));
@@ -300,6 +301,7 @@ fn remapped_or_back() -> Vec<Case> {
             &[
                 (IS_NOT_COUNTED, Kind::Other),
                 (OVER_NOTHING, Kind::ZeroFill),
+                (OVER_MARKER, Kind::Other),
                 (OVER_PROT_NONE, Kind::NumaHint),
                 (GONE_AGAIN, Kind::Other),
                 (SIGNALLED, Kind::Invalid),

@@ -10,7 +10,7 @@ use aya_ebpf::{macros::map, maps::PerCpuArray};
 use memtrace_ebpf::{
     arch,
     fault::vm,
-    pte::{Entry, Level, PAGE_SIZE, next_table},
+    pte::{Entry, Level, PAGE_SIZE, SWAP_TYPES, next_table},
     record::{Header, Kind, Pages, Seen},
 };
 
@@ -35,8 +35,6 @@ const GROUPS: u32 = 64 / GROUP as u32;
 const STEPS: u32 = 1024;
 /// How often a tree that is being changed is read again.
 const TRIES: u32 = 1000;
-/// Types of swap entries from here on are none of a swap file (`MAX_SWAPFILES`).
-const SWAP_TYPES: u64 = 23;
 
 /// A survey under way: too large for the stack.
 #[repr(C)]
