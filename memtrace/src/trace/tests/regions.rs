@@ -194,30 +194,18 @@ fn memory_that_is_mapped_later_has_its_region() {
     story.path(100, 0x6, "/var/db");
     let db = file(0x7d10_0000, 0x7d20_0000, RW | vm::SHARED, 0x6, 0x10);
     touch(&mut story, 100, db, 0x7d10_2468);
-    let huge = Vma {
+    let huge = |start, id| Vma {
         head: Header {
             flags: VMA_HAS_OPS | VMA_HUGETLB,
             ..Header::default()
         },
-        ..file(0x7c00_0000, 0x7c20_0000, RW | vm::HUGETLB, 0x7, 0)
+        ..file(start, start + 0x20_0000, RW | vm::HUGETLB, id, 0)
     };
-    touch(&mut story, 100, huge, 0x7c00_0000);
     story.path(100, 0x8, "/anon_hugepage");
-    let anonymous_huge = Vma {
-        start: 0x7c20_0000,
-        end: 0x7c40_0000,
-        file: 0x8,
-        ..huge
-    };
-    touch(&mut story, 100, anonymous_huge, 0x7c20_0000);
     story.path(100, 0x9, "/hugepages/pool");
-    let of_a_file = Vma {
-        start: 0x7c40_0000,
-        end: 0x7c60_0000,
-        file: 0x9,
-        ..huge
-    };
-    touch(&mut story, 100, of_a_file, 0x7c40_0000);
+    for (start, id) in [(0x7c00_0000, 0x7), (0x7c20_0000, 0x8), (0x7c40_0000, 0x9)] {
+        touch(&mut story, 100, huge(start, id), start);
+    }
     touch(
         &mut story,
         100,
