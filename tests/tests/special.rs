@@ -1,6 +1,7 @@
 //! Faults at memory with which the kernel does something out of the ordinary: userfaultfd, hugetlb, swap, protection that
 //! was changed, guard pages, NUMA hints. Frames, counts and times are checked with each.
 
+use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -192,19 +193,22 @@ fn pages_that_numa_balancing_hints_at() -> Result<()> {
     if without(trace, "numa") {
         return Ok(());
     }
-    let note = trace.note("hinted")?;
-    let number = |field: &str| note[field].as_u64().context("a number");
-    let start = number("addr")?;
-    let end = start + number("pages")? * PAGE as u64;
+    let pages: Vec<u64> = serde_json::from_value(trace.note("hinted")?.clone())?;
     ensure!(
-        number("faults")? > 0,
-        "the kernel counted no hint in 40 seconds"
+        pages.len() >= 32,
+        "no read of the pages faulted in 40 seconds"
     );
-    let hints = trace
+    let hints: HashSet<u64> = trace
         .faults()
-        .filter(|(_, fault)| fault.kind == "numa-hint");
-    let there = hints.filter(|(_, fault)| (start..end).contains(&fault.addr));
-    // The count is the whole machine's, and other memory of the program is hinted at, too.
-    ensure!(there.count() > 0, "{note}, but none was seen");
+        .filter(|(_, fault)| fault.kind == "numa-hint")
+        .map(|(_, fault)| fault.addr)
+        .collect();
+    let seen = pages.iter().filter(|page| hints.contains(page)).count();
+    // A hint at the code that counts may come between.
+    ensure!(
+        seen * 10 >= pages.len() * 9,
+        "{seen} of {} were seen",
+        pages.len()
+    );
     Ok(())
 }

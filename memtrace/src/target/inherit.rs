@@ -1,6 +1,6 @@
 //! What memtrace was started with and doesn't keep for itself: PROG gets it back.
 //!
-//! The rest (environment, folder, umask, limits, signal mask, open files, ...) passes through memtrace untouched.
+//! The rest (environment, folder, umask, other limits, signal mask, open files, ...) passes through memtrace untouched.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -8,7 +8,8 @@ use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::OnceLock;
 
-use nix::libc::{self, c_int};
+use nix::libc::{self, c_int, rlim_t};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// The signals that memtrace treats otherwise than it was told: the Rust runtime ignores SIGPIPE, [`super::spawn`]
 /// needs SIGCHLD, and [`super::Signals`] listens for the rest.
@@ -45,6 +46,8 @@ pub struct Inherited {
     pub(super) ignored: [bool; CHANGED.len()],
     /// Which of the standard streams were closed.
     pub(super) closed: [bool; STANDARD.len()],
+    /// The limits of locked memory, which aya raises for its maps before Linux 5.11.
+    pub(super) locked: Option<(rlim_t, rlim_t)>,
 }
 
 impl Inherited {
@@ -53,6 +56,7 @@ impl Inherited {
         AT_START.get_or_init(|| Self {
             ignored: CHANGED.map(is_ignored),
             closed: STANDARD.map(is_closed),
+            locked: getrlimit(Resource::RLIMIT_MEMLOCK).ok(),
         })
     }
 
@@ -86,6 +90,9 @@ impl Inherited {
         {
             // SAFETY: nothing in the child uses the stream any more; it is `/dev/null`, opened by the Rust runtime.
             unsafe { libc::close(fd) };
+        }
+        if let Some((soft, hard)) = self.locked {
+            setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard)?;
         }
         Ok(())
     }

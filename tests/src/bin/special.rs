@@ -19,7 +19,7 @@ use tests::subject::memory::{PAGE, Pages, is_soft_dirty, is_swapped};
 use tests::subject::process::{self, Gate};
 use tests::subject::report::{Access, Fact, report, without};
 use tests::subject::uffd::{Answer, Handler};
-use tests::subject::witness::{read, write};
+use tests::subject::witness::{self, read, write};
 
 fn main() -> Result<()> {
     process::begin();
@@ -246,35 +246,31 @@ fn numa() -> Result<()> {
     let pages = Pages::private(64)?;
     pages.write_all(1);
     let stop = AtomicBool::new(false);
-    let hinted = || -> Result<u64> {
-        let counts = fs::read_to_string("/proc/vmstat")?;
-        let line = counts
-            .lines()
-            .find_map(|line| line.strip_prefix("numa_hint_faults "));
-        Ok(line
-            .context("no numa_hint_faults in /proc/vmstat")?
-            .parse()?)
-    };
-    let (start, end) = (hinted()?, Instant::now() + Duration::from_secs(40));
-    let done = thread::scope(|scope| {
+    let end = Instant::now() + Duration::from_secs(40);
+    let faulted = thread::scope(|scope| -> Result<Vec<u64>> {
         scope.spawn(|| {
             while !stop.load(Relaxed) {
                 std::hint::spin_loop();
             }
         });
-        let mut done = Ok(start);
-        while Instant::now() < end && done.as_ref().is_ok_and(|&now| now < start + 8) {
-            for i in 0..pages.count() {
-                pages.read(i);
+        let read = || -> Result<Vec<u64>> {
+            let mut faulted = Vec::with_capacity(pages.count());
+            while Instant::now() < end && faulted.len() < pages.count() / 2 {
+                faulted.clear();
+                for i in 0..pages.count() {
+                    let (before, _) = witness::counts()?;
+                    pages.read(i);
+                    if witness::counts()?.0 > before {
+                        faulted.push(pages.addr(i));
+                    }
+                }
             }
-            done = hinted();
-        }
+            Ok(faulted)
+        };
+        let faulted = read();
         stop.store(true, Relaxed);
-        done
+        faulted
     });
     fs::write(SWITCH, before.trim())?;
-    report(&Fact::Note(
-        "hinted".to_owned(),
-        json!({ "addr": pages.addr(0), "pages": pages.count(), "faults": done? - start }),
-    ))
+    report(&Fact::Note("hinted".to_owned(), json!(faulted?)))
 }

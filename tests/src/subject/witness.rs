@@ -73,8 +73,8 @@ pub fn now() -> Result<u64> {
     }
 }
 
-/// The minor and major faults of this thread so far.
-fn counts() -> Result<(i64, i64)> {
+/// The minor and major faults of this thread so far, as rusage has them.
+pub fn counts() -> Result<(i64, i64)> {
     let usage = getrusage(UsageWho::RUSAGE_THREAD)?;
     Ok((usage.minor_page_faults(), usage.major_page_faults()))
 }

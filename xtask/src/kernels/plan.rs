@@ -110,10 +110,8 @@ const PARTS: [(&str, Part); 32] = [
         "colour",
         Nothing("what is printed of a trace doesn't depend on the kernel"),
     ),
-    (
-        "inherit",
-        Nothing("how a program is started doesn't depend on the kernel"),
-    ),
+    // Before 5.11 eBPF's maps count as locked memory, whose limit is raised for them.
+    ("inherit", Only(&["limits_niceness_and_processors"])),
     (
         "options",
         Nothing("what is printed of a trace doesn't depend on the kernel"),
