@@ -253,7 +253,7 @@ layout! {
     fault_flag_user: "fault_flag"."FAULT_FLAG_USER",
     /// For an instruction.
     fault_flag_instruction: "fault_flag"."FAULT_FLAG_INSTRUCTION",
-    /// To have a copy without a write, 6.1 and later.
+    /// To have a copy without a write, 5.19 and later.
     fault_flag_unshare: "fault_flag"."FAULT_FLAG_UNSHARE",
     /// What came of a fault: it is to be repeated.
     vm_fault_retry: "vm_fault_reason"."VM_FAULT_RETRY",

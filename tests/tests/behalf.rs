@@ -2,22 +2,26 @@
 //! pagemap gives; with tracepoints alone they are only counted.
 
 use anyhow::{Context, Result, ensure};
-use tests::harness::{Trace, without};
+use tests::harness::{Event, Fault, Trace, without};
 use tests::subject::memory::PAGE;
 use tests::subject::wanted::Wanted;
 
 #[test]
 fn pages_that_calls_want_of_their_own_process_and_of_another() -> Result<()> {
     let trace = Trace::run(["behalf"])?;
-    for (name, kind) in [
-        ("populated", "zero-fill"),
-        ("locked", "zero-fill"),
-        ("read directly", "zero-fill"),
-        ("written to", "cow-copy"),
-        ("poked", "cow-copy"),
+    for (name, kind, unshare) in [
+        ("populated", "zero-fill", false),
+        ("locked", "zero-fill", false),
+        ("read directly", "zero-fill", false),
+        ("written to", "cow-copy", false),
+        ("read from", "cow-copy", true),
+        ("poked", "cow-copy", false),
     ] {
         if !without(&trace, name) {
-            seen(&trace, name, kind).with_context(|| name.to_owned())?;
+            let faults = seen(&trace, name, kind).with_context(|| name.to_owned())?;
+            for (event, fault) in faults {
+                ensure!(fault.unshare == unshare, "{name}: {}", event.line);
+            }
         }
     }
     Ok(())
@@ -26,11 +30,12 @@ fn pages_that_calls_want_of_their_own_process_and_of_another() -> Result<()> {
 #[test]
 fn pages_that_ksm_gives_back() -> Result<()> {
     let trace = Trace::run(["merged"])?;
-    seen(&trace, "unmerged", "cow-copy")
+    seen(&trace, "unmerged", "cow-copy")?;
+    Ok(())
 }
 
-/// Each page that the kernel wanted has its fault, or its count.
-fn seen(trace: &Trace, name: &str, kind: &str) -> Result<()> {
+/// Each page that the kernel wanted and hadn't has its fault, which is returned, or its count.
+fn seen<'a>(trace: &'a Trace, name: &str, kind: &str) -> Result<Vec<(&'a Event, &'a Fault)>> {
     let wanted: Wanted = serde_json::from_value(trace.note(name)?.clone())?;
     let of_the_call = trace.faults().filter(|(event, fault)| {
         event.tid == wanted.tid
@@ -41,13 +46,21 @@ fn seen(trace: &Trace, name: &str, kind: &str) -> Result<()> {
     if trace.start.backend != "fentry" {
         ensure!(faults.is_empty(), "{faults:?}");
         let counted = trace.account(wanted.pid)?.unobserved;
-        ensure!(counted >= wanted.pages.len() as i64, "only {counted}");
-        return Ok(());
+        let new = wanted
+            .pages
+            .iter()
+            .filter(|(_, before, after)| before != after);
+        ensure!(counted >= new.count() as i64, "only {counted}");
+        return Ok(Vec::new());
     }
     for &(addr, before, after) in &wanted.pages {
         let mut of_page = faults
             .iter()
             .filter(|(_, fault)| fault.addr / PAGE as u64 == addr / PAGE as u64);
+        if before == after {
+            ensure!(of_page.next().is_none(), "the frame is the same: {addr:#x}");
+            continue;
+        }
         let (event, fault) = of_page
             .next()
             .with_context(|| format!("no fault at {addr:#x}"))?;
@@ -62,5 +75,5 @@ fn seen(trace: &Trace, name: &str, kind: &str) -> Result<()> {
             event.line
         );
     }
-    Ok(())
+    Ok(faults)
 }

@@ -43,7 +43,7 @@ const MACROS: [(&str, u32); 4] = [
     ("fault_flag_write", 0x1),
     ("fault_flag_user", 0x40),
     ("fault_flag_instruction", 0x100),
-    // Linux 6.1: no fault had it before.
+    // Linux 5.19: no fault had it before.
     ("fault_flag_unshare", 0),
 ];
 

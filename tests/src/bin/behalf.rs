@@ -1,12 +1,13 @@
 //! System calls for which the kernel faults pages in itself, its own process's and a child's: `behalf`.
 
 use std::fs::File;
-use std::io::IoSlice;
+use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 
 use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
+use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, getpid};
 use tests::subject::files;
@@ -73,9 +74,9 @@ fn read_directly() -> Result<()> {
     })
 }
 
-/// Pages that a child shares, and that its parent writes there.
+/// Pages that a child shares, and that its parent writes or reads there.
 fn of_a_child() -> Result<()> {
-    let pages = Pages::private(PAGES + 1)?;
+    let pages = Pages::private(2 * PAGES + 1)?;
     pages.write_all(1);
     let gate = Gate::new()?;
     let child = process::child(|| {
@@ -83,21 +84,24 @@ fn of_a_child() -> Result<()> {
         Ok(0)
     })?;
     let addrs = addrs(&pages);
-    wanted(
-        "written to",
-        "process_vm_writev",
-        child,
-        &addrs[..PAGES],
-        || write_to(child, addrs[0]),
-    )?;
+    let (written, others) = addrs.split_at(PAGES);
+    wanted("written to", "process_vm_writev", child, written, || {
+        write_to(child, written[0])
+    })?;
+    // To read it the kernel pins a page, and what it pins it takes from the sharers first, since 5.19
+    // (gup_must_unshare in mm/internal.h).
+    let (read, poked) = others.split_at(PAGES);
+    wanted("read from", "process_vm_readv", child, read, || {
+        read_from(child, read[0])
+    })?;
     let ptrace = |request: libc::c_uint, addr: u64, data: u64| {
         // SAFETY: the child is this program's own; the arguments are numbers.
         Errno::result(unsafe { libc::ptrace(request, child.as_raw(), addr, data) })
     };
     ptrace(libc::PTRACE_ATTACH, 0, 0)?;
     waitpid(child, None).context("the child does not stop")?;
-    wanted("poked", "ptrace", child, &addrs[PAGES..], || {
-        ptrace(libc::PTRACE_POKEDATA, addrs[PAGES], 7)?;
+    wanted("poked", "ptrace", child, poked, || {
+        ptrace(libc::PTRACE_POKEDATA, poked[0], 7)?;
         Ok(())
     })?;
     ptrace(libc::PTRACE_DETACH, 0, 0)?;
@@ -106,12 +110,21 @@ fn of_a_child() -> Result<()> {
 }
 
 fn write_to(child: Pid, addr: u64) -> Result<()> {
-    use nix::sys::uio::{RemoteIoVec, process_vm_writev};
     let bytes = vec![3; PAGES * PAGE];
-    let remote = RemoteIoVec {
-        base: addr as usize,
-        len: bytes.len(),
-    };
-    process_vm_writev(child, &[IoSlice::new(&bytes)], &[remote])?;
+    process_vm_writev(child, &[IoSlice::new(&bytes)], &[remote(addr)])?;
     Ok(())
+}
+
+fn read_from(child: Pid, addr: u64) -> Result<()> {
+    let mut bytes = vec![0; PAGES * PAGE];
+    process_vm_readv(child, &mut [IoSliceMut::new(&mut bytes)], &[remote(addr)])?;
+    ensure!(bytes[0] == 1, "read {}", bytes[0]);
+    Ok(())
+}
+
+fn remote(addr: u64) -> RemoteIoVec {
+    RemoteIoVec {
+        base: addr as usize,
+        len: PAGES * PAGE,
+    }
 }
