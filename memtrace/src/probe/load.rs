@@ -5,12 +5,8 @@ use std::{collections::BTreeSet, path::Path, thread};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel, include_bytes_aligned,
-    maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues, RingBuf},
-    programs::{
-        PerfEvent, Program, RawTracePoint,
-        perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent},
-    },
-    util::{nr_cpus, online_cpus},
+    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
+    programs::{Program, RawTracePoint},
 };
 use aya_log::EbpfLogger;
 use log::LevelFilter;
@@ -26,15 +22,14 @@ use super::{
     direct_map,
     log::ToStderr,
     read::Reader,
+    timer::Timers,
 };
-use crate::kernel::{clock::now, fentry, helpers, layout, require::require, zero_page::Sample};
+use crate::kernel::{fentry, helpers, layout, require::require, zero_page::Sample};
 
 /// The hooks.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memtrace-probe"));
 /// What the hook `page_fault` is for in the object: its tracepoints are the architecture's.
 const PAGE_FAULT: &str = "page_fault_user";
-/// Nanoseconds between two ticks on a CPU: how late a fault of a thread that only computes is shown.
-const TICK_PERIOD: u64 = 10_000_000;
 /// Bytes of the ring buffer: room for a million faults and more, should the reader not get a CPU for a while.
 const RING_BYTES: u32 = 64 << 20;
 /// The same where no fault is sent.
@@ -388,7 +383,7 @@ pub fn tracepoints() -> Result<BTreeSet<String>> {
 }
 
 fn attach(ebpf: &mut Ebpf) -> Result<()> {
-    let cpus = online_cpus().map_err(|(what, error)| anyhow!("{what}: {error}"))?;
+    let timers = Timers::of_each_cpu()?;
     // The kernel's verifier takes its time over each hook, but looks at several at once.
     thread::scope(|scope| {
         let hooks: Vec<_> = ebpf
@@ -397,7 +392,7 @@ fn attach(ebpf: &mut Ebpf) -> Result<()> {
             .filter(|(name, _)| !backend::HOOKS.contains(name))
             .map(|(name, program)| {
                 scope.spawn(|| match program {
-                    Program::PerfEvent(tick) => attach_tick(tick, &cpus),
+                    Program::PerfEvent(tick) => timers.start(tick),
                     tracepoint => attach_hook(name, tracepoint),
                 })
             })
@@ -406,39 +401,5 @@ fn attach(ebpf: &mut Ebpf) -> Result<()> {
             .into_iter()
             .try_for_each(|hook| hook.join().map_err(|_| anyhow!("loading a hook failed"))?)
     })?;
-    begin_ticks(ebpf, &cpus)
-}
-
-/// Loads the hook of the timer, and starts one on each of these CPUs.
-fn attach_tick(tick: &mut PerfEvent, cpus: &[u32]) -> Result<()> {
-    tick.load().context("the kernel refused the hook tick")?;
-    for &cpu in cpus {
-        tick.attach(
-            PerfEventConfig::Software(SoftwareEvent::CpuClock),
-            PerfEventScope::AllProcessesOneCpu { cpu },
-            SamplePolicy::Period(TICK_PERIOD),
-            false,
-        )
-        .with_context(|| format!("can't open a timer on CPU {cpu}"))?;
-    }
-    Ok(())
-}
-
-/// Writes down that each of these CPUs has written nothing yet: the reader then waits for its first tick, as it doesn't
-/// for a CPU that is switched off.
-fn begin_ticks(ebpf: &mut Ebpf, cpus: &[u32]) -> Result<()> {
-    let possible = nr_cpus().map_err(|(what, error)| anyhow!("{what}: {error}"))?;
-    let mut begun = vec![0; possible];
-    for &cpu in cpus {
-        if let Some(time) = begun.get_mut(cpu as usize) {
-            *time = now();
-        }
-    }
-    let map = ebpf
-        .map_mut("WRITTEN_UNTIL")
-        .context("the object has no map WRITTEN_UNTIL")?;
-    let mut ticks: PerCpuArray<_, u64> = PerCpuArray::try_from(map)?;
-    ticks
-        .set(0, PerCpuValues::try_from(begun)?, 0)
-        .context("can't write the ticks")
+    timers.begin(ebpf)
 }

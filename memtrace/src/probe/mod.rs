@@ -6,6 +6,7 @@ mod direct_map;
 mod load;
 mod log;
 mod read;
+mod timer;
 
 pub use backend::{Backend, FUNCTION};
 pub use load::{Options, Probe, Traced, locate_direct_map, tracepoints};
