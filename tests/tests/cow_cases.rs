@@ -86,10 +86,10 @@ fn is_right(trace: &Trace, name: &str, kind: &str, region: &str) -> Result<()> {
         ("", _) => "cow-copy",
         (kind, _) => kind,
     };
-    faults_as_counted(trace, name, kind, region)?;
-    if kind == "cow-copy" && touch.minor + touch.major > 0 {
+    if let Some(seen) = faults_as_counted(trace, name, kind, region)?
+        && kind == "cow-copy"
+    {
         // By a parent and a child, or by the writer and another mapping of the file, if they still map it.
-        let seen = trace.fault_of(touch)?;
         let count = seen.fault.cause.as_ref().and_then(|cause| cause.map_count);
         ensure!(
             count.is_some_and(|count| (1..=2).contains(&count)),

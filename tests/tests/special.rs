@@ -108,13 +108,11 @@ fn pages_of_hugetlb() -> Result<()> {
             "shm",
         ),
     ] {
-        let touch = trace.touches(name)?[0];
-        if touch.minor + touch.major == 0 {
+        let Some(seen) = faults_as_counted(trace, name, kind, region)? else {
             // Older kernels have a fork copy the entries of shared memory, too, where it is hugetlbfs's.
-            faults_as_counted(trace, name, kind, region)?;
             continue;
-        }
-        let fault = trace.fault_of(touch)?.is(kind, region)?.fault;
+        };
+        let (touch, fault) = (trace.touches(name)?[0], seen.fault);
         assert_eq!(fault.page_size, HUGE, "{name}");
         assert_eq!(
             (fault.pfn_before, fault.pfn_after),

@@ -20,6 +20,7 @@ use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, sync};
+use tests::subject::memory;
 
 /// What is mounted where. Not every kernel has each of them, and the programs say what they lack.
 const MOUNTS: [(&str, &str); 9] = [
@@ -146,25 +147,9 @@ fn facts() -> Result<String> {
         "linux={} cpus={} nodes={} levels={levels} kaslr={} lockdown={lockdown}",
         words("/proc/sys/kernel/osrelease").trim(),
         std::thread::available_parallelism()?,
-        nodes(),
+        memory::nodes(),
         if kaslr { "on" } else { "off" },
     ))
-}
-
-/// Nodes of memory.
-fn nodes() -> usize {
-    let is_node = |name: &str| {
-        let number = name.strip_prefix("node");
-        number.is_some_and(|number| number.parse::<u32>().is_ok())
-    };
-    // Without CONFIG_NUMA there is no such folder.
-    let Ok(entries) = fs::read_dir("/sys/devices/system/node") else {
-        return 1;
-    };
-    let names = entries.flatten().map(|entry| entry.file_name());
-    names
-        .filter(|name| name.to_str().is_some_and(is_node))
-        .count()
 }
 
 /// Runs a line of the list within its time, and tells how it ended.

@@ -15,7 +15,7 @@ use nix::sys::mman::ProtFlags;
 use serde_json::json;
 use tests::subject::death::dies;
 use tests::subject::hugetlb;
-use tests::subject::memory::{PAGE, Pages, is_soft_dirty, is_swapped};
+use tests::subject::memory::{PAGE, Pages, is_soft_dirty, is_swapped, nodes};
 use tests::subject::process::{self, Gate};
 use tests::subject::report::{Access, Fact, report, without};
 use tests::subject::uffd::{Answer, Handler};
@@ -236,9 +236,7 @@ fn grows_down() -> Result<()> {
 /// A page that the kernel makes inaccessible to see who uses it. It does so to processes of several threads only.
 fn numa() -> Result<()> {
     const SWITCH: &str = "/proc/sys/kernel/numa_balancing";
-    let nodes = (0..8)
-        .filter(|node| fs::exists(format!("/sys/devices/system/node/node{node}")).unwrap_or(false));
-    if nodes.count() < 2 {
+    if nodes() < 2 {
         return without("numa", "the machine has one node");
     }
     let before = fs::read_to_string(SWITCH)?;

@@ -79,20 +79,24 @@ impl Trace {
     }
 }
 
-/// There is a fault of this kind if the kernel counted one, and else none.
-pub fn faults_as_counted(trace: &Trace, name: &str, kind: &str, region: &str) -> Result<()> {
+/// There is a fault of this kind, which is returned, if the kernel counted one, and else none.
+pub fn faults_as_counted<'a>(
+    trace: &'a Trace,
+    name: &str,
+    kind: &str,
+    region: &str,
+) -> Result<Option<Seen<'a>>> {
     let touch = trace.touches(name)?[0];
     if touch.minor + touch.major > 0 {
-        trace.fault_of(touch)?.is(kind, region)?;
-    } else {
-        let mut at = trace.faults().filter(|(event, fault)| {
-            event.tid == touch.tid
-                && fault.addr == touch.addr
-                && (touch.from..=touch.until).contains(&event.ts)
-        });
-        ensure!(at.next().is_none(), "the kernel counted none: {touch:?}");
+        return trace.fault_of(touch)?.is(kind, region).map(Some);
     }
-    Ok(())
+    let mut at = trace.faults().filter(|(event, fault)| {
+        event.tid == touch.tid
+            && fault.addr == touch.addr
+            && (touch.from..=touch.until).contains(&event.ts)
+    });
+    ensure!(at.next().is_none(), "the kernel counted none: {touch:?}");
+    Ok(None)
 }
 
 impl Seen<'_> {

@@ -1,6 +1,6 @@
 //! Pages to touch, and what the kernel says of them.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
@@ -231,4 +231,20 @@ fn bytes(pages: usize) -> Result<NonZeroUsize> {
 
 fn read_write() -> ProtFlags {
     ProtFlags::PROT_READ | ProtFlags::PROT_WRITE
+}
+
+/// Nodes of memory that the machine has.
+pub fn nodes() -> usize {
+    let is_node = |name: &str| {
+        let number = name.strip_prefix("node");
+        number.is_some_and(|number| number.parse::<u32>().is_ok())
+    };
+    // Without CONFIG_NUMA there is no such folder.
+    let Ok(entries) = fs::read_dir("/sys/devices/system/node") else {
+        return 1;
+    };
+    let names = entries.flatten().map(|entry| entry.file_name());
+    names
+        .filter(|name| name.to_str().is_some_and(is_node))
+        .count()
 }
