@@ -46,6 +46,8 @@ layout! {
     task_pid: "task_struct"."pid",
     /// Process id in the initial pid namespace.
     task_tgid: "task_struct"."tgid",
+    /// What the thread has to do before it returns to user mode (`TIF_*`): to give away the CPU, for one.
+    task_flags: "task_struct"."thread_info.flags",
     /// Minor faults completed by the thread.
     task_min_flt: "task_struct"."min_flt",
     /// Major faults completed by the thread.
@@ -335,7 +337,20 @@ pub struct DirectMap {
     pub registers: u64,
     /// 1 once the trace is over: the hooks do nothing more, while they are being detached.
     pub stopped: u64,
+    /// The first base that was not tried, as long as none is right: a call for which the hook was left out has tried none.
+    pub untried: u64,
 }
+
+/// The numbers of helpers that no kernel has: the loader makes calls of the kernel's functions [`ALONE_FUNCTIONS`] of these, or
+/// takes them out.
+pub const ALONE: [u32; 4] = [0x6d74_0001, 0x6d74_0002, 0x6d74_0003, 0x6d74_0004];
+/// What keeps a hook from being preempted, in the order of [`ALONE`].
+pub const ALONE_FUNCTIONS: [&str; 4] = [
+    "bpf_preempt_disable",
+    "bpf_local_irq_save",
+    "bpf_preempt_enable",
+    "bpf_local_irq_restore",
+];
 
 /// Bytes of a `struct page`: checked when [`DirectMap::vmemmap`] is found, as two of them must lie as far apart as their
 /// frames say.
@@ -358,13 +373,16 @@ pub const ADOPT_SURVEY: u64 = 1;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Adopted {
-    /// The process's `task_struct`; 0 when there is no such process.
+    /// The process's `task_struct`; 0 when there is no such process, [`UNANSWERED`] when the hook was left out.
     pub leader: u64,
     /// Threads that are traced from this call on.
     pub added: u64,
     /// Threads that could not be: there are too many.
     pub refused: u64,
 }
+
+/// What memtrace writes in place of [`Adopted::leader`] before it calls.
+pub const UNANSWERED: u64 = u64::MAX;
 
 /// Bases that one call tries.
 pub const PROBE_STEPS: u64 = 4;

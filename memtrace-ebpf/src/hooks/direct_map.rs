@@ -70,6 +70,7 @@ pub(crate) fn find(ctx: &RawTracePointContext) {
             }
         }
     }
+    found.untried = first + PROBE_STEPS;
 }
 
 /// Finds where the `struct page` of frame 0 would be, if the pages at `address` and after are what user space said.

@@ -11,6 +11,7 @@ pub(crate) mod handled;
 pub(crate) mod kernel;
 pub(crate) mod paging;
 pub(crate) mod parts;
+pub(crate) mod preempt;
 pub(crate) mod repeat;
 pub(crate) mod returned;
 pub(crate) mod ring;

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod fentry;
 pub mod helpers;
 pub mod layout;
+pub mod preemption;
 pub mod require;
 mod same;
 pub mod zero_page;

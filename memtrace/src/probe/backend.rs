@@ -5,6 +5,9 @@ use std::fmt;
 use anyhow::{Context as _, Result, anyhow};
 use aya::{Btf, Ebpf, programs::Program};
 use clap::ValueEnum;
+use memtrace_ebpf::arch::FAULT_TRACEPOINTS;
+
+use crate::kernel::preemption::{self, Preemption};
 
 /// How page faults are observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -37,6 +40,18 @@ pub struct Refused(&'static str);
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the kernel refused the hook {}", self.0)
+    }
+}
+
+/// Whether hooks on the function are to be tried, where `asked` is what the user wants, and `undisturbed` whether a hook can
+/// keep the kernel from switching tasks in the middle of it.
+///
+/// Where it can't, and the kernel does so, another task's hook may come between and change what this one has in the CPU's
+/// memory. Tracepoints have preemption off on such kernels (`__DO_TRACE` in `include/linux/tracepoint.h`, until 7.0).
+pub fn wants_fentry(asked: Option<Backend>, undisturbed: bool) -> bool {
+    match asked {
+        Some(backend) => backend == Backend::Fentry,
+        None => undisturbed || FAULT_TRACEPOINTS.is_empty() || preemption::look() != Preemption::On,
     }
 }
 

@@ -10,6 +10,8 @@ use crate::kernel::zero_page::Sample;
 pub const WORDS: usize = size_of::<DirectMap>() / 8;
 /// GiB below `mm->pgd` that are tried: more than any machine's memory.
 const LIMIT: u64 = 1 << 16;
+/// Calls at most: more than that takes, as the kernel may leave the hook out.
+const CALLS: u64 = 2 * LIMIT / PROBE_STEPS;
 
 /// Tells all hooks to do nothing more.
 ///
@@ -26,7 +28,8 @@ pub fn stop(map: &mut Array<&mut MapData, [u64; WORDS]>) -> Result<()> {
 /// # Errors
 /// No base is right: this kernel's page tables are not where memtrace looks for them.
 pub fn find(map: &Array<&mut MapData, [u64; WORDS]>, sample: &Sample) -> Result<DirectMap> {
-    for first in (0..LIMIT).step_by(PROBE_STEPS as usize) {
+    let mut first = 0;
+    for _ in 0..CALLS {
         // SAFETY: getpid(2) has no arguments and no effect; the hook reads the registers.
         unsafe {
             libc::syscall(
@@ -44,6 +47,10 @@ pub fn find(map: &Array<&mut MapData, [u64; WORDS]>, sample: &Sample) -> Result<
                 "the kernel's array of struct page wasn't found: memtrace doesn't know this kernel's memory model (it needs CONFIG_SPARSEMEM_VMEMMAP)"
             );
             return Ok(found);
+        }
+        first = found.untried;
+        if first >= LIMIT {
+            break;
         }
     }
     bail!(

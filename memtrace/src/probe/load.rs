@@ -21,6 +21,8 @@ use super::{
     backend::{self, Backend, Refused},
     direct_map,
     log::ToStderr,
+    missed::Missed,
+    preempt,
     read::Reader,
     timer::Timers,
 };
@@ -135,6 +137,7 @@ impl Probe {
     /// # Errors
     /// The object has no such maps, or they can't be mapped.
     pub fn reader(&mut self) -> Result<Reader> {
+        let missed = Missed::of(&self.ebpf)?;
         let mut take = |name| {
             self.ebpf
                 .take_map(name)
@@ -146,6 +149,7 @@ impl Probe {
             PerCpuArray::try_from(take("WRITTEN_UNTIL")?)?,
             HashMap::try_from(take("THREADS")?)?,
             Array::try_from(take("STATES")?)?,
+            missed,
         ))
     }
 
@@ -189,12 +193,12 @@ impl Probe {
         let link = program
             .attach("sys_enter")
             .context("can't attach to raw_syscalls:sys_enter")?;
-        let map: Array<&mut MapData, [u64; adopt::WORDS]> = Array::try_from(
+        let mut map: Array<&mut MapData, [u64; adopt::WORDS]> = Array::try_from(
             self.ebpf
                 .map_mut("ADOPTED")
                 .context("the object has no map ADOPTED")?,
         )?;
-        let adopted = adopt::adopt(&map, pids);
+        let adopted = adopt::adopt(&mut map, pids);
         tracepoint(&mut self.ebpf, ADOPT_PROCESS)?.detach(link)?;
         adopted
     }
@@ -205,15 +209,18 @@ struct Types {
     layout: Layout,
     /// Whether the hooks on a function are wanted and granted.
     fentry: bool,
+    /// What keeps a hook from being preempted.
+    preempt: Option<preempt::Functions>,
     /// aya's form of it, where that needs it: for those hooks, and in place of what the kernel shows itself.
     btf: Option<Btf>,
 }
 
 fn types(options: Options<'_>) -> Result<Types> {
     let types = layout::read(options.btf)?;
+    let preempt = preempt::Functions::of(&types.btf);
     let function = types.btf.function(backend::FUNCTION);
-    let fentry =
-        options.backend != Some(Backend::Tracepoints) && function.is_some_and(fentry::is_granted);
+    let fentry = backend::wants_fentry(options.backend, preempt.is_some())
+        && function.is_some_and(fentry::is_granted);
     ensure!(
         fentry || options.backend != Some(Backend::Fentry),
         "this kernel, or its policy, doesn't let {} be hooked (fentry): use --backend tracepoints",
@@ -226,6 +233,7 @@ fn types(options: Options<'_>) -> Result<Types> {
     Ok(Types {
         layout: types.numbers.layout,
         fentry,
+        preempt,
         btf,
     })
 }
@@ -261,7 +269,7 @@ fn prepare(options: Options<'_>, sample: &Sample) -> Result<(Ebpf, Types, Direct
         loader.btf(types.btf.as_ref());
     }
     let task = task(options, types.fentry, sample)?;
-    let mut ebpf = load(loader, &types.layout, &task, options.verbose)?;
+    let mut ebpf = load(loader, &types, &task, options.verbose)?;
     let found = find_direct_map(&mut ebpf, sample);
     let found = match options.btf {
         None => found,
@@ -293,7 +301,7 @@ fn task(options: Options<'_>, handled: bool, sample: &Sample) -> Result<Task> {
 /// Loads the object's maps and relocates its programs.
 fn load<'a>(
     mut loader: EbpfLoader<'a>,
-    layout: &'a Layout,
+    types: &'a Types,
     task: &'a Task,
     verbose: bool,
 ) -> Result<Ebpf> {
@@ -309,11 +317,11 @@ fn load<'a>(
     };
     loader
         .verifier_log_level(VerifierLogLevel::DISABLE)
-        .override_global("LAYOUT", bytemuck::bytes_of(layout), true)
+        .override_global("LAYOUT", bytemuck::bytes_of(&types.layout), true)
         .override_global("CONFIG", bytemuck::bytes_of(task), true)
         .override_global(aya_log::LEVEL, level, true)
         .map_max_entries("RECORDS", ring)
-        .load(OBJECT)
+        .load(&preempt::linked(OBJECT, types.preempt)?)
         .context("the kernel refused the BPF object's maps")
 }
 

@@ -5,9 +5,12 @@ mod backend;
 mod direct_map;
 mod load;
 mod log;
+mod missed;
+mod preempt;
 mod read;
 mod timer;
 
 pub use backend::{Backend, FUNCTION};
 pub use load::{Options, Probe, Traced, locate_direct_map, tracepoints};
+pub use preempt::Functions as Undisturbed;
 pub use read::Reader;

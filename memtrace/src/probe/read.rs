@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use memtrace_ebpf::record::{Kind, Known, THREAD_WORDS};
 
+use super::missed::Missed;
 use crate::trace::record::Record;
 
 /// Reader of the ring buffer and of the tables beside it.
@@ -16,6 +17,7 @@ pub struct Reader {
     written_until: PerCpuArray<MapData, u64>,
     threads: HashMap<MapData, u64, u32>,
     states: Array<MapData, [u64; THREAD_WORDS]>,
+    missed: Missed,
 }
 
 impl Reader {
@@ -25,6 +27,7 @@ impl Reader {
         written_until: PerCpuArray<MapData, u64>,
         threads: HashMap<MapData, u64, u32>,
         states: Array<MapData, [u64; THREAD_WORDS]>,
+        missed: Missed,
     ) -> Self {
         Self {
             records,
@@ -33,6 +36,7 @@ impl Reader {
             written_until,
             threads,
             states,
+            missed,
         }
     }
 
@@ -83,6 +87,15 @@ impl Reader {
             }
         }
         Ok(newly)
+    }
+
+    /// How often the kernel has left each hook out since this was asked last, for whatever task. Hooks that it didn't leave
+    /// out are not there.
+    ///
+    /// # Errors
+    /// /proc doesn't show it.
+    pub fn newly_missed(&mut self) -> Result<BTreeMap<String, u64>> {
+        self.missed.newly()
     }
 
     /// What is known of the threads that are traced and live.
