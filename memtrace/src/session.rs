@@ -44,6 +44,8 @@ pub struct Session {
     name: String,
     /// What has been reported as lost, by kind.
     lost: BTreeMap<&'static str, u64>,
+    /// How often hooks have been reported as left out, by hook.
+    missed: BTreeMap<String, u64>,
     rounds: u32,
 }
 
@@ -71,6 +73,7 @@ impl Session {
             sink,
             name,
             lost: BTreeMap::new(),
+            missed: BTreeMap::new(),
             rounds: 0,
         })
     }
@@ -154,11 +157,15 @@ impl Session {
 
     fn report_lost(&mut self) -> Result<()> {
         let by_kind = self.reader.newly_lost()?;
-        if by_kind.is_empty() {
+        let missed = self.reader.newly_missed()?;
+        if by_kind.is_empty() && missed.is_empty() {
             return Ok(());
         }
         for (kind, count) in &by_kind {
             *self.lost.entry(kind).or_default() += count;
+        }
+        for (hook, count) in &missed {
+            *self.missed.entry(hook.clone()).or_default() += count;
         }
         let event = Event {
             ts: self.order.released(),
@@ -169,6 +176,7 @@ impl Session {
             what: What::Lost(Lost {
                 count: by_kind.values().sum(),
                 by_kind,
+                missed,
             }),
         };
         if self.only.wants(&event.what) {
@@ -206,6 +214,7 @@ impl Session {
             processes,
             total,
             lost: mem::take(&mut self.lost),
+            missed: mem::take(&mut self.missed),
             forks,
             tasks,
             tasks_left_out,

@@ -96,7 +96,7 @@ async fn decide(chosen: &[&'static Claim], report: &Report, kernel: &cli::Kernel
                     let known = programs::find(program)
                         .context("a claim names a program that isn't there")?;
                     let bench = bench.as_mut().context("no program was expected to run")?;
-                    let observed = match bench.run(known).await? {
+                    let observed = match bench.observe(known).await? {
                         Outcome::Ended(observed) => Ok(observed),
                         Outcome::Stuck(why) => Err(Undecided::NotHere(why)),
                         Outcome::Interrupted(Interrupt::Keyboard) => {
@@ -108,7 +108,7 @@ async fn decide(chosen: &[&'static Claim], report: &Report, kernel: &cli::Kernel
                 }
                 match &seen[program] {
                     Ok(observed) => (
-                        complete(observed).and_then(|()| judge(observed)),
+                        observed.complete().and_then(|()| judge(observed)),
                         observed.began,
                     ),
                     Err(why) => (Err(why.clone()), 0),
@@ -132,16 +132,6 @@ fn needs_programs(chosen: &[&Claim]) -> bool {
     chosen
         .iter()
         .any(|claim| matches!(claim.method, Method::Experiment { .. }))
-}
-
-/// What is lost may be what decides.
-fn complete(seen: &Observed) -> Result<(), Undecided> {
-    match seen.lost() {
-        0 => Ok(()),
-        lost => Err(Undecided::because(format!(
-            "{lost} records of the trace were lost"
-        ))),
-    }
 }
 
 fn status_of(all: &[Decided]) -> u8 {

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::claim::Undecided;
-use crate::trace::event::{Clone, Cloned, End, Event, Exec, Exit, Fault, ForkAccount, What};
+use crate::trace::{
+    account::UNEXPLAINED,
+    event::{Clone, Cloned, End, Event, Exec, Exit, Fault, ForkAccount, What},
+};
 
 /// All that a judge gets.
 #[derive(Debug, Default)]
@@ -193,7 +196,33 @@ impl Observed {
 
     /// Records that were lost on the way.
     pub fn lost(&self) -> u64 {
-        self.end.iter().flat_map(|end| end.lost.values()).sum()
+        let ends = self.end.iter();
+        ends.flat_map(|end| end.lost.values()).sum()
+    }
+
+    /// How often the kernel left out a hook, for whatever task.
+    pub fn missed(&self) -> u64 {
+        let ends = self.end.iter();
+        ends.flat_map(|end| end.missed.values()).sum()
+    }
+
+    /// That nothing of these programs is known to be missing: it may be what decides. Of hooks that were left out nobody says
+    /// for whom; but if it was for these, most have faults that the kernel has counted and memtrace can't explain.
+    ///
+    /// # Errors
+    /// Something is.
+    pub fn complete(&self) -> Result<(), Undecided> {
+        let (lost, missed) = (self.lost(), self.missed());
+        if lost != 0 {
+            let why = format!("{lost} records of the trace were lost");
+            return Err(Undecided::because(why));
+        }
+        let mut ends = self.end.iter();
+        if missed != 0 && ends.any(|end| end.total.unobserved_by.contains_key(UNEXPLAINED)) {
+            let why = format!("the kernel, preempted in hooks, left them out {missed} times");
+            return Err(Undecided::because(why));
+        }
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use super::colour::Palette;
-use super::wording::{Count, List};
+use super::wording::{Count, Counted};
 use crate::trace::event::{Account, End};
 
 /// Writes the account.
@@ -49,7 +49,8 @@ pub(super) fn write(out: &mut impl Write, end: &End, palette: Palette) -> io::Re
         let late = Count(end.late, "fault");
         writeln!(out, "{late} took so long that others were shown first.")?;
     }
-    lost(out, &end.lost, palette)
+    lost(out, &end.lost, palette)?;
+    missed(out, &end.missed, palette)
 }
 
 /// A line for each reason why the kernel counted faults that were not seen.
@@ -88,12 +89,31 @@ fn lost(
         return writeln!(out, "No record was lost.");
     }
     let alarm = palette.alarm();
-    let by_kind = List(lost.iter().map(|(kind, count)| format!("{count} {kind}")));
+    let by_kind = Counted(lost);
     writeln!(
         out,
         "{alarm}LOST: {} ({by_kind}).{alarm:#} What is shown is incomplete. \
          Use --summary, or -o FILE on a fast disk.",
         Count(count, "record")
+    )
+}
+
+/// Says nothing if there is nothing to say: only few kernels leave hooks out.
+fn missed(
+    out: &mut impl Write,
+    missed: &BTreeMap<String, u64>,
+    palette: Palette,
+) -> io::Result<()> {
+    if missed.is_empty() {
+        return Ok(());
+    }
+    let alarm = palette.alarm();
+    writeln!(
+        out,
+        "{alarm}LEFT OUT: {} ({}).{alarm:#} The kernel switched tasks in the middle of a hook, and didn't call it for \
+         those that came by meanwhile, traced or not: what is shown may be incomplete.",
+        Count(missed.values().sum(), "hook"),
+        Counted(missed)
     )
 }
 
@@ -193,6 +213,7 @@ mod tests {
         end.lost = [("fault", 12), ("call", 5)].into();
         end.processes[0].alive = true;
         end.late = 1;
+        end.missed = [("sys_exit".to_owned(), 40), ("task_newtask".to_owned(), 1)].into();
         check(
             &end,
             &expect![[r#"
@@ -204,6 +225,7 @@ mod tests {
                 1 process still ran; the kernel goes on counting.
                 1 fault took so long that others were shown first.
                 LOST: 17 records (5 call, 12 fault). What is shown is incomplete. Use --summary, or -o FILE on a fast disk.
+                LEFT OUT: 41 hooks (40 sys_exit, 1 task_newtask). The kernel switched tasks in the middle of a hook, and didn't call it for those that came by meanwhile, traced or not: what is shown may be incomplete.
             "#]],
         );
     }

@@ -12,7 +12,7 @@ const ROWS: usize = 20_000;
 /// Name of the row of those.
 const REST: &str = "(further processes)";
 /// Counted faults that neither a fault nor a record of unobserved ones explains: as when records were lost.
-const UNEXPLAINED: &str = "unexplained";
+pub const UNEXPLAINED: &str = "unexplained";
 /// Counted faults of memtrace's own child before it became the program, where not all can be seen.
 pub const BEFORE_EXEC: &str = "before exec";
 

@@ -1,6 +1,6 @@
 //! From records to events: the model of what is traced. Pure: it reads no clock, no file, no kernel.
 
-mod account;
+pub mod account;
 mod call;
 pub mod event;
 mod fault;

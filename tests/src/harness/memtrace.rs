@@ -15,6 +15,9 @@ use super::run::{Run, forget_sudo};
 use super::trace::Trace;
 use crate::subject::report::{Fact, REPORT};
 
+/// How often a program is traced at most.
+const TRACES: u32 = 3;
+
 /// A run of memtrace in the making.
 #[derive(Debug)]
 pub struct Memtrace {
@@ -81,7 +84,7 @@ impl Memtrace {
     pub fn command<S: AsRef<OsStr>>(&self, program: impl IntoIterator<Item = S>) -> Command {
         let mut command = self.words("run");
         command.arg("--").args(program);
-        command.env(REPORT, self.folder.path().join("report"));
+        command.env(REPORT, self.report());
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
@@ -117,11 +120,19 @@ impl Memtrace {
         Run::of(&mut self.command(program))
     }
 
-    /// Runs it to its end, with JSON into a file, and reads that. The trace is checked as all must be.
+    /// Runs it to its end, with JSON into a file, and reads that. The trace is checked as all must be. One that may be incomplete,
+    /// as the kernel has left hooks out, decides nothing: it is made again, and only the last is taken as it is.
     pub fn trace<S: AsRef<OsStr>>(self, program: impl IntoIterator<Item = S>) -> Result<Trace> {
         let this = self.with_json();
-        let run = this.run(program)?;
-        this.read(run)
+        let program: Vec<S> = program.into_iter().collect();
+        for _ in 1..TRACES {
+            let trace = this.read(this.run(&program)?)?;
+            if trace.end.missed.is_empty() {
+                return Ok(trace);
+            }
+            fs::write(this.report(), "")?;
+        }
+        this.read(this.run(&program)?)
     }
 
     /// With JSON into the file that [`Self::read`] reads.
@@ -148,14 +159,19 @@ impl Memtrace {
         Trace::read(&json, self.facts()?, run)
     }
 
+    /// Where the subject reports.
+    fn report(&self) -> PathBuf {
+        self.folder.path().join("report")
+    }
+
     /// What the subject has reported so far.
     pub fn facts(&self) -> Result<Vec<Fact>> {
-        facts(&self.folder.path().join("report"))
+        facts(&self.report())
     }
 
     /// What the subject has reported as a note of that name, if it has.
     pub fn note(&self, name: &str) -> Result<Option<Value>> {
-        note(&self.folder.path().join("report"), name)
+        note(&self.report(), name)
     }
 }
 

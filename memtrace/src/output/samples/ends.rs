@@ -46,6 +46,7 @@ pub(in crate::output) fn end(processes: Vec<Account>) -> End {
         processes,
         total,
         lost: BTreeMap::new(),
+        missed: BTreeMap::new(),
         forks: Vec::new(),
         tasks: Vec::new(),
         tasks_left_out: 0,

@@ -104,6 +104,7 @@ pub fn story() -> Vec<Event> {
     let lost = What::Lost(Lost {
         count: 3,
         by_kind: [("call", 1), ("fault", 2)].into(),
+        missed: [("sys_exit".to_owned(), 5)].into(),
     });
     let all = mapped
         .into_iter()

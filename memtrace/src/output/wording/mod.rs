@@ -1,5 +1,6 @@
 //! What happened, in plain words, and the proof in brackets: a file per family of events.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 use std::io::{self, Write};
 
@@ -60,15 +61,22 @@ pub(super) fn write(out: &mut impl Write, event: &Event, palette: Palette) -> io
 
 fn write_lost(out: &mut impl Write, lost: &Lost, palette: Palette) -> io::Result<()> {
     let alarm = palette.alarm();
-    let by_kind = List(
-        lost.by_kind
-            .iter()
-            .map(|(kind, count)| format!("{count} {kind}")),
-    );
+    if lost.count != 0 {
+        let by_kind = Counted(&lost.by_kind);
+        let records = Count(lost.count, "record");
+        write!(out, "{alarm}{records} lost here{alarm:#}: {by_kind}")?;
+    }
+    if lost.missed.is_empty() {
+        return Ok(());
+    }
+    if lost.count != 0 {
+        write!(out, "; ")?;
+    }
+    let hooks = Count(lost.missed.values().sum(), "hook");
+    let by_hook = Counted(&lost.missed);
     write!(
         out,
-        "{alarm}{} lost here{alarm:#}: {by_kind}",
-        Count(lost.count, "record")
+        "{alarm}{hooks} left out here{alarm:#} by the kernel, for any task: {by_hook}"
     )
 }
 
@@ -119,6 +127,16 @@ pub(super) struct List<I>(pub(super) I);
 impl<I: Iterator<Item: Display> + Clone> Display for List<I> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         joined(f, self.0.clone(), ", ")
+    }
+}
+
+/// How many there are of each.
+pub(super) struct Counted<'a, K>(pub(super) &'a BTreeMap<K, u64>);
+
+impl<K: Display> Display for Counted<'_, K> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let items = self.0.iter().map(|(what, count)| format!("{count} {what}"));
+        List(items).fmt(f)
     }
 }
 

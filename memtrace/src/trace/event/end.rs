@@ -15,6 +15,9 @@ pub struct End {
     pub total: Account,
     /// Lost records by kind; empty when none was lost.
     pub lost: std::collections::BTreeMap<&'static str, u64>,
+    /// How often the kernel left a hook out, by hook, as it was still in it on that CPU for another task: for any task of the
+    /// machine, as it doesn't say for which. Empty when it never did.
+    pub missed: std::collections::BTreeMap<String, u64>,
     /// What became of the pages that each fork left shared, in the order of the forks.
     pub forks: Vec<ForkAccount>,
     /// The tasks with the objects that each used, in the order of their births.

@@ -120,7 +120,7 @@ pub enum What {
     Mremap(Mremap),
     /// Advice was given.
     Madvise(Madvise),
-    /// Records were lost: the reader was too slow.
+    /// Records were lost, as the reader was too slow, or hooks were left out.
     Lost(Lost),
     /// For the lab: more of a birth.
     Born(Born),
@@ -165,11 +165,14 @@ impl What {
     ];
 }
 
-/// Records were lost since the last such event.
+/// Records were lost, or hooks were left out, since the last such event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Lost {
-    /// In all.
+    /// Records in all.
     pub count: u64,
     /// By the kind of the record.
     pub by_kind: std::collections::BTreeMap<&'static str, u64>,
+    /// How often the kernel left a hook out, by hook: see [`End::missed`].
+    #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub missed: std::collections::BTreeMap<String, u64>,
 }

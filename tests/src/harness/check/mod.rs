@@ -60,6 +60,10 @@ pub(super) fn always(trace: &Trace) -> Result<()> {
         "lost: {:?}",
         trace.end.lost
     );
+    // Of any task, so that a trace may be whole all the same: who reads of a failure shall know.
+    if !trace.end.missed.is_empty() {
+        eprintln!("the kernel left out hooks: {:?}", trace.end.missed);
+    }
     for pair in trace.events.windows(2) {
         ensure!(
             pair[0].ts <= pair[1].ts,

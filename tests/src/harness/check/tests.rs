@@ -65,7 +65,7 @@ fn good() -> Vec<Value> {
             "type": "exit", "ts": 5, "pid": 7, "tid": 7, "comm": "a", "code": 0, "signal": null, "thread": false,
         }),
         json!({
-            "type": "end", "processes": [account(7, 0), account(8, 1)], "total": account(0, 1), "lost": {},
+            "type": "end", "processes": [account(7, 0), account(8, 1)], "total": account(0, 1), "lost": {}, "missed": {},
             "forks": [{
                 "number": 1, "ts": 1, "parent": 7, "parent_comm": "a", "child": 8, "child_comm": "a", "dur": 5,
                 "table_bytes": 4096, "swapped": 0, "pages": 3, "by_child": 1, "by_parent": 0, "by_others": 0,

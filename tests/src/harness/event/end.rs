@@ -11,6 +11,7 @@ pub struct End {
     pub processes: Vec<Account>,
     pub total: Account,
     pub lost: BTreeMap<String, u64>,
+    pub missed: BTreeMap<String, u64>,
     pub forks: Vec<ForkAccount>,
     pub tasks: Vec<Life>,
     pub tasks_left_out: u64,

@@ -67,6 +67,8 @@ pub enum What {
     Mprotect(Range),
     Mremap(Range),
     Madvise(Range),
+    /// What was lost: the last line has all of it.
+    Lost {},
 }
 
 #[derive(Debug, Deserialize)]
