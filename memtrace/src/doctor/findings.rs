@@ -2,7 +2,11 @@
 
 use memtrace_ebpf::layout::DirectMap;
 
-use crate::{error::in_a_line, kernel::require::Lockdown, probe::Backend};
+use crate::{
+    error::in_a_line,
+    kernel::{preemption::Preemption, require::Lockdown},
+    probe::Backend,
+};
 
 /// All that was found.
 #[derive(Clone, Debug)]
@@ -41,6 +45,10 @@ pub struct Findings {
     pub tracepoints: Vec<Tracepoint>,
     /// A program at the entry of `handle_mm_fault`.
     pub fentry: Tried<()>,
+    /// Whether the kernel may switch tasks in the middle of its own work.
+    pub preemption: Preemption,
+    /// Whether hooks can keep it from doing so.
+    pub undisturbed: bool,
     /// A timer that runs a program on a CPU.
     pub timer: Tried<()>,
     /// The frame of the zero page, from `/proc/self/pagemap`.

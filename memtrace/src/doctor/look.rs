@@ -19,10 +19,10 @@ use crate::{
     error::in_a_line,
     kernel::{
         btf::{Btf, RUNNING},
-        check_page_size, layout, require,
+        check_page_size, layout, preemption, require,
         zero_page::Sample,
     },
-    probe,
+    probe::{self, Undisturbed},
 };
 
 /// The inodes of the initial namespaces (`PROC_USER_INIT_INO` and `PROC_PID_INIT_INO` in `include/linux/proc_ns.h`).
@@ -62,6 +62,10 @@ pub fn look(asked: &Kernel) -> Result<Findings> {
         kernel_reads: by(root, trial::kernel_reads),
         tracepoints: tracepoints(root, types.as_ref().ok().map(|types| &types.btf))?,
         fentry: by(root, || trial::fentry(file.unwrap_or(Path::new(RUNNING)))),
+        preemption: preemption::look(),
+        undisturbed: types
+            .as_ref()
+            .is_ok_and(|types| Undisturbed::of(&types.btf).is_some()),
         timer: by(root, || trial::timer(first_cpu)),
         frames: by(root, || Sample::new().map(|sample| sample.zero).into()),
         direct_map: by(root, || probe::locate_direct_map(file).into()),

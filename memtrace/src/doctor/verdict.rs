@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{
     findings::{Findings, Tried},
-    rows::{Row, State, WITH_FENTRY},
+    rows::{Row, State, WITH_FENTRY, prefers_tracepoints},
 };
 
 /// What it comes to.
@@ -56,7 +56,11 @@ pub fn verdict(findings: &Findings, rows: &[Row]) -> Verdict {
         (RUNNING, proc_fits, "pid-namespace"),
         (LAB, proc_fits, "pid-namespace"),
         (CHAINS, proc_fits && shown, "kallsyms"),
-        (WITH_FENTRY, findings.fentry.works(), "fentry"),
+        if prefers_tracepoints(findings) {
+            (WITH_FENTRY, false, "preemption")
+        } else {
+            (WITH_FENTRY, findings.fentry.works(), "fentry")
+        },
     ] {
         if works {
             verdict.can.push(what);

@@ -6,6 +6,7 @@
 
 use std::ffi::CString;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -23,7 +24,7 @@ use nix::unistd::{Pid, sync};
 use tests::subject::memory;
 
 /// What is mounted where. Not every kernel has each of them, and the programs say what they lack.
-const MOUNTS: [(&str, &str); 9] = [
+const MOUNTS: [(&str, &str); 10] = [
     ("proc", "/proc"),
     ("sysfs", "/sys"),
     ("devtmpfs", "/dev"),
@@ -31,6 +32,7 @@ const MOUNTS: [(&str, &str); 9] = [
     ("tmpfs", "/dev/shm"),
     ("tmpfs", "/tmp"),
     ("tracefs", "/sys/kernel/tracing"),
+    ("debugfs", "/sys/kernel/debug"),
     ("securityfs", "/sys/kernel/security"),
     ("cgroup2", "/sys/fs/cgroup"),
 ];
@@ -143,8 +145,15 @@ fn facts() -> Result<String> {
         .any(|line| line.ends_with(" _text") && !line.starts_with("ffffffff81000000 "));
     let lockdown = words("/sys/kernel/security/lockdown");
     let lockdown = lockdown.split(['[', ']']).nth(1).unwrap_or("unknown");
+    // A kernel that lets nobody choose has no such file, and one that is locked down doesn't show it.
+    let preempt = match fs::read_to_string("/sys/kernel/debug/sched/preempt") {
+        Ok(modes) => modes.split(['(', ')']).nth(1).map(str::to_owned),
+        Err(error) if error.kind() == ErrorKind::NotFound => Some("fixed".to_owned()),
+        Err(_) => None,
+    };
+    let preempt = preempt.unwrap_or_else(|| "hidden".to_owned());
     Ok(format!(
-        "linux={} cpus={} nodes={} levels={levels} kaslr={} lockdown={lockdown}",
+        "linux={} cpus={} nodes={} levels={levels} kaslr={} lockdown={lockdown} preempt={preempt}",
         words("/proc/sys/kernel/osrelease").trim(),
         std::thread::available_parallelism()?,
         memory::nodes(),

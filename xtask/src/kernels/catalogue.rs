@@ -90,7 +90,7 @@ const fn variant(name: &'static str) -> Guest {
 }
 
 /// All guests, in the table's order.
-pub(crate) static GUESTS: [Guest; 12] = [
+pub(crate) static GUESTS: [Guest; 13] = [
     plain(&LINUX_5_10),
     plain(&LINUX_6_1),
     // QEMU's processor has five levels of page tables; the kernel uses them if built so.
@@ -120,6 +120,14 @@ pub(crate) static GUESTS: [Guest; 12] = [
         facts: &["cpus=2", "nodes=2"],
         plan: plan::NODES,
         ..variant("6.12-2nodes")
+    },
+    // Before 6.15 a hook on a function can't keep the kernel from switching tasks.
+    Guest {
+        append: "preempt=full",
+        facts: &["preempt=full"],
+        plan: plan::PREEMPT,
+        backends: &["tracepoints"],
+        ..variant("6.12-preempt")
     },
     Guest {
         append: "lockdown=integrity",

@@ -141,6 +141,8 @@ pub(crate) enum Plan {
 
 /// In a guest that is a variant of another: those that show that memtrace works at all.
 pub(crate) const VARIANT: Plan = Plan::Only(&["cow", "cases", "attach", "lockdown"]);
+/// In one whose kernel switches tasks in its own work: what that has memtrace do without.
+pub(crate) const PREEMPT: Plan = Plan::Only(&["cow", "cases", "attach", "doctor"]);
 /// In one with several nodes of memory: where pages may move from one to the other.
 pub(crate) const NODES: Plan = Plan::Only(&["cow", "special"]);
 /// Where the kernel refuses what memtrace needs: those that show how memtrace says that it can't work.

@@ -3,7 +3,10 @@
 use nix::errno::Errno;
 
 use super::{ALL, Row, list};
-use crate::doctor::findings::{Findings, Refusal, Tracepoint, Tried};
+use crate::{
+    doctor::findings::{Findings, Refusal, Tracepoint, Tried},
+    kernel::preemption::Preemption,
+};
 
 /// Kernels before this one charge maps to the limit of locked memory.
 const CHARGES_CGROUP: (u32, u32) = (5, 11);
@@ -227,6 +230,46 @@ pub fn fentry(findings: &Findings) -> Row {
             }
         },
     )
+}
+
+/// Whether a task may be switched away from in the middle of a hook.
+pub fn preemption(findings: &Findings) -> Row {
+    let name = "preemption";
+    match findings.preemption {
+        Preemption::Off => Row::ok(
+            name,
+            "the kernel doesn't switch tasks in the middle of a hook",
+        ),
+        _ if findings.undisturbed => Row::ok(
+            name,
+            "a hook runs to its end, and one that the kernel leaves out is counted",
+        ),
+        Preemption::On => Row::lacks(
+            name,
+            "the kernel may switch tasks in the middle of a hook on a function",
+            if faults_have_tracepoints(findings) {
+                format!("tracepoints are taken instead, and not shown: {WITH_FENTRY}")
+            } else {
+                "on a busy machine a fault may be missed, or shown with what is another's"
+                    .to_owned()
+            },
+            "boot with preempt=voluntary, or take Linux 6.15 or later",
+        ),
+        Preemption::NotShown if !findings.root => Row::untried(name),
+        Preemption::NotShown => Row::unknown(
+            name,
+            "whether the kernel may switch tasks in the middle of a hook was chosen at boot, and debugfs, which shows it, is \
+             not mounted or refused",
+            "mount -t debugfs none /sys/kernel/debug (not where the kernel is locked down)",
+        ),
+    }
+}
+
+/// Whether the hooks on functions are left alone by choice.
+pub fn prefers_tracepoints(findings: &Findings) -> bool {
+    findings.preemption == Preemption::On
+        && !findings.undisturbed
+        && faults_have_tracepoints(findings)
 }
 
 /// Whether faults can be seen without fentry: not on arm64, and not without their tracepoints.

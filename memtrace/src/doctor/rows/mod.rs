@@ -8,7 +8,7 @@ mod bpf;
 mod memory;
 mod system;
 
-pub use bpf::WITH_FENTRY;
+pub use bpf::{WITH_FENTRY, prefers_tracepoints};
 
 /// A check, and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -120,6 +120,7 @@ pub fn rows(findings: &Findings) -> Vec<Row> {
         bpf::memlock(findings),
         bpf::tracepoints(findings),
         bpf::fentry(findings),
+        bpf::preemption(findings),
         bpf::timer(findings).needed(),
         memory::kernel_reads(findings).needed(),
         memory::frames(findings).needed(),

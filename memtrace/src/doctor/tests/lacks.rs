@@ -7,7 +7,7 @@ use crate::{
         findings::{Findings, Job, Tried},
         rows::State,
     },
-    kernel::require::Lockdown,
+    kernel::{preemption::Preemption, require::Lockdown},
 };
 
 /// That the row of this name lacks, and what it says of it.
@@ -279,6 +279,43 @@ fn fentry_that_is_not_granted_costs_the_main_job_nothing() {
             "{verdict:?}"
         );
     }
+}
+
+#[test]
+fn a_kernel_that_switches_tasks_in_a_hook() {
+    let preempted = |preemption, undisturbed| {
+        with(|found| (found.preemption, found.undisturbed) = (preemption, undisturbed))
+    };
+    for preemption in [Preemption::On, Preemption::NotShown] {
+        let row = row(&preempted(preemption, true), "preemption");
+        assert!(
+            row.state == State::Ok && row.found.contains("counted"),
+            "{row:?}"
+        );
+    }
+    let row = row(&preempted(Preemption::Off, false), "preemption");
+    assert_eq!(row.state, State::Ok, "{row:?}");
+    let on = preempted(Preemption::On, false);
+    let parts = [
+        "in the middle",
+        "tracepoints are taken",
+        "preempt=voluntary",
+    ];
+    lacks(&on, "preemption", false, parts);
+    let verdict = verdict_of(&on);
+    assert!(
+        verdict.cannot[0].because.contains("in the middle"),
+        "{verdict:?}"
+    );
+    let alone = Findings {
+        tracepoints: on.tracepoints[1..].to_vec(),
+        ..on
+    };
+    let parts = ["in the middle", "another's", "preempt=voluntary"];
+    lacks(&alone, "preemption", false, parts);
+    assert!(verdict_of(&alone).cannot.is_empty());
+    let row = self::row(&preempted(Preemption::NotShown, false), "preemption");
+    assert_eq!(row.state, State::Unknown, "{row:?}");
 }
 
 #[test]

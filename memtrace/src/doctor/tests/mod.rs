@@ -7,7 +7,10 @@ use super::{
     rows::{Row, rows},
     verdict::{Verdict, verdict},
 };
-use crate::{kernel::require::Lockdown, probe::Backend};
+use crate::{
+    kernel::{preemption::Preemption, require::Lockdown},
+    probe::Backend,
+};
 
 mod lacks;
 mod whole;
@@ -41,6 +44,8 @@ fn all_granted() -> Findings {
         kernel_reads: Tried::Works(()),
         tracepoints: ["page_fault_user", "sys_enter"].map(tracepoint).into(),
         fentry: Tried::Works(()),
+        preemption: Preemption::Off,
+        undisturbed: true,
         timer: Tried::Works(()),
         frames: Tried::Works(0x1234),
         direct_map: Tried::Works(DirectMap {
@@ -82,6 +87,7 @@ fn without_root() -> Findings {
         tracepoint.attached = Tried::Untried;
     }
     found.fentry = Tried::Untried;
+    (found.preemption, found.undisturbed) = (Preemption::NotShown, false);
     found.timer = Tried::Untried;
     found.frames = Tried::Untried;
     found.direct_map = Tried::Untried;

@@ -66,6 +66,7 @@ fn without_root_each_row_that_needs_it_says_so() {
         "bpf",
         "ring-buffer",
         "fentry",
+        "preemption",
         "timer",
         "kernel-reads",
         "frames",
