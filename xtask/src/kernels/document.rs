@@ -22,7 +22,7 @@ Made by `cargo xtask kernels --document`: Debian's kernels, each in a virtual ma
 /// Writes the page, if every guest came to its end.
 pub(crate) fn write(workspace: &Workspace, columns: &[Column]) -> Result<()> {
     if let Some(column) = columns.iter().find(|column| column.fault.is_some()) {
-        bail!("nothing is written: {}: {}", column.name, column.summary());
+        bail!("nothing is written: {}: {}", column.name, column.told());
     }
     let file = workspace.root.join(FILE);
     fs::write(&file, page(columns)).with_context(|| format!("cannot write {}", file.display()))?;

@@ -136,7 +136,11 @@ fn run(workspace: &Workspace, guests: &[&'static Guest], task: Task) -> Result<V
                     return Ok(());
                 };
                 let column = column(&machine, machine.run()?, programs);
-                say(format_args!("{}: {}", column.name, column.summary()));
+                let summary = match task {
+                    Task::Doctor => column.told(),
+                    Task::Tests | Task::Change => column.summary(),
+                };
+                say(format_args!("{}: {summary}", column.name));
                 columns
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)

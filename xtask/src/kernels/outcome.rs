@@ -30,13 +30,24 @@ impl Column {
     pub(crate) fn summary(&self) -> String {
         let passed: usize = self.ended.iter().filter_map(Ended::passed).sum();
         let failed = self.ended.iter().filter(|ended| ended.passed().is_none());
-        let failed = failed.map(|ended| format!("; FAILED: {}", ended.name));
-        let fault = self
-            .fault
-            .iter()
-            .map(|(fault, _)| format!("; FAILED: {fault}"));
-        let wrong: String = failed.chain(fault).collect();
-        format!("{passed} tests passed in {} s{wrong}", self.time.as_secs())
+        let failed: String = failed
+            .map(|ended| format!("; FAILED: {}", ended.name))
+            .collect();
+        let wrong = self.wrong();
+        let seconds = self.time.as_secs();
+        format!("{passed} tests passed in {seconds} s{failed}{wrong}")
+    }
+
+    /// The same of one that ran no test.
+    pub(crate) fn told(&self) -> String {
+        format!("ran for {} s{}", self.time.as_secs(), self.wrong())
+    }
+
+    fn wrong(&self) -> String {
+        let fault = self.fault.iter();
+        fault
+            .map(|(fault, _)| format!("; FAILED: {fault}"))
+            .collect()
     }
 
     fn has_failed(&self) -> bool {
