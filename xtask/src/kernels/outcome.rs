@@ -30,29 +30,28 @@ impl Column {
     pub(crate) fn summary(&self) -> String {
         let passed: usize = self.ended.iter().filter_map(Ended::passed).sum();
         let failed = self.ended.iter().filter(|ended| ended.passed().is_none());
-        let failed: String = failed
-            .map(|ended| format!("; FAILED: {}", ended.name))
-            .collect();
-        let wrong = self.wrong();
-        let seconds = self.time.as_secs();
-        format!("{passed} tests passed in {seconds} s{failed}{wrong}")
+        let failed = failed.map(|ended| ended.name.as_str());
+        let wrong = wrong(failed.chain(self.why()));
+        format!("{passed} tests passed in {} s{wrong}", self.time.as_secs())
     }
 
     /// The same of one that ran no test.
     pub(crate) fn told(&self) -> String {
-        format!("ran for {} s{}", self.time.as_secs(), self.wrong())
+        format!("ran for {} s{}", self.time.as_secs(), wrong(self.why()))
     }
 
-    fn wrong(&self) -> String {
-        let fault = self.fault.iter();
-        fault
-            .map(|(fault, _)| format!("; FAILED: {fault}"))
-            .collect()
+    /// What is wrong with it as a whole.
+    fn why(&self) -> impl Iterator<Item = &str> {
+        self.fault.iter().map(|(why, _)| why.as_str())
     }
 
     fn has_failed(&self) -> bool {
         self.fault.is_some() || self.ended.iter().any(|ended| ended.passed().is_none())
     }
+}
+
+fn wrong<'a>(what: impl Iterator<Item = &'a str>) -> String {
+    what.flat_map(|what| ["; FAILED: ", what]).collect()
 }
 
 impl Outcome {
