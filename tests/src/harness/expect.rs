@@ -30,9 +30,24 @@ impl Trace {
     pub fn fault_of(&self, touch: &Touch) -> Result<Seen<'_>> {
         let seen = self.only_fault(touch.tid, touch.addr, touch.from, touch.until);
         let seen = seen.with_context(|| format!("{touch:?}"))?;
-        seen.agrees_with(touch)
+        seen.agrees_with(touch, self.besides(&seen, touch))
             .with_context(|| format!("{} is not {touch:?}", seen.event.line))?;
         Ok(seen)
+    }
+
+    /// What else the kernel counted on the thread in that time, minor and major: as when the processor asks once more for what is
+    /// there already (`spurious`).
+    fn besides(&self, seen: &Seen<'_>, touch: &Touch) -> (i64, i64) {
+        let count = |how: &str| {
+            let others = self.faults().filter(|(event, fault)| {
+                event.tid == touch.tid
+                    && (touch.from..=touch.until).contains(&(event.ts - fault.late))
+                    && !std::ptr::eq(*fault, seen.fault)
+                    && fault.counted.as_deref() == Some(how)
+            });
+            others.count() as i64
+        };
+        (count("minor"), count("major"))
     }
 
     /// The invalid access that the subject reports a child to have died of.
@@ -143,7 +158,7 @@ impl Seen<'_> {
         Ok(())
     }
 
-    fn agrees_with(&self, touch: &Touch) -> Result<()> {
+    fn agrees_with(&self, touch: &Touch, besides: (i64, i64)) -> Result<()> {
         let fault = self.fault;
         ensure!(self.event.pid == touch.pid, "another process");
         self.comes_from(touch.code)?;
@@ -159,7 +174,7 @@ impl Seen<'_> {
         );
         if touch.exact {
             ensure!(fault.addr == touch.addr, "another address");
-            let counted = match (touch.minor, touch.major) {
+            let counted = match (touch.minor - besides.0, touch.major - besides.1) {
                 (0, 0) => None,
                 (1, 0) => Some("minor"),
                 (0, 1) => Some("major"),
