@@ -274,7 +274,7 @@ fn filled(f: &Facts) -> Kind {
         // Not a write to a page that is there: before 6.0 such a fault is often repeated once it is done, for the sake of
         // those who write to disk, and counted as major for that (fault_dirty_shared_page in mm/memory.c).
         Backing::Shmem if f.grew || f.major && !write => Kind::SwapIn,
-        Backing::PrivateFile if write => Kind::FileCow,
+        Backing::PrivateFile | Backing::HugeTlb if write => Kind::FileCow,
         Backing::PrivateFile if f.major => Kind::FileRead,
         Backing::SharedFile if f.major && (f.grew || !write) => Kind::FileRead,
         Backing::SharedFile | Backing::Shmem if write => Kind::SharedWrite,

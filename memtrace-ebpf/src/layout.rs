@@ -221,8 +221,12 @@ layout! {
     shmem_alloced: "shmem_inode_info"."alloced",
     /// Where that holds its inode.
     shmem_inode: "shmem_inode_info"."vfs_inode",
-    /// The mapping's first page, when it has no other.
+    /// The mapping's first page, when it has no other; else the tree of them.
     mapping_first: "address_space"."i_pages.xa_head",
+    /// How many bits of an index are for the nodes below this one.
+    xa_shift: "xa_node"."shift",
+    /// What is in the node.
+    xa_slots: "xa_node"."slots",
     /// Parent directory.
     dentry_parent: "dentry"."d_parent",
     /// Name.
@@ -307,8 +311,8 @@ pub struct Task {
     /// 1: the kernel's helpers give pointers whose type the verifier knows (`bpf_get_current_task_btf`, 5.11, and
     /// `bpf_task_pt_regs`, 5.15).
     pub typed: u32,
-    /// Not used.
-    pub pad: u32,
+    /// 1: a file of hugetlbfs numbers its pages one by one, not by what each holds of 4 KiB (before 6.7).
+    pub one_by_one: u32,
     /// The frames of two pages of this memtrace's own, which nobody else has: by them it finds the direct map, and is told
     /// from another memtrace that starts at the same moment.
     pub frames: [u64; 2],

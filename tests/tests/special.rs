@@ -101,6 +101,21 @@ fn pages_of_hugetlb() -> Result<()> {
         ("write to hugetlb memory that was read", "cow-reuse", "anon"),
         ("the child's write to hugetlb memory", "cow-copy", "anon"),
         ("the parent's write to hugetlb memory", "cow-reuse", "anon"),
+        (
+            "write to the first page of a hugetlb file",
+            "file-cow",
+            "file",
+        ),
+        (
+            "write to a page that a hugetlb file lacks",
+            "zero-fill",
+            "file",
+        ),
+        (
+            "write to the third page of a hugetlb file",
+            "file-cow",
+            "file",
+        ),
         ("write to fresh shared hugetlb memory", "shm-fill", "shm"),
         (
             "the child's read of shared hugetlb memory",

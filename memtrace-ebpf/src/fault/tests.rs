@@ -175,6 +175,7 @@ fn untouched() -> Vec<Case> {
                 (OVER_ITSELF, Kind::CowReuse),
                 (OVER_SWAP, Kind::SwapIn),
                 (PRIVATE_FILE, Kind::FileCow),
+                (HUGETLB, Kind::FileCow),
                 (SPECIAL, Kind::Other),
             ],
         ),

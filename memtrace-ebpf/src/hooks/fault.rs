@@ -18,7 +18,7 @@ use memtrace_ebpf::{
 };
 
 use crate::hooks::{
-    frame,
+    cache, frame,
     kernel::{Object, config, forget, offset, plain, read_member},
     paging::{self, direct_map, entry},
     ring,
@@ -266,9 +266,12 @@ pub(crate) fn close<const RETRY: bool, const HERE: bool>(
             let fresh = read_member::<u64>(all, 0) > all_pages;
             flags |= (u8::from(grew) * FAULT_GREW) | (u8::from(fresh) * FAULT_FRESH);
         } else if thread.vma.flags & vm::HUGETLB != 0 {
-            // The pool's pages that are nobody else's aren't in the mapping (hugetlb_no_page in mm/hugetlb.c).
+            // The pool's pages that are nobody else's aren't in the mapping (hugetlb_no_page in mm/hugetlb.c), nor is the copy of
+            // one that is there: then that is, too.
             let frame = (look_at(after.bits, u32::from(level), address) >> 32) as u32;
-            flags |= u8::from(frame == Frame::Anonymous as u32) * FAULT_FRESH;
+            let copied = cache::has_page(thread.vma.file, index_of(thread, address, level));
+            let fresh = frame == Frame::Anonymous as u32 && copied == 0;
+            flags |= u8::from(fresh) * FAULT_FRESH;
         }
         let flags = forget(u32::from(flags), &mut thread.merge) as u8;
         finish(thread, after.bits, level, flags, signal);
@@ -277,6 +280,14 @@ pub(crate) fn close<const RETRY: bool, const HERE: bool>(
     if (minor | major) != 0 {
         unobserved(thread, mm, minor as u32, major as u32, ts);
     }
+}
+
+/// The place of a page of hugetlbfs's, whose entry is of this level, in the file (`vma_hugecache_offset` in `mm/hugetlb.c`).
+#[inline(always)]
+fn index_of(thread: &Thread, address: u64, level: u8) -> u64 {
+    let index = ((address - thread.vma.start) >> 12) + thread.vma.pgoff;
+    let order = (u32::from(level) * 9).wrapping_sub(9) & (u64::BITS - 1);
+    index >> (order * config!(one_by_one))
 }
 
 /// What the kernel counted on the thread since the last time, minor and major.

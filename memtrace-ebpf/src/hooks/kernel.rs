@@ -23,7 +23,7 @@ static CONFIG: Config = Config {
     detail: 0,
     handled: 0,
     typed: 0,
-    pad: 0,
+    one_by_one: 0,
     frames: [0; 2],
     file_frames: [0; 2],
 };

@@ -1,6 +1,7 @@
 //! What the hooks do, a file per concern.
 
 pub(crate) mod adopt;
+pub(crate) mod cache;
 pub(crate) mod call;
 pub(crate) mod direct_map;
 pub(crate) mod experiment;

@@ -47,6 +47,10 @@ const MACROS: [(&str, u32); 4] = [
     ("fault_flag_unshare", 0),
 ];
 
+/// A function of kernels whose hugetlbfs numbers the pages of a file one by one: until 6.7, which numbers them by what each
+/// holds of 4 KiB ("mm/filemap: remove hugetlb special casing in filemap.c").
+pub const ONE_BY_ONE: &str = "linear_hugepage_index";
+
 /// What the type information holds of that which memtrace needs.
 pub struct Types {
     /// The offsets and constants.

@@ -211,6 +211,8 @@ struct Types {
     fentry: bool,
     /// What keeps a hook from being preempted.
     preempt: Option<preempt::Functions>,
+    /// Whether files of hugetlbfs number their pages one by one.
+    one_by_one: bool,
     /// aya's form of it, where that needs it: for those hooks, and in place of what the kernel shows itself.
     btf: Option<Btf>,
 }
@@ -234,6 +236,7 @@ fn types(options: Options<'_>) -> Result<Types> {
         layout: types.numbers.layout,
         fentry,
         preempt,
+        one_by_one: types.btf.function(layout::ONE_BY_ONE).is_some(),
         btf,
     })
 }
@@ -268,7 +271,7 @@ fn prepare(options: Options<'_>, sample: &Sample) -> Result<(Ebpf, Types, Direct
     if options.btf.is_some() {
         loader.btf(types.btf.as_ref());
     }
-    let task = task(options, types.fentry, sample)?;
+    let task = task(options, &types, sample)?;
     let mut ebpf = load(loader, &types, &task, options.verbose)?;
     let found = find_direct_map(&mut ebpf, sample);
     let found = match options.btf {
@@ -281,7 +284,7 @@ fn prepare(options: Options<'_>, sample: &Sample) -> Result<(Ebpf, Types, Direct
     Ok((ebpf, types, found))
 }
 
-fn task(options: Options<'_>, handled: bool, sample: &Sample) -> Result<Task> {
+fn task(options: Options<'_>, types: &Types, sample: &Sample) -> Result<Task> {
     Ok(Task {
         follow: u32::from(options.traced != Traced::Started { follow: false }),
         summary: u32::from(options.summary),
@@ -290,9 +293,9 @@ fn task(options: Options<'_>, handled: bool, sample: &Sample) -> Result<Task> {
         // What was shared before the trace shows in how often a frame is mapped alone.
         look: u32::from(options.traced == Traced::Running || !options.summary),
         detail: u32::from(options.traced == Traced::Experiments),
-        handled: u32::from(handled),
+        handled: u32::from(types.fentry),
         typed: u32::from(helpers::are_typed()),
-        pad: 0,
+        one_by_one: u32::from(types.one_by_one),
         frames: sample.frames,
         file_frames: sample.file_frames,
     })

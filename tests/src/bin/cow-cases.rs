@@ -10,7 +10,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MmapAdvise, ProtFlags, munmap};
 use nix::unistd::ftruncate;
 use tests::subject::cow_memory::{SORTS, huge, prepare, split};
-use tests::subject::hugetlb::{Pool, SMALL};
+use tests::subject::hugetlb::{self, Pool, SMALL};
 use tests::subject::memory::{PAGE, Pages};
 use tests::subject::pin::pin;
 use tests::subject::process::{self, Gate};
@@ -241,9 +241,7 @@ fn others(has_pool: bool) -> Result<()> {
     basic("memfd", &Pages::private_file(&memfd, 0, 1)?)?;
     let of_hugetlb = "memfd hugetlb";
     if has_pool {
-        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_HUGETLB | MFdFlags::MFD_HUGE_2MB;
-        let memfd = memfd_create(c"memtrace-subject", flags)?;
-        ftruncate(&memfd, (SMALL * PAGE) as i64)?;
+        let memfd = hugetlb::file(1)?;
         Pages::shared_file(&memfd, 0, SMALL)?.write(0, 1);
         basic(of_hugetlb, &Pages::private_file(&memfd, 0, SMALL)?)?;
     } else {

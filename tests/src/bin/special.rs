@@ -107,7 +107,7 @@ fn userfaultfd() -> Result<()> {
 /// Pages of 2 MiB from the pool: filled, shared by a fork, copied.
 fn huge_tlb() -> Result<()> {
     process::stay_on_one_cpu()?;
-    let Some(_pool) = hugetlb::Pool::reserve(8)? else {
+    let Some(_pool) = hugetlb::Pool::reserve(14)? else {
         return without("hugetlb", "no pages of 2 MiB to be had for vm.nr_hugepages");
     };
     let pages = hugetlb::private(2)?;
@@ -131,6 +131,7 @@ fn huge_tlb() -> Result<()> {
     done.wait()?;
     process::wait_success(child)?;
     write("the parent's write to hugetlb memory", &pages, 1)?;
+    in_a_file_of_hugetlbfs()?;
     let shared = hugetlb::shared(1)?;
     write("write to fresh shared hugetlb memory", &shared, 1)?;
     let child = process::child(|| {
@@ -138,6 +139,24 @@ fn huge_tlb() -> Result<()> {
         Ok(0)
     })?;
     process::wait_success(child)
+}
+
+/// Private memory of a file that has its first page and its third.
+fn in_a_file_of_hugetlbfs() -> Result<()> {
+    let file = hugetlb::file(3)?;
+    let there = Pages::shared_file(&file, 0, 3 * hugetlb::SMALL)?;
+    let pages = Pages::private_file(&file, 0, 3 * hugetlb::SMALL)?;
+    for (page, name) in [
+        (0, "write to the first page of a hugetlb file"),
+        (1, "write to a page that a hugetlb file lacks"),
+        (2, "write to the third page of a hugetlb file"),
+    ] {
+        if page != 1 {
+            there.write(page * hugetlb::SMALL, 1);
+        }
+        write(name, &pages, page * hugetlb::SMALL + 3)?;
+    }
+    Ok(())
 }
 
 /// Pages that were in swap.

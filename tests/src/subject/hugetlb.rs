@@ -1,9 +1,12 @@
 //! Memory in pages of 2 MiB from the kernel's pool.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 
 use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::unistd::ftruncate;
 
 use super::memory::{PAGE, Pages};
 
@@ -47,6 +50,14 @@ pub fn private(count: usize) -> Result<Pages> {
 /// Fresh memory of `count` such pages that children share.
 pub fn shared(count: usize) -> Result<Pages> {
     map(count, libc::MAP_SHARED)
+}
+
+/// A file of `count` such pages, none of them there yet.
+pub fn file(count: usize) -> Result<OwnedFd> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_HUGETLB | MFdFlags::MFD_HUGE_2MB;
+    let file = memfd_create(c"memtrace-subject", flags)?;
+    ftruncate(&file, (count * SMALL * PAGE) as i64)?;
+    Ok(file)
 }
 
 fn map(count: usize, flags: i32) -> Result<Pages> {
