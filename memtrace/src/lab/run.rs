@@ -45,7 +45,7 @@ use crate::{
 
 /// Where a program finds the socket for its marks.
 const SOCKET: &str = "MEMTRACE_LAB";
-/// A program that takes longer hangs, on however busy a machine: alone each takes a second at most, under emulation ten.
+/// A program that takes longer hangs, even under emulation on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How often a program is run at most.
 const RUNS: u32 = 2;
