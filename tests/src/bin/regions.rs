@@ -58,11 +58,16 @@ fn program() -> Result<()> {
 
     // SAFETY: a page of this program's code; it comes again from the file.
     let code = unsafe { Pages::at(code_alone as *const () as u64, 1) }?;
+    let run = |name| {
+        touch(name, code.addr(0), Access::Exec, true, || {
+            // SAFETY: it returns at once.
+            unsafe { code_alone() };
+        })
+    };
+    // All code on the way has been mapped then: a fault there may map this page, too.
+    run("text, first")?;
     code.unmap_frames()?;
-    // SAFETY: it returns at once.
-    touch("text", code.addr(0), Access::Exec, true, || unsafe {
-        code_alone();
-    })?;
+    run("text")?;
 
     // SAFETY: the middle pages are this function's alone.
     let [constant, initialised, zeroed] = unsafe {
