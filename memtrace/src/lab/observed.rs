@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::claim::Undecided;
+use crate::probe::FUNCTION;
 use crate::trace::{
     account::UNEXPLAINED,
     event::{Clone, Cloned, End, Event, Exec, Exit, Fault, ForkAccount, What},
@@ -200,29 +201,40 @@ impl Observed {
         ends.flat_map(|end| end.lost.values()).sum()
     }
 
-    /// How often the kernel left out a hook, for whatever task.
-    pub fn missed(&self) -> u64 {
-        let ends = self.end.iter();
-        ends.flat_map(|end| end.missed.values()).sum()
+    /// Hooks that the kernel left out, for whatever task, and how often.
+    fn missed(&self) -> impl Iterator<Item = (&str, u64)> {
+        let hooks = self.end.iter().flat_map(|end| &end.missed);
+        hooks.map(|(hook, times)| (hook.as_str(), *times))
+    }
+
+    /// Whether nothing of these programs can be missing.
+    pub fn is_whole(&self) -> bool {
+        self.lost() == 0 && self.missed().next().is_none()
     }
 
     /// That nothing of these programs is known to be missing: it may be what decides. Of hooks that were left out nobody says
-    /// for whom; but if it was for these, most have faults that the kernel has counted and memtrace can't explain.
+    /// for whom. But if it was for these, a fault's is missing where the kernel has counted more of them than memtrace has seen
+    /// or can explain; of all others nothing would tell.
     ///
     /// # Errors
     /// Something is.
     pub fn complete(&self) -> Result<(), Undecided> {
-        let (lost, missed) = (self.lost(), self.missed());
+        let lost = self.lost();
         if lost != 0 {
             let why = format!("{lost} records of the trace were lost");
             return Err(Undecided::because(why));
         }
         let mut ends = self.end.iter();
-        if missed != 0 && ends.any(|end| end.total.unobserved_by.contains_key(UNEXPLAINED)) {
-            let why = format!("the kernel, preempted in hooks, left them out {missed} times");
-            return Err(Undecided::because(why));
+        let unexplained = ends.any(|end| end.total.unobserved_by.contains_key(UNEXPLAINED));
+        match self
+            .missed()
+            .find(|(hook, _)| unexplained || *hook != FUNCTION)
+        {
+            Some((hook, times)) => Err(Undecided::because(format!(
+                "the kernel, preempted in hooks, left out the one on {hook} {times} times"
+            ))),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 

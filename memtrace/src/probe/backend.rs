@@ -43,16 +43,23 @@ impl fmt::Display for Refused {
     }
 }
 
-/// Whether hooks on the function are to be tried, where `asked` is what the user wants, and `undisturbed` whether a hook can
-/// keep the kernel from switching tasks in the middle of it.
+/// Whether hooks on the function are to be tried, where `asked` is what the user wants, and `undisturbed` as in
+/// [`prefers_tracepoints`].
+pub fn wants_fentry(asked: Option<Backend>, undisturbed: bool) -> bool {
+    let granted = !FAULT_TRACEPOINTS.is_empty();
+    match asked {
+        Some(backend) => backend == Backend::Fentry,
+        None => !prefers_tracepoints(granted, undisturbed, preemption::look()),
+    }
+}
+
+/// Whether hooks on the function are left alone by choice, where `granted` is whether faults have tracepoints, and
+/// `undisturbed` whether a hook can keep the kernel from switching tasks in the middle of it.
 ///
 /// Where it can't, and the kernel does so, another task's hook may come between and change what this one has in the CPU's
 /// memory. Tracepoints have preemption off on such kernels (`__DO_TRACE` in `include/linux/tracepoint.h`, until 7.0).
-pub fn wants_fentry(asked: Option<Backend>, undisturbed: bool) -> bool {
-    match asked {
-        Some(backend) => backend == Backend::Fentry,
-        None => undisturbed || FAULT_TRACEPOINTS.is_empty() || preemption::look() != Preemption::On,
-    }
+pub fn prefers_tracepoints(granted: bool, undisturbed: bool, preemption: Preemption) -> bool {
+    granted && !undisturbed && preemption == Preemption::On
 }
 
 /// Loads and attaches the hooks on the function.

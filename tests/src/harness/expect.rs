@@ -30,22 +30,21 @@ impl Trace {
     pub fn fault_of(&self, touch: &Touch) -> Result<Seen<'_>> {
         let seen = self.only_fault(touch.tid, touch.addr, touch.from, touch.until);
         let seen = seen.with_context(|| format!("{touch:?}"))?;
-        seen.agrees_with(touch, self.besides(&seen, touch))
+        seen.agrees_with(touch, self.counted(touch))
             .with_context(|| format!("{} is not {touch:?}", seen.event.line))?;
         Ok(seen)
     }
 
-    /// What else of the thread the kernel counted at that time, minor and major: as when the processor asks once more for what is
-    /// there already (`spurious`). Not all of it is between the two answers of rusage.
-    fn besides(&self, seen: &Seen<'_>, touch: &Touch) -> (i64, i64) {
+    /// The faults of the thread at the time of the touch that the kernel counted, as the trace has it: minor and major. There
+    /// may be more than one: the processor may ask once more for what is there already (`spurious`).
+    fn counted(&self, touch: &Touch) -> (i64, i64) {
         let count = |how: &str| {
-            let others = self.faults().filter(|(event, fault)| {
+            let counted = self.faults().filter(|(event, fault)| {
                 event.tid == touch.tid
                     && (touch.from..=touch.until).contains(&(event.ts - fault.late))
-                    && !std::ptr::eq(*fault, seen.fault)
                     && fault.counted.as_deref() == Some(how)
             });
-            others.count() as i64
+            counted.count() as i64
         };
         (count("minor"), count("major"))
     }
@@ -158,7 +157,7 @@ impl Seen<'_> {
         Ok(())
     }
 
-    fn agrees_with(&self, touch: &Touch, besides: (i64, i64)) -> Result<()> {
+    fn agrees_with(&self, touch: &Touch, counted: (i64, i64)) -> Result<()> {
         let fault = self.fault;
         ensure!(self.event.pid == touch.pid, "another process");
         self.comes_from(touch.code)?;
@@ -174,14 +173,9 @@ impl Seen<'_> {
         );
         if touch.exact {
             ensure!(fault.addr == touch.addr, "another address");
-            let counted = |how| i64::from(fault.counted.as_deref() == Some(how));
-            let others = (
-                touch.minor - counted("minor"),
-                touch.major - counted("major"),
-            );
             ensure!(
-                (0..=besides.0).contains(&others.0) && (0..=besides.1).contains(&others.1),
-                "counted otherwise, and of other faults there are {besides:?}"
+                counted == (touch.minor, touch.major),
+                "rusage counted otherwise than the trace, which has {counted:?}"
             );
         }
         match &touch.file {

@@ -265,15 +265,8 @@ pub fn preemption(findings: &Findings) -> Row {
     }
 }
 
-/// Whether the hooks on functions are left alone by choice.
-pub fn prefers_tracepoints(findings: &Findings) -> bool {
-    findings.preemption == Preemption::On
-        && !findings.undisturbed
-        && faults_have_tracepoints(findings)
-}
-
 /// Whether faults can be seen without fentry: not on arm64, and not without their tracepoints.
-fn faults_have_tracepoints(findings: &Findings) -> bool {
+pub fn faults_have_tracepoints(findings: &Findings) -> bool {
     let mut tracepoints = findings.tracepoints.iter();
     tracepoints.any(|one| is_of_faults(one) && !matches!(one.attached, Tried::Refused(_)))
 }
