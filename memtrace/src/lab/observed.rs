@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::claim::Undecided;
-use crate::probe::FUNCTION;
 use crate::trace::{
     account::UNEXPLAINED,
     event::{Clone, Cloned, End, Event, Exec, Exit, Fault, ForkAccount, What},
 };
+
+/// The hooks that see tasks come, change and go.
+const LIVES: [&str; 3] = ["task_newtask", "sched_process_exec", "sched_process_exit"];
 
 /// All that a judge gets.
 #[derive(Debug, Default)]
@@ -213,8 +215,8 @@ impl Observed {
     }
 
     /// That nothing of these programs is known to be missing: it may be what decides. Of hooks that were left out nobody says
-    /// for whom. But if it was for these, a fault's is missing where the kernel has counted more of them than memtrace has seen
-    /// or can explain; of all others nothing would tell.
+    /// for whom. If it was for these, of faults the kernel has counted more than memtrace can explain; of [`LIVES`] nothing else
+    /// would tell; and of a call, a judge that looks for it says that it isn't there.
     ///
     /// # Errors
     /// Something is.
@@ -228,7 +230,7 @@ impl Observed {
         let unexplained = ends.any(|end| end.total.unobserved_by.contains_key(UNEXPLAINED));
         match self
             .missed()
-            .find(|(hook, _)| unexplained || *hook != FUNCTION)
+            .find(|(hook, _)| unexplained || LIVES.contains(hook))
         {
             Some((hook, times)) => Err(Undecided::because(format!(
                 "the kernel, preempted in hooks, left out the one on {hook} {times} times"
@@ -274,5 +276,43 @@ impl Mark {
         let maps = self.look.maps.iter();
         maps.into_iter()
             .find(|mapping| (mapping.start..mapping.end).contains(&address))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was seen where the kernel left out `hook`, and counted `unexplained` faults more than were seen.
+    fn seen(hook: &str, unexplained: i64) -> Observed {
+        let mut end = End::default();
+        end.missed.insert(hook.to_owned(), 3);
+        if unexplained != 0 {
+            end.total.unobserved_by.insert(UNEXPLAINED, unexplained);
+        }
+        Observed {
+            end: Some(end),
+            ..Observed::default()
+        }
+    }
+
+    #[test]
+    fn a_hook_that_was_left_out_counts_where_nothing_else_would_tell() {
+        for (hook, unexplained, complete) in [
+            ("handle_mm_fault", 0, true),
+            ("handle_mm_fault", 1, false),
+            ("sys_exit", 0, true),
+            ("task_newtask", 0, false),
+        ] {
+            let seen = seen(hook, unexplained);
+            assert!(!seen.is_whole());
+            assert_eq!(
+                seen.complete().is_ok(),
+                complete,
+                "{hook} with {unexplained}"
+            );
+        }
+        let whole = Observed::default();
+        assert!(whole.is_whole() && whole.complete().is_ok());
     }
 }
