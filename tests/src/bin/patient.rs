@@ -5,12 +5,16 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{SigHandler, Signal, signal};
 use tests::subject::memory::Pages;
 use tests::subject::process;
 use tests::subject::report::{Fact, report};
 
 fn main() -> Result<()> {
     process::begin();
+    // Ctrl-C ends it even where the tests are in a shell's background, which has SIGINT ignored.
+    // SAFETY: no handler is there that could do anything.
+    unsafe { signal(Signal::SIGINT, SigHandler::SigDfl) }?;
     let file: PathBuf = std::env::args_os()
         .nth(1)
         .context("usage: patient FILE")?
