@@ -4,9 +4,8 @@ use serde::Serialize;
 
 use super::{
     findings::{Findings, Tried},
-    rows::{Row, State, WITH_FENTRY, faults_have_tracepoints},
+    rows::{Row, State, WITH_FENTRY, prefers_tracepoints},
 };
-use crate::probe;
 
 /// What it comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,16 +52,11 @@ pub fn verdict(findings: &Findings, rows: &[Row]) -> Verdict {
     verdict.can.extend([FAULTS, TASKS, MEMORY]);
     let proc_fits = findings.pids.shown == Some(findings.pids.own);
     let shown = matches!(findings.symbols, Tried::Works(shown) if shown > 0);
-    let prefers_tracepoints = probe::prefers_tracepoints(
-        faults_have_tracepoints(findings),
-        findings.undisturbed,
-        findings.preemption,
-    );
     for (what, works, row) in [
         (RUNNING, proc_fits, "pid-namespace"),
         (LAB, proc_fits, "pid-namespace"),
         (CHAINS, proc_fits && shown, "kallsyms"),
-        if prefers_tracepoints {
+        if prefers_tracepoints(findings) {
             (WITH_FENTRY, false, "preemption")
         } else {
             (WITH_FENTRY, findings.fentry.works(), "fentry")

@@ -198,7 +198,7 @@ impl Observed {
     }
 
     /// Records that were lost on the way.
-    pub fn lost(&self) -> u64 {
+    fn lost(&self) -> u64 {
         let ends = self.end.iter();
         ends.flat_map(|end| end.lost.values()).sum()
     }
@@ -216,7 +216,7 @@ impl Observed {
 
     /// That nothing of these programs is known to be missing: it may be what decides. Of hooks that were left out nobody says
     /// for whom. If it was for these, of faults the kernel has counted more than memtrace can explain; of [`LIVES`] nothing else
-    /// would tell; and of a call, a judge that looks for it says that it isn't there.
+    /// would tell; and of a call, the judge doesn't find it, or what /proc shows contradicts.
     ///
     /// # Errors
     /// Something is.

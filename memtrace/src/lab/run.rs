@@ -111,7 +111,7 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// Runs a program, and gathers all that is seen of it; once more where that may not be complete.
+    /// Runs a program, and gathers all that is seen of it; again where that may not be complete.
     ///
     /// # Errors
     /// memtrace itself can't work: the reason.

@@ -6,6 +6,7 @@ use super::{ALL, Row, list};
 use crate::{
     doctor::findings::{Findings, Refusal, Tracepoint, Tried},
     kernel::preemption::Preemption,
+    probe,
 };
 
 /// Kernels before this one charge maps to the limit of locked memory.
@@ -247,7 +248,7 @@ pub fn preemption(findings: &Findings) -> Row {
         Preemption::On => Row::lacks(
             name,
             "the kernel may switch tasks in the middle of a hook on a function",
-            if faults_have_tracepoints(findings) {
+            if prefers_tracepoints(findings) {
                 format!("tracepoints are taken instead, and not shown: {WITH_FENTRY}")
             } else {
                 "on a busy machine a fault may be missed, or shown with what is another's"
@@ -265,8 +266,17 @@ pub fn preemption(findings: &Findings) -> Row {
     }
 }
 
+/// Whether the hooks on functions are left alone by choice.
+pub fn prefers_tracepoints(findings: &Findings) -> bool {
+    probe::prefers_tracepoints(
+        faults_have_tracepoints(findings),
+        findings.undisturbed,
+        findings.preemption,
+    )
+}
+
 /// Whether faults can be seen without fentry: not on arm64, and not without their tracepoints.
-pub fn faults_have_tracepoints(findings: &Findings) -> bool {
+fn faults_have_tracepoints(findings: &Findings) -> bool {
     let mut tracepoints = findings.tracepoints.iter();
     tracepoints.any(|one| is_of_faults(one) && !matches!(one.attached, Tried::Refused(_)))
 }

@@ -8,7 +8,7 @@ mod bpf;
 mod memory;
 mod system;
 
-pub use bpf::{WITH_FENTRY, faults_have_tracepoints};
+pub use bpf::{WITH_FENTRY, prefers_tracepoints};
 
 /// A check, and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
