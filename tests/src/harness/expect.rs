@@ -39,12 +39,9 @@ impl Trace {
     /// may be more than one: the processor may ask once more for what is there already (`spurious`).
     fn counted(&self, touch: &Touch) -> (i64, i64) {
         let count = |how: &str| {
-            let counted = self.faults().filter(|(event, fault)| {
-                event.tid == touch.tid
-                    && (touch.from..=touch.until).contains(&(event.ts - fault.late))
-                    && fault.counted.as_deref() == Some(how)
-            });
-            counted.count() as i64
+            self.faults_during(touch.tid, touch.from, touch.until)
+                .filter(|(_, fault)| fault.counted.as_deref() == Some(how))
+                .count() as i64
         };
         (count("minor"), count("major"))
     }
@@ -74,16 +71,23 @@ impl Trace {
         Ok((death, seen))
     }
 
+    /// The faults of a thread in that time.
+    fn faults_during(
+        &self,
+        tid: i32,
+        from: u64,
+        until: u64,
+    ) -> impl Iterator<Item = (&Event, &Fault)> {
+        self.faults().filter(move |(event, fault)| {
+            event.tid == tid && (from..=until).contains(&(event.ts - fault.late))
+        })
+    }
+
     /// The one fault of a thread in the page of `addr` in that time, spurious ones aside.
     fn only_fault(&self, tid: i32, addr: u64, from: u64, until: u64) -> Result<Seen<'_>> {
         let found: Vec<_> = self
-            .faults()
-            .filter(|(event, fault)| {
-                event.tid == tid
-                    && (from..=until).contains(&(event.ts - fault.late))
-                    && page(fault.addr) == page(addr)
-                    && fault.kind != "spurious"
-            })
+            .faults_during(tid, from, until)
+            .filter(|(_, fault)| page(fault.addr) == page(addr) && fault.kind != "spurious")
             .collect();
         match found[..] {
             [(event, fault)] => Ok(Seen { event, fault }),
