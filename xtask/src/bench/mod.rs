@@ -29,6 +29,9 @@ pub(crate) struct Options {
     /// How often each program runs under each tool [default: 15 times cow-storm, 5 times the others].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
+    /// Another build of memtrace, to be measured in the same rounds: one of the commit before, for instance.
+    #[arg(long, value_name = "PROGRAM")]
+    against: Option<PathBuf>,
     /// Only these programs.
     #[arg(value_enum)]
     loads: Vec<Load>,
@@ -54,6 +57,14 @@ pub(crate) fn perform(workspace: &Workspace, options: &Options) -> Result<()> {
     let scratch = workspace.target.join("bench");
     fs::create_dir_all(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
     let xtask = env::current_exe().context("cannot tell where xtask itself is")?;
+    // The tools start elsewhere.
+    let against = options
+        .against
+        .as_ref()
+        .map(|other| {
+            fs::canonicalize(other).with_context(|| format!("--against {}", other.display()))
+        })
+        .transpose()?;
     let mut measuring = as_root(&xtask, &[])?;
     measuring
         .arg("bench-as-root")
@@ -62,6 +73,11 @@ pub(crate) fn perform(workspace: &Workspace, options: &Options) -> Result<()> {
         .arg("--scratch")
         .arg(&scratch)
         .args(options.rounds.map(|rounds| format!("--rounds={rounds}")))
+        .args(
+            against
+                .iter()
+                .flat_map(|other| ["--against".as_ref(), other.as_os_str()]),
+        )
         .args(options.loads.iter().map(|load| OsString::from(load.name())));
     say("as root: the programs, untraced and traced in turn");
     Err(measuring.exec()).with_context(|| cannot_start(&measuring))
@@ -76,10 +92,12 @@ impl AsRoot {
         let places = Places {
             release: self.release,
             scratch: scratch.path().to_path_buf(),
+            other: self.options.against.clone(),
         };
         let mut results = Results::default();
         let mut tools = Vec::new();
-        for tool in Tool::ALL {
+        let asked = |tool: &Tool| !tool.is_other() || places.other.is_some();
+        for tool in Tool::ALL.into_iter().filter(asked) {
             match tool.find(&places) {
                 Ok(_) => tools.push(tool),
                 Err(reason) => results.absent(tool, reason),

@@ -13,6 +13,8 @@ pub(super) struct Places {
     pub(super) release: PathBuf,
     /// What the tools write goes here.
     pub(super) scratch: PathBuf,
+    /// Another build of memtrace, to be compared with.
+    pub(super) other: Option<PathBuf>,
 }
 
 impl Places {
@@ -28,6 +30,8 @@ pub(super) enum Tool {
     MemtraceJson,
     MemtraceText,
     MemtraceSummary,
+    OtherJson,
+    OtherSummary,
     PerfRecord,
     TraceCmd,
     Bpftrace,
@@ -40,11 +44,13 @@ const BPFTRACE: &str = "tracepoint:exceptions:page_fault_user, \
                         tracepoint:exceptions:page_fault_kernel { @[probe] = count(); }";
 
 impl Tool {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Untraced,
         Self::MemtraceJson,
         Self::MemtraceText,
         Self::MemtraceSummary,
+        Self::OtherJson,
+        Self::OtherSummary,
         Self::PerfRecord,
         Self::TraceCmd,
         Self::Bpftrace,
@@ -58,6 +64,8 @@ impl Tool {
             Self::MemtraceJson => "memtrace --format json",
             Self::MemtraceText => "memtrace --format text",
             Self::MemtraceSummary => "memtrace --summary",
+            Self::OtherJson => "the other, as JSON",
+            Self::OtherSummary => "the other, --summary",
             Self::PerfRecord => "perf record",
             Self::TraceCmd => "trace-cmd record",
             Self::Bpftrace => "bpftrace, counting",
@@ -73,6 +81,11 @@ impl Tool {
         )
     }
 
+    /// Whether it is the build of memtrace that is compared with.
+    pub(super) fn is_other(self) -> bool {
+        matches!(self, Self::OtherJson | Self::OtherSummary)
+    }
+
     /// Whether the tool is measured with this program.
     pub(super) fn takes(self, load: Load) -> bool {
         load != Load::MillionFaults || self == Self::Untraced || self.is_memtrace()
@@ -81,6 +94,10 @@ impl Tool {
     /// The tool's program; else why there is none, and the remedy.
     pub(super) fn find(self, places: &Places) -> Result<PathBuf, String> {
         let (program, package) = match self {
+            Self::OtherJson | Self::OtherSummary => {
+                let none = || "not asked for: --against PROGRAM".to_owned();
+                return places.other.clone().ok_or_else(none);
+            }
             Self::Untraced => return Ok(places.release.join("bench-load")),
             Self::MemtraceJson | Self::MemtraceText | Self::MemtraceSummary => {
                 return Ok(places.release.join("memtrace"));
@@ -103,9 +120,9 @@ impl Tool {
                 command.arg(load.name());
                 return Ok(command);
             }
-            Self::MemtraceJson => command.args(["run", "--format", "json", "-o"]),
+            Self::MemtraceJson | Self::OtherJson => command.args(["run", "--format", "json", "-o"]),
             Self::MemtraceText => command.args(["run", "--format", "text", "-o"]),
-            Self::MemtraceSummary => command.args(["run", "--summary", "-o"]),
+            Self::MemtraceSummary | Self::OtherSummary => command.args(["run", "--summary", "-o"]),
             Self::PerfRecord => {
                 command.args(["record", "-e", "page-faults", "-c", "1", "-d", "-o"])
             }
