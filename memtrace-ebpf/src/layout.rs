@@ -106,6 +106,10 @@ layout! {
     task_thread_node: "task_struct"."thread_node",
     /// Head of that ring.
     signal_thread_head: "signal_struct"."thread_head",
+    /// The thread that is in an exec and ends the others; `group_exit_task` before 5.17.
+    signal_exec_task: "signal_struct"."group_exec_task" or "group_exit_task",
+    /// Signals that wait for this thread alone.
+    task_pending: "task_struct"."pending.signal",
     /// What to do about each signal.
     sighand_action: "sighand_struct"."action",
     /// Depth of the innermost pid namespace.

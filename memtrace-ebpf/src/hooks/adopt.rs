@@ -183,7 +183,7 @@ pub extern "C" fn next_thread() -> u32 {
             ..Header::default()
         };
         record.pid = pid;
-        record.parent_pid = parts::id(read_member(task, offset!(task_real_parent)));
+        record.parent_pid = parts::ids(read_member(task, offset!(task_real_parent))).pid;
         record.ids = parts::ids(task);
         record.min_flt = min_flt;
         record.maj_flt = maj_flt;

@@ -9,6 +9,7 @@ use aya_ebpf::{
 use aya_log_ebpf::{debug, warn};
 use memtrace_ebpf::{
     arch,
+    layout::ABSENT,
     record::{
         Birth, Bounds, EXEC_BYTES, EXEC_HANDLED, EXEC_TRUNCATED, Exec, Exit, Gone, Header, Kind,
         Objects, Rename, Seen,
@@ -33,6 +34,8 @@ const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 const CLONE_ARGS_STACK: u64 = 40;
 /// `TASK_DEAD` (`include/linux/sched.h`)
 const TASK_DEAD: u32 = 0x80;
+/// SIGKILL's bit in the first word of a set of signals.
+const SIGKILL: u64 = 1 << (9 - 1);
 /// Bytes of an exec'ed file's name.
 const NAME_BYTES: usize = 4096;
 
@@ -121,6 +124,9 @@ pub(crate) fn birth(ctx: &RawTracePointContext) {
         record.call = call;
         record.followed = u32::from(followed);
         record.child_ids = parts::ids(child);
+        let real_parent: u64 = read_member(child, offset!(task_real_parent));
+        record.real_parent = read_member(real_parent, offset!(task_pid));
+        record.ppid = parts::ids(real_parent).pid;
         record.handled = [0; 2];
         if flags & CLONE_CLEAR_SIGHAND != 0 {
             record.handled = [parts::handled(parent.address()), parts::handled(child)];
@@ -343,10 +349,34 @@ pub(crate) fn exit() {
         Exit {
             head: thread.head(Kind::Exit, ts),
             status: task.load(offset!(task_exit_code)),
-            last: 0,
+            by_exec: by_exec(task),
         },
     );
     thread.busy = 0;
+}
+
+/// The thread whose exec ends this one, or 0.
+///
+/// An exec has all other threads of its process take a SIGKILL (`de_thread` in `fs/exec.c`), which they do without a status
+/// (`get_signal` and `do_group_exit` in `kernel/signal.c` and `kernel/exit.c`). Where it still waits for this thread, that one
+/// has ended before by itself.
+#[inline(always)]
+fn by_exec(task: Object) -> u32 {
+    if offset!(signal_exec_task) == ABSENT || offset!(task_pending) == ABSENT {
+        return 0;
+    }
+    let signal = task.follow(offset!(task_signal)).address();
+    let execs: u64 = read_member(signal, offset!(signal_exec_task));
+    if execs == 0 || execs == task.address() {
+        return 0;
+    }
+    let pending: u64 = task.load(offset!(task_pending));
+    let status: u32 = task.load(offset!(task_exit_code));
+    if status != 0 || pending & SIGKILL != 0 {
+        return 0;
+    }
+    // It waits for this one before it takes over the leader's id.
+    read_member(execs, offset!(task_pid))
 }
 
 /// A task leaves its CPU, and another gets it.

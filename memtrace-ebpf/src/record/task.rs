@@ -80,6 +80,11 @@ pub struct Birth {
     pub followed: u32,
     /// The child's ids as memtrace's pid namespace has them.
     pub child_ids: Ids,
+    /// The thread whose child it is (`task_struct.real_parent`), as the initial pid namespace has it: the maker, but with
+    /// `CLONE_PARENT` or `CLONE_THREAD` the maker's own parent.
+    pub real_parent: u32,
+    /// The process of that thread, as memtrace's pid namespace has it; 0 where it isn't in it.
+    pub ppid: u32,
     /// With `CLONE_CLEAR_SIGHAND`: signals that the parent and the child handle.
     pub handled: [u32; 2],
     /// Bytes of the child's page tables, where it has its own.
@@ -222,8 +227,8 @@ pub struct Exit {
     pub head: Header,
     /// Wait status, as `wait4(2)` gives it.
     pub status: u32,
-    /// 1 when it is the last thread of its process.
-    pub last: u32,
+    /// The thread of its process whose exec ended it, by its id until then; 0 for none.
+    pub by_exec: u32,
 }
 
 /// A thread is gone: its last switch away from a CPU. Its counters are final.

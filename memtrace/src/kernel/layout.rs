@@ -8,10 +8,12 @@ use memtrace_ebpf::layout::Layout;
 use super::{btf::Btf, same};
 
 /// Members that some supported kernel lacks; the hooks do without them.
-const OPTIONAL: [&str; 15] = [
+const OPTIONAL: [&str; 17] = [
     "mm_lock_seq",
     "task_io",
     "task_sysvsem",
+    "signal_exec_task",
+    "task_pending",
     "task_stack",
     "task_thread_pointer",
     "task_fault_code",

@@ -79,6 +79,7 @@ impl Story {
             child_global: None,
             flags: Vec::new(),
             exit_signal: Some(17),
+            ppid: Some(parent),
             shared: Shared {
                 mm: copied.is_none(),
                 files: false,
@@ -139,6 +140,7 @@ impl Story {
             code,
             signal,
             thread: false,
+            by_exec: None,
         };
         self.event(pid, What::Exit(exit));
     }

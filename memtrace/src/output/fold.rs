@@ -312,6 +312,7 @@ mod tests {
                 code: Some(0),
                 signal: None,
                 thread: false,
+                by_exec: None,
             }),
         ));
         events.extend(copies(std::iter::once(7)));

@@ -107,10 +107,13 @@ impl<'a> Tree<'a> {
             children: vec![Vec::new(); tasks.len()],
         };
         for (at, task) in tasks.iter().enumerate() {
-            // A thread that was there at attach is put below its process.
-            let parent = task.parent.or((task.tid != task.pid).then_some(task.pid));
-            // Ids come again: the last one before it is meant.
-            let parent = parent.and_then(|tid| tasks[..at].iter().rposition(|it| it.tid == tid));
+            let before = &tasks[..at];
+            let parent = match task.parent_number {
+                Some(parent) => before.iter().rposition(|it| it.number == parent),
+                // A thread that was there at attach is put below its process. Ids come again: the last one is meant.
+                None if task.tid != task.pid => before.iter().rposition(|it| it.tid == task.pid),
+                None => None,
+            };
             tree.parents.push(parent);
             match parent {
                 Some(parent) => tree.children[parent].push(at),
@@ -131,9 +134,14 @@ impl<'a> Tree<'a> {
     /// Adds the lines of a task and of all below it: `branch` stands before its own, `trunk` before theirs.
     fn add(&self, task: usize, branch: &str, trunk: &str, lines: &mut Vec<Line>) {
         let Life {
-            pid, tid, ref comm, ..
+            pid,
+            tid,
+            born_tid,
+            ref comm,
+            ..
         } = self.tasks[task];
-        let name = format!("{branch}{}", TaskName { comm, pid, tid });
+        let was = born_tid.map_or(String::new(), |tid| format!(" (was {tid})"));
+        let name = format!("{branch}{}{was}", TaskName { comm, pid, tid });
         lines.push(Line { task, name });
         if let Some((last, others)) = self.children[task].split_last() {
             let (branch, below) = (format!("{trunk}├─ "), format!("{trunk}│  "));
@@ -230,14 +238,14 @@ mod tests {
     use expect_test::expect_file;
 
     use super::*;
-    use crate::output::samples::{end, life};
+    use crate::output::samples::{end, family, life};
 
     const BEGAN: u64 = 5_000_000_000_000;
     const MS: u64 = 1_000_000;
 
     fn section(tasks: Vec<Life>, tasks_left_out: u64) -> String {
         let end = End {
-            tasks,
+            tasks: family(tasks),
             tasks_left_out,
             ..end(Vec::new())
         };
@@ -323,6 +331,19 @@ mod tests {
         let text = section(vec![process, thread, other], 0);
         assert!(text.contains("\n└─ fork-write[1/2]"), "{text}");
         assert!(text.contains("\nfork-write[3]"), "{text}");
+    }
+
+    #[test]
+    fn an_exec_by_a_thread_leaves_two_lives_of_one_id() {
+        let first = life(1, None, 0, &own(1));
+        let execed = Life {
+            born_tid: Some(2),
+            ..life(1, Some(1), 1000, &own(2))
+        };
+        let child = life(3, Some(1), 2000, &own(3));
+        let text = section(vec![first, execed, child], 0);
+        assert!(text.contains("\n└─ fork-write[1] (was 2)  "), "{text}");
+        assert!(text.contains("\n   └─ fork-write[3] "), "{text}");
     }
 
     #[test]

@@ -24,15 +24,22 @@ pub struct Lives {
 }
 
 impl Lives {
-    /// A task is traced from now on.
-    pub fn begin(&mut self, tid: u32, life: Life) {
+    /// A task is traced from now on, a child of `parent`. Its number and its parent's are filled in.
+    pub fn begin(&mut self, tid: u32, parent: Option<u32>, life: Life) {
         if self.rows.len() >= TASKS {
             self.left_out += 1;
             self.living.remove(&tid);
             return;
         }
-        self.living.insert(tid, self.rows.len());
-        self.rows.push(life);
+        let number = |row: usize| row as u32 + 1;
+        let parent = parent.and_then(|parent| self.living.get(&parent).copied());
+        let row = self.rows.len();
+        self.living.insert(tid, row);
+        self.rows.push(Life {
+            number: number(row),
+            parent_number: parent.map(number),
+            ..life
+        });
     }
 
     fn row(&mut self, tid: u32) -> Option<&mut Life> {
@@ -77,6 +84,7 @@ impl Lives {
         if let Some(at) = self.living.remove(&old) {
             self.living.insert(new, at);
             if let Some(life) = self.rows.get_mut(at) {
+                life.born_tid.get_or_insert(life.tid);
                 life.tid = shown;
                 life.global = global;
             }
@@ -114,12 +122,8 @@ mod tests {
         Life {
             pid: tid,
             tid,
-            global: None,
-            parent: None,
             comm: "".into(),
-            from: 0,
-            until: None,
-            uses: Vec::new(),
+            ..Life::default()
         }
     }
 
@@ -135,21 +139,23 @@ mod tests {
     fn rows_are_bounded() {
         let mut lives = Lives::default();
         for tid in 0..TASKS as u32 {
-            lives.begin(tid, life(tid));
+            lives.begin(tid, tid.checked_sub(1), life(tid));
         }
         // An id that comes again, where the end of the one before was lost: that one's row is not the new one's.
-        lives.begin(7, life(7));
+        lives.begin(7, None, life(7));
         lives.changed(7, &[change(None, 1)], 5);
         lives.end(7, 6);
         let (rows, left_out) = lives.finish();
         assert_eq!((rows.len(), left_out), (TASKS, 1));
-        assert_eq!(rows[7], life(7));
+        let (number, parent) = (rows[7].number, rows[7].parent_number);
+        assert_eq!((number, parent, rows[7].tid), (8, Some(7), 7));
+        assert_eq!((rows[7].until, rows[7].uses.len()), (None, 0));
     }
 
     #[test]
     fn a_rows_uses_are_bounded() {
         let mut lives = Lives::default();
-        lives.begin(1, life(1));
+        lives.begin(1, None, life(1));
         lives.changed(1, &[change(None, 1)], 1);
         for number in 2..1000 {
             lives.changed(1, &[change(Some(number - 1), number)], number.into());

@@ -11,6 +11,7 @@ pub mod flag {
     pub const FILES: u64 = 0x400;
     pub const SIGHAND: u64 = 0x800;
     pub const VFORK: u64 = 0x4000;
+    pub const PARENT: u64 = 0x8000;
     pub const THREAD: u64 = 0x1_0000;
     pub const NEWNS: u64 = 0x2_0000;
     pub const SYSVSEM: u64 = 0x4_0000;
@@ -38,7 +39,7 @@ const CLONE: &[Flag] = &[
     (0x1000, "CLONE_PIDFD"),
     (0x2000, "CLONE_PTRACE"),
     (flag::VFORK, "CLONE_VFORK"),
-    (0x8000, "CLONE_PARENT"),
+    (flag::PARENT, "CLONE_PARENT"),
     (flag::THREAD, "CLONE_THREAD"),
     (flag::NEWNS, "CLONE_NEWNS"),
     (flag::SYSVSEM, "CLONE_SYSVSEM"),

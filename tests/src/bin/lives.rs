@@ -1,18 +1,21 @@
-//! How processes begin anew and end: `lives exits|exec FILE|exec-in-thread|forks COUNT|return CODE [ARGS...]`.
+//! How processes begin anew and end: `lives exits|exec FILE|exec-in-thread|sibling|forks COUNT|return CODE [ARGS...]`.
 
 use std::ffi::CString;
 use std::process::exit;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use nix::errno::Errno;
 use nix::sys::resource::{Resource, UsageWho, getrusage, setrlimit};
 use nix::sys::signal::{Signal, raise};
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{execv, getpid, pause};
+use nix::sys::wait::{WaitStatus, wait, waitpid};
+use nix::unistd::{execv, getpid, gettid, pause};
+use tests::subject::clone::clone;
 use tests::subject::memory::Pages;
 use tests::subject::process;
 use tests::subject::report::{Exit, Fact, Usage, report};
 
-const USAGE: &str = "usage: lives exits|exec FILE|exec-in-thread|forks COUNT|return CODE [ARGS...]";
+const USAGE: &str =
+    "usage: lives exits|exec FILE|exec-in-thread|sibling|forks COUNT|return CODE [ARGS...]";
 
 fn main() -> Result<()> {
     process::begin();
@@ -22,6 +25,7 @@ fn main() -> Result<()> {
         ["exits"] => exits(),
         ["exec", file] => exec(file),
         ["exec-in-thread"] => exec_in_thread(),
+        ["sibling"] => sibling(),
         ["forks", count] => forks(count.parse().context(USAGE)?),
         ["return", code, ..] => exit(code.parse().context(USAGE)?),
         _ => {
@@ -92,11 +96,20 @@ fn exec(file: &str) -> Result<()> {
     })
 }
 
-/// Has a child exec in a thread that isn't its first, which takes over the first one's id.
+/// Has a child exec in a thread that isn't its first, which takes over the first one's id and ends all others. One of them
+/// has ended by itself before.
 fn exec_in_thread() -> Result<()> {
     ended("exec in a thread", || {
         let pages = Pages::private(50)?;
         pages.write_all(1);
+        let ends = std::thread::spawn(gettid).join();
+        let ends = ends.map_err(|_| anyhow!("a thread panicked"))?;
+        report(&Fact::Note("ends".to_owned(), ends.as_raw().into()))?;
+        std::thread::spawn(|| {
+            loop {
+                pause();
+            }
+        });
         std::thread::spawn(|| {
             let pages = Pages::private(50).ok();
             pages.inspect(|pages| pages.write_all(1));
@@ -108,6 +121,37 @@ fn exec_in_thread() -> Result<()> {
             pause();
         }
     })
+}
+
+/// Has a child make a task that is its sibling, and asks for another signal than the child's own at its end.
+fn sibling() -> Result<()> {
+    let maker = process::child(|| {
+        let sibling = clone(libc::CLONE_PARENT | libc::SIGUSR1, &|| {
+            kin().map_or(1, |()| 0)
+        });
+        ensure!(sibling > 0, "clone: {}", Errno::last());
+        Ok(0)
+    })?;
+    report(&Fact::Note("maker".to_owned(), maker.as_raw().into()))?;
+    // Both are this process's.
+    for _ in 0..2 {
+        let ended = wait()?;
+        ensure!(matches!(ended, WaitStatus::Exited(_, 0)), "{ended:?}");
+    }
+    Ok(())
+}
+
+/// Reports this process, its parent, and the signal that this one gets at the end, as the kernel has them.
+fn kin() -> Result<()> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let (_, numbers) = stat.rsplit_once(") ").context("no name")?;
+    let numbers: Vec<_> = numbers.split(' ').collect();
+    // From the third field on (proc_pid_stat(5)).
+    let field = |number: usize| -> Result<i32> {
+        Ok(numbers.get(number - 3).context("too short")?.parse()?)
+    };
+    let kin = serde_json::json!([getpid().as_raw(), field(4)?, field(38)?]);
+    report(&Fact::Note("sibling".to_owned(), kin))
 }
 
 fn replace(file: &str, args: &[&str]) -> Result<i32> {

@@ -37,6 +37,7 @@ fn fork() -> Clone {
         child_tid: 1235,
         flags: names(&["CLONE_CHILD_CLEARTID", "CLONE_CHILD_SETTID"]),
         exit_signal: Some(17),
+        ppid: Some(1234),
         child_global: Some(Global {
             pid: 71_235,
             tid: 71_235,
@@ -65,7 +66,13 @@ fn fork() -> Clone {
 fn container() -> Clone {
     Clone {
         call: "clone",
-        flags: names(&["CLONE_NEWNS", "CLONE_NEWUSER", "CLONE_CLEAR_SIGHAND"]),
+        flags: names(&[
+            "CLONE_PARENT",
+            "CLONE_NEWNS",
+            "CLONE_NEWUSER",
+            "CLONE_CLEAR_SIGHAND",
+        ]),
+        ppid: Some(1200),
         shared: Shared {
             nsproxy: false,
             ..COPIED
@@ -131,6 +138,7 @@ fn thread() -> Clone {
             "CLONE_THREAD",
         ]),
         exit_signal: None,
+        ppid: None,
         child_global: None,
         objects: ByObject::default(),
         fork: None,

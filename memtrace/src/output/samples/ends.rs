@@ -64,6 +64,11 @@ pub(in crate::output) fn whole_end() -> End {
     let mut second = fork(2, 40);
     second.dur = None;
     second.areas[1].file = None;
+    let execed = Life {
+        pid: 1234,
+        born_tid: Some(1238),
+        ..life(1234, Some(1234), 3_000, &[(ObjectKind::Mm, 3)])
+    };
     let in_container = Life {
         global: Some(Global {
             pid: 71_235,
@@ -73,10 +78,11 @@ pub(in crate::output) fn whole_end() -> End {
     };
     End {
         forks: vec![fork(1, 40), second],
-        tasks: vec![
+        tasks: family(vec![
             life(1234, None, 0, &[(ObjectKind::Mm, 1), (ObjectKind::Fs, 1)]),
             in_container,
-        ],
+            execed,
+        ]),
         tasks_left_out: 3,
         ..end(vec![account(1234, 3), running])
     }
@@ -142,11 +148,22 @@ pub(in crate::output) fn life(
     Life {
         pid,
         tid: pid,
-        global: None,
         parent,
         comm: "fork-write".into(),
         from,
         until,
         uses: objects.iter().map(one).collect(),
+        ..Life::default()
     }
+}
+
+/// Numbers lives in their order. Each one's parent is the last before it that has the id.
+pub(in crate::output) fn family(mut lives: Vec<Life>) -> Vec<Life> {
+    for at in 0..lives.len() {
+        let (before, rest) = lives.split_at_mut(at);
+        let life = &mut rest[0];
+        let parent = before.iter().rev().find(|it| Some(it.tid) == life.parent);
+        (life.number, life.parent_number) = (at as u32 + 1, parent.map(|it| it.number));
+    }
+    lives
 }

@@ -16,7 +16,7 @@ mod faults;
 mod objects;
 mod tasks;
 
-pub(super) use ends::{account, end, fork, life, whole_end};
+pub(super) use ends::{account, end, family, fork, life, whole_end};
 pub(super) use experiment::experiment;
 pub use faults::fault;
 pub(super) use faults::{by_fork, copies, faults};
@@ -133,7 +133,7 @@ pub fn story() -> Vec<Event> {
                     tid: 71_234,
                 });
             }
-            What::Exit(exit) if exit.thread => {
+            What::Exit(exit) if exit.thread && exit.code.is_some() => {
                 event.tid = 1236;
                 event.comm = "wor\nker".into();
             }

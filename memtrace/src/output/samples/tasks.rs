@@ -26,22 +26,31 @@ pub(super) fn births() -> Vec<What> {
     births
 }
 
-/// The exit of a thread, of a process, and a violent one.
+/// The exit of a thread, of one that an exec ends, of a process, and a violent one.
 pub(super) fn deaths() -> Vec<What> {
     let thread = Exit {
         code: Some(0),
         signal: None,
         thread: true,
+        by_exec: None,
     };
     let process = Exit {
         code: Some(3),
         signal: None,
         thread: false,
+        by_exec: None,
     };
     let killed = Exit {
         code: None,
         signal: Some(9),
         thread: false,
+        by_exec: None,
     };
-    [thread, process, killed].map(What::Exit).into()
+    let by_exec = Exit {
+        code: None,
+        signal: None,
+        thread: true,
+        by_exec: Some(1238),
+    };
+    [thread, by_exec, process, killed].map(What::Exit).into()
 }

@@ -38,7 +38,7 @@ pub(super) fn tells(what: &What) -> bool {
 pub(super) fn write(out: &mut impl Write, event: &Event, palette: Palette) -> io::Result<()> {
     match &event.what {
         What::Fault(fault) => fault::write(out, fault, palette),
-        What::Clone(clone) => task::clone(out, clone, palette),
+        What::Clone(clone) => task::clone(out, clone, event.pid, palette),
         What::Cloned(cloned) => task::cloned(out, cloned),
         What::Task(task) => task::there(out, task, event.pid == event.tid, palette),
         What::Share(share) => object::share(out, share, palette),

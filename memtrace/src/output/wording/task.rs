@@ -12,7 +12,13 @@ use crate::trace::event::{
     ByObject, Clone, Cloned, Exec, Exit, First, Got, LetGo, ObjectKind, Row, Shared, Task,
 };
 
-pub(super) fn clone(out: &mut impl Write, clone: &Clone, palette: Palette) -> io::Result<()> {
+/// A birth, told in the line of `maker`, a process.
+pub(super) fn clone(
+    out: &mut impl Write,
+    clone: &Clone,
+    maker: u32,
+    palette: Palette,
+) -> io::Result<()> {
     let has = |flag: &str| clone.flags.iter().any(|name| **name == *flag);
     let (kind, child) = if clone.thread {
         ("thread", clone.child_tid)
@@ -23,6 +29,11 @@ pub(super) fn clone(out: &mut impl Write, clone: &Clone, palette: Palette) -> io
     write!(out, "{}: new {strong}{kind} {child}{strong:#}", clone.call)?;
     if !clone.followed {
         out.write_all(b" (not followed)")?;
+    }
+    match clone.ppid {
+        Some(0) => out.write_all(b", a child of a process outside the pid namespace")?,
+        Some(parent) if parent != maker => write!(out, ", a child of {parent}")?,
+        _ => {}
     }
     let parts = parts(clone.shared, &clone.objects);
     let names = |shared| {
@@ -235,6 +246,9 @@ fn file_name(path: &str) -> Option<&str> {
 
 pub(super) fn exit(out: &mut impl Write, exit: &Exit) -> io::Result<()> {
     let who = if exit.thread { "thread" } else { "process" };
+    if let Some(tid) = exit.by_exec {
+        return write!(out, "{who} ended by the exec of thread {tid}");
+    }
     match (exit.signal, exit.code) {
         (Some(signal), _) => write!(out, "{who} killed by {}", SignalName(signal)),
         (None, Some(code)) => write!(out, "{who} ends with status {code}"),

@@ -137,8 +137,10 @@ pub struct Area {
 }
 
 /// A task with the objects that it used.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Life {
+    /// Its own number, from 1 in the order of the births: an id may come again, and an exec may give a task another's.
+    pub number: u32,
     /// Process.
     pub pid: u32,
     /// Thread.
@@ -146,8 +148,14 @@ pub struct Life {
     /// Both in the initial pid namespace, where they are others there.
     #[serde(flatten)]
     pub global: Option<super::Global>,
-    /// The thread that made it; null for the first, and for those that were there at attach.
+    /// Its id until an exec gave it that of its process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub born_tid: Option<u32>,
+    /// The thread whose child it is, by its id then: the one that made it, with `CLONE_PARENT` the parent of that one. null
+    /// where it isn't traced, and for those that were there at attach.
     pub parent: Option<u32>,
+    /// The number of that one's life; null, too, where it isn't kept.
+    pub parent_number: Option<u32>,
     /// Its last name.
     pub comm: Arc<str>,
     /// From when it was traced.

@@ -24,6 +24,10 @@ pub struct Clone {
     pub flags: Vec<Arc<str>>,
     /// The signal that the parent gets at the child's end; null for a thread, or none.
     pub exit_signal: Option<i32>,
+    /// For a process: the one whose child it is, with `CLONE_PARENT` the maker's own parent; 0 where that is outside
+    /// memtrace's pid namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ppid: Option<u32>,
     /// Which parts both have, from the kernel's pointers.
     pub shared: Shared,
     /// What was asked for and what came of it, object by object.
@@ -84,12 +88,15 @@ pub struct Exec {
 /// A thread ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Exit {
-    /// Exit code, unless a signal ended it.
+    /// Exit code, unless a signal or an exec ended it.
     pub code: Option<u32>,
     /// The signal that ended it.
     pub signal: Option<u32>,
     /// Whether other threads of the process live on.
     pub thread: bool,
+    /// The thread whose exec ended it, by its id until then. It has neither code nor signal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by_exec: Option<u32>,
 }
 
 /// A kind of kernel object that a task shares with others, or has for itself.

@@ -28,15 +28,14 @@ impl Model {
             .observe(tid, &task.parts, None, Means::Found, ts);
         self.lives.begin(
             tid,
+            None,
             Life {
                 pid: ids.pid,
                 tid: ids.tid,
                 global: global(ids, pid, tid),
-                parent: None,
                 comm: comm.clone(),
                 from: ts,
-                until: None,
-                uses: Vec::new(),
+                ..Life::default()
             },
         );
         self.lives.changed(tid, &changes, ts);

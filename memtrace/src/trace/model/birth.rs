@@ -69,17 +69,17 @@ impl Model {
         );
         if birth.followed != 0 {
             self.add(birth, ids, comm.clone());
+            let parent = self.parent_of(birth);
             let life = Life {
                 pid: ids.pid,
                 tid: ids.tid,
                 global: global(ids, birth.child_pid, child_tid),
-                parent: known.then(|| self.shown(parent_tid)),
+                parent: parent.map(|parent| self.shown(parent)),
                 comm,
                 from: ts,
-                until: None,
-                uses: Vec::new(),
+                ..Life::default()
             };
-            self.lives.begin(child_tid, life);
+            self.lives.begin(child_tid, parent, life);
             self.lives.changed(child_tid, &changes, ts);
             self.number_mm(child_tid, birth.child.mm);
         }
@@ -121,6 +121,16 @@ impl Model {
         }
     }
 
+    /// The traced thread whose child is born. A thread is put below the one that made it.
+    fn parent_of(&self, birth: &Birth) -> Option<u32> {
+        let parent = if birth.flags & flag::THREAD != 0 {
+            birth.head.tid
+        } else {
+            birth.real_parent
+        };
+        self.threads.contains_key(&parent).then_some(parent)
+    }
+
     /// The event of a birth. The first process is memtrace's own child: its parent isn't traced, and this no event.
     fn clone_event(
         &self,
@@ -144,6 +154,7 @@ impl Model {
             child_global: global(ids, birth.child_pid, birth.child_tid),
             flags: names::clone(birth.flags),
             exit_signal: (!thread && birth.exit_signal > 0).then_some(birth.exit_signal),
+            ppid: (!thread).then_some(birth.ppid),
             shared: shared(&birth.parent, &birth.child),
             objects: matrix(birth, &self.objects),
             fork: fork.map(|(number, _)| number),

@@ -132,15 +132,19 @@ impl Model {
             return;
         };
         process.running = process.running.saturating_sub(1);
+        let thread = process.running > 0;
         let signal = exit.status & 0x7f;
+        let by_exec = (exit.by_exec != 0).then(|| self.shown(exit.by_exec));
         let what = What::Exit(event::Exit {
-            code: (signal == 0).then_some(exit.status >> 8 & 0xff),
+            code: (signal == 0 && by_exec.is_none()).then_some(exit.status >> 8 & 0xff),
             signal: (signal != 0).then_some(signal),
-            thread: process.running > 0,
+            thread,
+            by_exec,
         });
+        let killed = signal != 0 || by_exec.is_some();
         events.extend(self.event(tid, ts, what));
         events.extend(self.let_go(tid, LetGo::Exit, ts));
-        events.extend(self.held_parent_dies(tid, signal != 0, ts));
+        events.extend(self.held_parent_dies(tid, killed, ts));
         if let Some(mm) = self.mms.get_mut(&mm_address) {
             mm.running = mm.running.saturating_sub(1);
             if mm.running == 0 && mm.number != 0 {

@@ -4,9 +4,12 @@ use memtrace_ebpf::{record::Vma, syscall};
 
 use super::{
     regions::{BOUNDS, PROG, program, touch},
-    story::{Outcome, Story, anonymous, counters},
+    story::{FORK, Outcome, Story, anonymous, counters},
 };
-use crate::trace::event::{self, What};
+use crate::trace::{
+    event::{self, What},
+    names::flag,
+};
 
 fn clones(outcome: &Outcome) -> Vec<(&'static str, bool, u32, u32, Option<i32>)> {
     outcome
@@ -41,7 +44,34 @@ fn exit(code: Option<u32>, signal: Option<u32>, thread: bool) -> event::Exit {
         code,
         signal,
         thread,
+        by_exec: None,
     }
+}
+
+/// By the exec of that thread.
+fn ended_by_exec(tid: u32) -> event::Exit {
+    event::Exit {
+        by_exec: Some(tid),
+        ..exit(None, None, true)
+    }
+}
+
+/// A life's number, its id and the one that it was born with, its parent's id, and the number of that one's life.
+type Kin = (u32, u32, Option<u32>, Option<u32>, Option<u32>);
+
+fn lives(outcome: &Outcome) -> Vec<Kin> {
+    let kin = |life: &event::Life| {
+        let event::Life {
+            number,
+            tid,
+            born_tid,
+            parent,
+            parent_number,
+            ..
+        } = *life;
+        (number, tid, born_tid, parent, parent_number)
+    };
+    outcome.tasks.iter().map(kin).collect()
 }
 
 #[test]
@@ -207,7 +237,7 @@ fn exec_by_a_thread(leader_first: bool) -> Outcome {
     let mut story = program(100, 0xa);
     story.thread(100, 101, 0);
     story.rename(101, "worker");
-    story.exit(100, 0);
+    story.exit_by(100, 0, 101);
     if leader_first {
         story.gone(100, counters(5, 0));
     }
@@ -249,8 +279,16 @@ fn a_thread_that_execs_becomes_the_leader() {
         assert_eq!(
             exits(&outcome),
             [
-                (100, 100, exit(Some(0), None, true)),
+                (100, 100, ended_by_exec(101)),
                 (100, 100, exit(Some(0), None, false)),
+            ]
+        );
+        assert_eq!(
+            lives(&outcome),
+            [
+                (1, 100, None, None, None),
+                (2, 100, Some(101), Some(100), Some(1)),
+                (3, 200, None, Some(100), Some(2)),
             ]
         );
         let row = outcome.row(100);
@@ -261,6 +299,54 @@ fn a_thread_that_execs_becomes_the_leader() {
         );
         assert_eq!(&*row.comm, "worker");
     }
+}
+
+#[test]
+fn ids_that_come_again_are_other_lives() {
+    let mut story = Story::of(100, 0xa);
+    for mm in [0xb, 0xc] {
+        story.fork(100, 200, mm);
+        story.fork(200, 300, mm + 0x10);
+        story.ends(300);
+        story.ends(200);
+    }
+    assert_eq!(
+        lives(&story.play()),
+        [
+            (1, 100, None, None, None),
+            (2, 200, None, Some(100), Some(1)),
+            (3, 300, None, Some(200), Some(2)),
+            (4, 200, None, Some(100), Some(1)),
+            (5, 300, None, Some(200), Some(4)),
+        ]
+    );
+}
+
+/// With `CLONE_PARENT` a child is its maker's sibling; a thread is its maker's, whatever the kernel's pointer.
+#[test]
+fn the_parent_is_the_one_that_the_kernel_has() {
+    let mut story = Story::of(100, 0xa);
+    story.fork(100, 200, 0xb);
+    let sibling = FORK | flag::PARENT;
+    story.clone_as(200, (300, 300), (sibling, 0xc), &[], |_| ());
+    story.thread(200, 201, 0);
+    story.clone_as(201, (400, 400), (sibling, 0xd), &[], |_| ());
+    // The first one's parent isn't traced.
+    story.clone_as(100, (500, 500), (sibling, 0xe), &[], |_| ());
+    let outcome = story.play();
+    assert_eq!(
+        lives(&outcome),
+        [
+            (1, 100, None, None, None),
+            (2, 200, None, Some(100), Some(1)),
+            (3, 300, None, Some(100), Some(1)),
+            (4, 201, None, Some(200), Some(2)),
+            (5, 400, None, Some(100), Some(1)),
+            (6, 500, None, None, None),
+        ]
+    );
+    let parents: Vec<_> = outcome.clones().iter().map(|clone| clone.ppid).collect();
+    assert_eq!(parents, [Some(100), Some(100), None, Some(100), Some(0)]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 
-use super::event::{Account, Fault};
+use super::event::{Account, Fault, Life};
 use super::trace::Trace;
 
 pub(super) mod sharing;
@@ -93,8 +93,29 @@ pub(super) fn always(trace: &Trace) -> Result<()> {
             "more counted faults than the kernel has: {account:?}"
         );
     }
+    lives(&trace.end.tasks)?;
     total(trace)?;
     sharing::always(trace)
+}
+
+/// Lives are numbered in the order of births, and each parent was born before.
+fn lives(lives: &[Life]) -> Result<()> {
+    for (at, life) in lives.iter().enumerate() {
+        ensure!(life.number == at + 1, "the number of the life: {life:?}");
+        let Some(parent) = life.parent_number else {
+            continue;
+        };
+        let parent = lives[..at]
+            .get(parent.wrapping_sub(1))
+            .with_context(|| format!("no such parent: {life:?}"))?;
+        ensure!(
+            life.parent == Some(parent.tid)
+                || life.parent.is_some() && life.parent == parent.born_tid,
+            "another parent: {life:?}, {parent:?}"
+        );
+        ensure!(parent.from <= life.from, "born before its parent: {life:?}");
+    }
+    Ok(())
 }
 
 fn well_formed(fault: &Fault) -> Result<()> {

@@ -339,14 +339,13 @@ fn changes(trace: &Trace) -> Result<()> {
         }
     }
     for (event, clone) in trace.clones().filter(|(_, clone)| clone.followed) {
-        let is_its = |life: &&Life| life.from == event.ts && life.parent == Some(event.tid);
-        let is_known = trace.lives(clone.child_tid).any(|life| is_its(&life));
-        // The exec of a second thread gives it the id of the first.
-        let mut execs = trace.execs();
-        let became = execs.find(|(_, exec)| exec.old_tid == Some(clone.child_tid));
-        let is_renamed =
-            became.is_some_and(|(exec, _)| trace.lives(exec.tid).any(|life| is_its(&life)));
-        ensure!(is_known || is_renamed, "no life: {}", event.line);
+        let is_sibling = clone.flags.iter().any(|flag| flag == "CLONE_PARENT") && !clone.thread;
+        let is_known = trace.end.tasks.iter().any(|life| {
+            life.from == event.ts
+                && life.born_tid.unwrap_or(life.tid) == clone.child_tid
+                && (is_sibling || life.parent == Some(event.tid))
+        });
+        ensure!(is_known, "no life: {}", event.line);
     }
     Ok(())
 }

@@ -90,12 +90,17 @@ pub struct Area {
 #[derive(Debug, Deserialize)]
 #[expect(missing_docs, reason = "the schema describes them")]
 pub struct Life {
+    pub number: usize,
     pub pid: i32,
     pub tid: i32,
+    /// Its id until an exec changed it.
+    pub born_tid: Option<i32>,
     pub global_pid: Option<i32>,
     pub global_tid: Option<i32>,
     #[serde(deserialize_with = "Option::deserialize")]
     pub parent: Option<i32>,
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub parent_number: Option<usize>,
     pub comm: String,
     pub from: u64,
     #[serde(deserialize_with = "Option::deserialize")]

@@ -14,6 +14,8 @@ pub struct Clone {
     pub flags: Vec<String>,
     #[serde(deserialize_with = "Option::deserialize")]
     pub exit_signal: Option<i32>,
+    /// Of a process: whose child it is.
+    pub ppid: Option<i32>,
     pub shared: Shared,
     /// The child's ids in the initial pid namespace, where they are others there.
     pub child_global_pid: Option<i32>,
@@ -128,4 +130,6 @@ pub struct Exit {
     #[serde(deserialize_with = "Option::deserialize")]
     pub signal: Option<i32>,
     pub thread: bool,
+    /// The thread whose exec ended it.
+    pub by_exec: Option<i32>,
 }

@@ -207,12 +207,10 @@ mod tests {
             tasks.push(Life {
                 pid,
                 tid: pid,
-                global: None,
                 parent: Some(1),
                 comm: "prog".into(),
-                from: 0,
-                until: None,
                 uses: vec![used(spaces[0], 0, Some(at)), used(spaces[1], at, None)],
+                ..Life::default()
             });
         };
         step(&mut story, 1, 11);

@@ -219,6 +219,7 @@ mod tests {
                 code: None,
                 signal: Some(11),
                 thread: tid != 3,
+                by_exec: None,
             };
             story.thread_event(3, tid, What::Exit(exit));
         }

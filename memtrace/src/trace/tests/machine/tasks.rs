@@ -85,6 +85,8 @@ impl Machine {
                 pid: child.pid,
                 tid: child.tid,
             },
+            real_parent: parent.tid,
+            ppid: parent.pid,
             began,
             parent: parent_parts,
             child: child_parts,

@@ -26,6 +26,8 @@ pub const MEMTRACE: u32 = 1;
 #[derive(Clone, Copy, Default)]
 pub struct Task {
     pub pid: u32,
+    /// The thread whose child it is.
+    parent: u32,
     pub parts: Parts,
     serial: u32,
     /// The address space and the address of the VMA that was told of last.

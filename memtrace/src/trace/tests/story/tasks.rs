@@ -63,6 +63,11 @@ impl Story {
             from.parts.sysvsem = new.sysvsem;
         }
         let from = *from;
+        let real_parent = if flags & (flag::PARENT | flag::THREAD) != 0 {
+            from.parent
+        } else {
+            parent
+        };
         let mut record = Birth {
             head: self.head(parent, Kind::Birth),
             parent_pid: from.pid,
@@ -77,6 +82,8 @@ impl Story {
             call: syscall::CLONE,
             followed: 1,
             child_ids: Ids { pid, tid },
+            real_parent,
+            ppid: self.tasks.get(&real_parent).map_or(0, |of| of.pid),
             began,
             parent: from.parts,
             child: inherited(&from.parts, &Parts { mm, ..new }, flags),
@@ -91,6 +98,7 @@ impl Story {
             record.child_tid,
             Task {
                 pid: record.child_pid,
+                parent: record.real_parent,
                 parts: record.child,
                 ..Task::default()
             },
@@ -262,11 +270,16 @@ impl Story {
     }
 
     pub fn exit(&mut self, tid: u32, status: u32) {
+        self.exit_by(tid, status, 0);
+    }
+
+    /// A thread exits, as another of its process execs if `by_exec` isn't 0.
+    pub fn exit_by(&mut self, tid: u32, status: u32, by_exec: u32) {
         self.tasks.remove(&tid);
         let record = Exit {
             head: self.head(tid, Kind::Exit),
             status,
-            ..Exit::default()
+            by_exec,
         };
         self.records.push(wire(&record, &[]));
     }
