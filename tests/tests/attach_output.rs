@@ -2,16 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use tests::harness::{Attached, Attended, Memtrace, Run};
+use nix::sys::signal::{Signal, kill};
+use tests::harness::{Attached, Attended, Memtrace, Run, Running};
 
 #[test]
 fn only_some_events() -> Result<()> {
-    let program = Attended::start("forks")?;
-    let options = ["--only", "clone,exit", "--duration", "1s"];
-    let memtrace = Memtrace::new()?.options(options).with_json();
-    let run = Run::of(&mut memtrace.attach([program.pid()]))?;
+    let mut program = Attended::start("forks")?;
+    let memtrace = Memtrace::new()?
+        .options(["--only", "clone,exit"])
+        .with_json();
+    let running = Running::start(&mut memtrace.attach([program.pid()]))?;
+    let run = until(running, &mut program, &memtrace.json_file(), "\"exit\"")?;
     let trace = memtrace.read(run)?;
     assert_eq!(trace.run.code(), Some(0), "{:?}", trace.run);
     let types: BTreeSet<_> = trace
@@ -31,9 +35,15 @@ fn only_some_events() -> Result<()> {
 
 #[test]
 fn a_summary() -> Result<()> {
-    let program = Attended::start("forks")?;
-    let memtrace = Memtrace::new()?.options(["--summary", "--duration", "1s"]);
-    let run = Run::of(&mut memtrace.attach([program.pid()]))?;
+    let mut program = Attended::start("forks")?;
+    let summary = |memtrace: &Memtrace, program: &mut Attended| {
+        let running = Running::start(&mut memtrace.attach([program.pid()]))?;
+        let stderr = running.stderr();
+        until(running, program, &stderr, "is gone")
+    };
+    // Before its end a summary says nothing; but the hooks say who comes and goes.
+    let memtrace = Memtrace::new()?.options(["--summary", "--verbose"]);
+    let run = summary(&memtrace, &mut program)?;
     assert_eq!((run.code(), run.stdout.as_str()), (Some(0), ""), "{run:?}");
     let row = run
         .stderr
@@ -48,7 +58,7 @@ fn a_summary() -> Result<()> {
     );
 
     let memtrace = memtrace.with_json();
-    let run = Run::of(&mut memtrace.attach([program.pid()]))?;
+    let run = summary(&memtrace, &mut program)?;
     let trace = memtrace.read(run)?;
     ensure!(trace.events.is_empty(), "{} events", trace.events.len());
     ensure!(!trace.end.forks.is_empty(), "no account");
@@ -57,12 +67,13 @@ fn a_summary() -> Result<()> {
 
 #[test]
 fn text_into_a_file() -> Result<()> {
-    let program = Attended::start("forks")?;
+    let mut program = Attended::start("forks")?;
     let memtrace = Memtrace::new()?;
     let file = memtrace.folder().join("trace.txt");
     let output = file.to_str().context("a folder's name")?.to_owned();
-    let memtrace = memtrace.options(["--duration", "1s", "-o", &output]);
-    let run = Run::of(&mut memtrace.attach([program.pid()]))?;
+    let memtrace = memtrace.options(["-o", &output]);
+    let running = Running::start(&mut memtrace.attach([program.pid()]))?;
+    let run = until(running, &mut program, &file, "exit")?;
     assert_eq!(
         (run.code(), run.stdout.as_str(), run.stderr.as_str()),
         (Some(0), "", "")
@@ -77,10 +88,9 @@ fn text_into_a_file() -> Result<()> {
 
 #[test]
 fn two_at_once_on_one_program() -> Result<()> {
-    let program = Attended::start("forks")?;
-    let one = Attached::to(Memtrace::new()?, &[program.pid()])?;
-    let other = Attached::to(Memtrace::new()?, &[program.pid()])?;
-    let mut program = program;
+    let mut program = Attended::start("forks")?;
+    let one = Attached::to_busy(Memtrace::new()?, &mut program)?;
+    let other = Attached::to_busy(Memtrace::new()?, &mut program)?;
     program.work()?;
     let traces = [one.interrupt()?, other.interrupt()?];
     // What the later one has seen, the earlier one has, too.
@@ -97,6 +107,18 @@ fn two_at_once_on_one_program() -> Result<()> {
         born(1)
     );
     program.finish()
+}
+
+/// Has the program work until memtrace, which is attached to it, has written `what` into a file. Then ends memtrace as Ctrl-C
+/// does.
+fn until(mut memtrace: Running, program: &mut Attended, file: &Path, what: &str) -> Result<Run> {
+    memtrace.until(what, || {
+        program.more()?;
+        let text = fs::read_to_string(file).unwrap_or_default();
+        Ok(text.contains(what).then_some(()))
+    })?;
+    kill(memtrace.pid(), Signal::SIGINT)?;
+    memtrace.finish()
 }
 
 fn ends(mut program: Attended) -> Result<()> {

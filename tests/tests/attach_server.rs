@@ -103,9 +103,9 @@ fn attach_and_leave(
     first.are_gone()?;
 
     // Again, for a while.
-    let memtrace = Attached::to(Memtrace::new()?.options(["--duration", "1s"]), &[pid])?;
+    let memtrace = Attached::to(Memtrace::new()?, &[pid])?;
     redis.ask(&["SET", "big", &"x".repeat(4 << 20)])?;
-    let trace = memtrace.finish()?;
+    let trace = memtrace.interrupt()?;
     ensure!(trace.faults().count() > 1000, "4 MiB are 1024 fresh pages");
     goes_on("answers after a while")?;
 

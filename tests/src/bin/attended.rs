@@ -1,9 +1,9 @@
 //! Programs to attach to: `attended idle|prefork|stream|forks|maps|threads|crowd FIFO`. Each reports "ready", goes on at each byte
-//! in FIFO, and reports "done" before it waits for the last.
+//! in FIFO, and reports "done" before it waits for the last. Those that work all the time do some when they start, more whenever
+//! they are asked to, and some more when they are to go on: so it is counted, and not a matter of time, what they do.
 
 use std::process::exit;
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
@@ -153,9 +153,22 @@ fn prefork(fifo: &mut Fifo) -> Result<()> {
     process::wait_success(new)
 }
 
+/// Does some work at the start, at each byte that asks for more, and at the one that lets it go on.
+fn at_work(fifo: &mut Fifo, mut work: impl FnMut() -> Result<()>) -> Result<()> {
+    work()?;
+    note("ready", std::process::id())?;
+    while fifo.wants_more()? {
+        work()?;
+    }
+    work()
+}
+
 /// Two threads that write one fresh page after the other.
 fn stream(fifo: &mut Fifo) -> Result<()> {
     const MOST: usize = 1 << 18;
+    /// Pages that each writes in one go; as many are left for the last.
+    const SOME: usize = 64;
+    /// How long a page takes at least: so that a snapshot comes in the middle.
     const PACE: Duration = Duration::from_micros(50);
     // Each is a mapping of its own: what is around it may not be touched.
     let all = Pages::private(2 * MOST + 3)?;
@@ -164,52 +177,62 @@ fn stream(fifo: &mut Fifo) -> Result<()> {
         unsafe { Pages::at(all.addr(i), 1) }?.protect(ProtFlags::PROT_NONE)?;
     }
     let areas = [1, MOST + 2].map(|i| all.addr(i));
-    let enough = AtomicBool::new(false);
-    let write = |area: u64| -> Result<usize> {
+    note("areas", json!(areas))?;
+    let write = |area: u64, from: usize| -> Result<()> {
         // SAFETY: mapped above, and this thread's alone.
         let pages = unsafe { Pages::at(area, MOST) }?;
-        let mut written = 0;
-        while written < MOST && !enough.load(Ordering::Relaxed) {
+        for page in from..from + SOME {
             let start = Instant::now();
-            pages.write(written, 1);
-            written += 1;
+            pages.write(page, 1);
             while start.elapsed() < PACE {
                 std::hint::spin_loop();
             }
         }
-        Ok(written)
+        Ok(())
     };
-    std::thread::scope(|scope| {
-        let threads = areas.map(|area| scope.spawn(move || write(area)));
-        note("areas", json!(areas))?;
-        note("ready", std::process::id())?;
-        fifo.wait()?;
-        enough.store(true, Ordering::Relaxed);
-        let mut written = Vec::new();
-        for thread in threads {
-            written.push(thread.join().map_err(|_| anyhow!("a thread panicked"))??);
+    let mut written = 0;
+    let mut write_some = |most: usize| {
+        if written + SOME <= most {
+            both(areas.map(|area| move || write(area, written)))?;
+            written += SOME;
         }
-        note("written", json!(written))
-    })?;
+        Ok(())
+    };
+    at_work(fifo, || write_some(MOST - SOME))?;
+    write_some(MOST)?;
+    note("written", json!([written, written]))?;
     note("done", true)?;
     fifo.wait()
 }
 
+/// Has two threads work at the same time.
+fn both(work: [impl FnOnce() -> Result<()> + Send; 2]) -> Result<()> {
+    std::thread::scope(|scope| {
+        let threads = work.map(|work| scope.spawn(work));
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().map_err(|_| anyhow!("a thread panicked"))?)
+    })
+}
+
 /// Forks one child after the other, each of which writes five pages.
 fn forks(fifo: &mut Fifo) -> Result<()> {
+    const SOME: usize = 20;
     let pages = Pages::private(20)?;
     pages.write_all(1);
     note("area", pages.addr(0))?;
     let mut children = Vec::new();
-    note("ready", std::process::id())?;
-    while !fifo.poll()? {
-        let child = process::child(|| {
-            (0..5).for_each(|i| pages.write(i, 2));
-            Ok(0)
-        })?;
-        children.push(child.as_raw());
-        process::wait_success(child)?;
-    }
+    at_work(fifo, || {
+        for _ in 0..SOME {
+            let child = process::child(|| {
+                (0..5).for_each(|i| pages.write(i, 2));
+                Ok(0)
+            })?;
+            children.push(child.as_raw());
+            process::wait_success(child)?;
+        }
+        Ok(())
+    })?;
     note("children", json!(children))?;
     note("done", true)?;
     fifo.wait()
@@ -217,9 +240,9 @@ fn forks(fifo: &mut Fifo) -> Result<()> {
 
 /// Two threads that map memory, write it, protect a part of it, move it, and unmap it.
 fn maps(fifo: &mut Fifo) -> Result<()> {
-    let enough = AtomicBool::new(false);
+    const SOME: usize = 50;
     let work = || -> Result<()> {
-        while !enough.load(Ordering::Relaxed) {
+        for _ in 0..SOME {
             let pages = Pages::private(16)?;
             pages.write_all(1);
             // SAFETY: within what was mapped above.
@@ -237,35 +260,30 @@ fn maps(fifo: &mut Fifo) -> Result<()> {
         }
         Ok(())
     };
-    std::thread::scope(|scope| {
-        let threads = [scope.spawn(work), scope.spawn(work)];
-        note("ready", std::process::id())?;
-        fifo.wait()?;
-        enough.store(true, Ordering::Relaxed);
-        threads
-            .into_iter()
-            .try_for_each(|thread| thread.join().map_err(|_| anyhow!("a thread panicked"))?)
-    })?;
+    at_work(fifo, || both([work, work]))?;
     note("done", true)?;
     fifo.wait()
 }
 
 /// One thread after the other, each of which writes a page.
 fn threads(fifo: &mut Fifo) -> Result<()> {
+    const SOME: usize = 20;
     let pages = Pages::private(1)?.addr(0);
     let mut tids = Vec::new();
     note("area", pages)?;
-    note("ready", std::process::id())?;
-    while !fifo.poll()? {
-        let thread = std::thread::spawn(move || -> Result<i32> {
-            // SAFETY: mapped above, and no other thread uses it meanwhile.
-            let page = unsafe { Pages::at(pages, 1) }?;
-            page.unmap_frames()?;
-            page.write(0, 1);
-            Ok(gettid().as_raw())
-        });
-        tids.push(thread.join().map_err(|_| anyhow!("a thread panicked"))??);
-    }
+    at_work(fifo, || {
+        for _ in 0..SOME {
+            let thread = std::thread::spawn(move || -> Result<i32> {
+                // SAFETY: mapped above, and no other thread uses it meanwhile.
+                let page = unsafe { Pages::at(pages, 1) }?;
+                page.unmap_frames()?;
+                page.write(0, 1);
+                Ok(gettid().as_raw())
+            });
+            tids.push(thread.join().map_err(|_| anyhow!("a thread panicked"))??);
+        }
+        Ok(())
+    })?;
     note("tids", json!(tids))?;
     note("done", true)?;
     fifo.wait()

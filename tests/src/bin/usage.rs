@@ -5,6 +5,7 @@
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, exit};
+use std::sync::{Arc, Barrier};
 
 use anyhow::{Context, Result};
 use nix::sys::resource::{Resource, setrlimit};
@@ -102,16 +103,17 @@ fn children() -> Result<()> {
         Ok(0)
     })?;
     costs("ends with threads at work", || {
+        let at_work = Arc::new(Barrier::new(5));
         for _ in 0..4 {
-            std::thread::spawn(|| {
-                loop {
-                    if let Ok(pages) = Pages::private(16) {
-                        pages.write_all(1);
-                    }
-                }
+            let at_work = Arc::clone(&at_work);
+            std::thread::spawn(move || {
+                let work = || Pages::private(16).map(|pages| pages.write_all(1));
+                work().ok();
+                at_work.wait();
+                while work().is_ok() {}
             });
         }
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        at_work.wait();
         Ok(0)
     })?;
     costs("dies of a bad address", || {

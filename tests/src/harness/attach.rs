@@ -2,8 +2,10 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::fd::AsRawFd;
 
 use anyhow::{Context, Result, ensure};
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
@@ -13,6 +15,7 @@ use tempfile::TempDir;
 use super::memtrace::{Memtrace, facts, note};
 use super::run::{Run, Running, command};
 use super::trace::{Trace, subject_command};
+use crate::subject::fifo::{GO_ON, MORE};
 use crate::subject::report::{Fact, REPORT};
 
 /// A run of a subject that nobody traces from the start, and that waits for what a test says.
@@ -68,7 +71,19 @@ impl Attended {
 
     /// Lets it go on.
     pub fn go_on(&mut self) -> Result<()> {
-        Ok(self.fifo.write_all(&[1])?)
+        Ok(self.fifo.write_all(&[GO_ON])?)
+    }
+
+    /// Has it do what it does once more, unless it was asked to and has not begun yet: so it neither rests nor runs ahead.
+    pub fn more(&mut self) -> Result<()> {
+        let mut waiting = 0;
+        // SAFETY: the kernel fills in a number.
+        let asked = unsafe { libc::ioctl(self.fifo.as_raw_fd(), libc::FIONREAD, &raw mut waiting) };
+        Errno::result(asked)?;
+        if waiting == 0 {
+            self.fifo.write_all(&[MORE])?;
+        }
+        Ok(())
     }
 
     /// Lets it go on, and waits until it has done what it does.
@@ -102,10 +117,24 @@ pub struct Attached {
 impl Attached {
     /// Attaches memtrace, which writes JSON, and waits until it has told of each of the processes.
     pub fn to(memtrace: Memtrace, pids: &[i32]) -> Result<Self> {
+        Self::while_doing(memtrace, pids, || Ok(()))
+    }
+
+    /// The same to a program that works meanwhile.
+    pub fn to_busy(memtrace: Memtrace, program: &mut Attended) -> Result<Self> {
+        Self::while_doing(memtrace, &[program.pid()], || program.more())
+    }
+
+    fn while_doing(
+        memtrace: Memtrace,
+        pids: &[i32],
+        mut act: impl FnMut() -> Result<()>,
+    ) -> Result<Self> {
         let memtrace = memtrace.with_json();
         let mut running = Running::start(&mut memtrace.attach(pids))?;
         let file = memtrace.json_file();
         running.until("the snapshot", || {
+            act()?;
             let text = fs::read_to_string(&file).unwrap_or_default();
             let is_task = |line: &Value| line["type"] == "task";
             let seen: Vec<_> = text

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -80,6 +81,11 @@ impl Running {
     /// The process that was started; its process group, too.
     pub fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id() as i32)
+    }
+
+    /// Where its standard error is kept.
+    pub fn stderr(&self) -> PathBuf {
+        self.stderr.path().to_owned()
     }
 
     /// Waits until `look` finds something. That the program ends before is an error.

@@ -2,11 +2,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Read;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 
 use anyhow::{Context, Result};
-use nix::errno::Errno;
+
+/// A byte that has a subject go on.
+pub const GO_ON: u8 = 1;
+/// A byte that has a subject do what it does once more, and wait again.
+pub const MORE: u8 = 2;
 
 /// A named pipe, and a byte in it for each time that a subject may go on.
 #[derive(Debug)]
@@ -26,15 +29,10 @@ impl Fifo {
         Ok(self.0.read_exact(&mut [0])?)
     }
 
-    /// Whether there is a byte, which it takes.
-    pub fn poll(&mut self) -> Result<bool> {
-        let mut waiting = 0;
-        // SAFETY: the kernel fills in a number.
-        let asked = unsafe { libc::ioctl(self.0.as_raw_fd(), libc::FIONREAD, &raw mut waiting) };
-        Errno::result(asked)?;
-        if waiting > 0 {
-            self.wait()?;
-        }
-        Ok(waiting > 0)
+    /// Waits for a byte. Whether it asks for more of the same, before the subject goes on.
+    pub fn wants_more(&mut self) -> Result<bool> {
+        let mut byte = [0];
+        self.0.read_exact(&mut byte)?;
+        Ok(byte == [MORE])
     }
 }
