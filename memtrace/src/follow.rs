@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use tokio::{
     runtime::{Builder, Runtime},
+    task::yield_now,
     time::{Interval, MissedTickBehavior, interval},
 };
 
@@ -19,17 +20,18 @@ use crate::{
     probe::{Options, Probe, Traced},
     select::Only,
     session::Session,
-    target::{Interrupt, Signals},
+    target::{Interrupt, Signals, hurry},
 };
 
 /// How often the ring buffer is read: what is shown is late by twice this.
 const PERIOD: Duration = Duration::from_millis(10);
 
-/// The event loop that a trace wants around it.
+/// The event loop that a trace wants around it. It has the CPU before what is traced.
 ///
 /// # Errors
 /// The kernel refuses what it needs.
 pub fn event_loop() -> Result<Runtime> {
+    hurry();
     Builder::new_current_thread()
         .enable_all()
         .build()
@@ -44,6 +46,8 @@ pub struct Follow<'a> {
     pub session: Session,
     signals: &'a mut Signals,
     ticker: Interval,
+    /// Whether the ring buffer wasn't read to its end.
+    behind: bool,
 }
 
 /// What came first.
@@ -67,6 +71,7 @@ impl<'a> Follow<'a> {
             traced,
             summary: shown.summary,
             verbose: shown.verbose,
+            buffer: shown.buffer,
             backend: shown.kernel.backend,
             btf: shown.kernel.btf.as_deref(),
         };
@@ -93,6 +98,7 @@ impl<'a> Follow<'a> {
             session,
             signals,
             ticker,
+            behind: false,
         })
     }
 
@@ -102,11 +108,14 @@ impl<'a> Follow<'a> {
     /// It can't be shown.
     pub async fn step<T>(&mut self, awaited: impl Future<Output = T>) -> Result<Step<T>> {
         let step = tokio::select! {
-            happened = awaited => Step::Happened(happened),
+            // However much there is to read, a signal is heard first.
+            biased;
             interrupt = self.signals.next() => Step::Asked(interrupt),
+            happened = awaited => Step::Happened(happened),
+            () = yield_now(), if self.behind => Step::Ticked,
             _ = self.ticker.tick() => Step::Ticked,
         };
-        self.session.pump()?;
+        self.behind = self.session.pump()?;
         self.probe.show_log();
         Ok(step)
     }
@@ -134,9 +143,10 @@ impl<'a> Follow<'a> {
     /// # Errors
     /// That of `traced`, or the rest can't be shown.
     pub fn close<T>(mut self, traced: Result<T>) -> Result<T> {
+        let cut_short = !self.session.nothing_lives();
         self.probe.detach();
         let traced = traced?;
-        self.session.finish()?;
+        self.session.finish(cut_short)?;
         Ok(traced)
     }
 }

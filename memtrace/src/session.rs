@@ -20,8 +20,11 @@ use crate::{
 
 /// The version of the JSON form.
 const SCHEMA: u32 = 1;
-/// Records that are taken out of the ring buffer at a time: what memtrace holds at most.
-const BATCH: usize = 1 << 16;
+/// Records that are taken out of the ring buffer at a time: a signal waits as long as they take.
+const BATCH: usize = 1 << 14;
+/// Faults that are still shown when a trace is ended that would go on, and more lie in the buffer: what fits into a part of
+/// a second.
+const LAST: usize = 1 << 16;
 /// Reads of the ring buffer between two looks at what was lost.
 const LOST_EVERY: u32 = 16;
 /// Nanoseconds that a CPU's tick may be behind the others' before it is taken for switched off.
@@ -32,7 +35,11 @@ pub struct Session {
     reader: Reader,
     backend: Backend,
     batch: Vec<Record>,
-    /// Up to this time all has been written to the ring buffer, as of the last round.
+    /// Up to this time all had been written to the ring buffer when this was last asked.
+    asked: u64,
+    /// The answer before that one.
+    before: u64,
+    /// Up to this time all has been read.
     until: u64,
     order: Order,
     model: Model,
@@ -65,6 +72,8 @@ impl Session {
             reader: probe.reader()?,
             backend: probe.backend,
             batch: Vec::new(),
+            asked: 0,
+            before: 0,
             until: 0,
             order: Order::default(),
             model: Model::new(probe.zero_pfn, summary),
@@ -104,36 +113,38 @@ impl Session {
 
     /// Whether the kernel side traces nothing any more.
     pub fn nothing_lives(&self) -> bool {
-        self.reader.living().is_empty()
+        !self.reader.any_lives()
     }
 
     fn written(&self, result: io::Result<()>) -> Result<()> {
         result.with_context(|| format!("can't write the trace to {}", self.name))
     }
 
-    /// Reads what there is, and shows what is complete.
+    /// Reads what there is, up to a bound, and shows what is complete. Returns whether there may be more to read.
     ///
     /// # Errors
     /// It can't be written, or the kernel's tables can't be read.
-    pub fn pump(&mut self) -> Result<()> {
-        // Asked before the records are read: what is older than this is among them. A tick may interrupt a hook that
-        // has taken its time but not yet its place in the buffer, so the answer before this one is what counts.
-        let until = mem::replace(&mut self.until, complete(&self.reader.written_until()?));
-        loop {
-            self.reader.drain(BATCH, &mut self.batch);
-            let full = self.batch.len() >= BATCH;
-            self.order.push(&mut self.batch);
-            self.release(until)?;
-            if !full {
-                break;
-            }
+    pub fn pump(&mut self) -> Result<bool> {
+        if self.reader.is_past_mark() {
+            // Asked before the records are read: what is older than this is among them.
+            self.before = mem::replace(&mut self.asked, complete(&self.reader.written_until()?));
+            self.reader.mark();
         }
+        let more = self.reader.drain(BATCH, &mut self.batch);
+        if self.reader.is_past_mark() {
+            // A tick may interrupt a hook that has taken its time but not yet its place in the buffer, so the answer before
+            // the last is what counts.
+            self.until = self.before;
+        }
+        self.order.push(&mut self.batch);
+        self.release(self.until)?;
         self.rounds = self.rounds.wrapping_add(1);
         if self.rounds.is_multiple_of(LOST_EVERY) {
             self.report_lost()?;
         }
         let written = self.sink.flush();
-        self.written(written)
+        self.written(written)?;
+        Ok(more)
     }
 
     fn release(&mut self, until: u64) -> Result<()> {
@@ -187,17 +198,25 @@ impl Session {
     }
 
     /// Shows what is left, and the account. Nothing more must come: the hooks are gone, or nothing that is traced lives,
-    /// as the last that a hook does of a thread is to say that it is gone.
+    /// as the last that a hook does of a thread is to say that it is gone. With `cut_short` the trace ends in the midst of what
+    /// is traced, and nobody is to wait: of a full buffer only so many faults are shown.
     ///
     /// # Errors
     /// It can't be written.
-    pub fn finish(&mut self) -> Result<()> {
+    pub fn finish(&mut self, cut_short: bool) -> Result<()> {
+        let mut taken = 0;
         loop {
-            self.reader.drain(BATCH, &mut self.batch);
-            if self.batch.is_empty() {
+            let more = if cut_short && taken >= LAST {
+                self.reader.drain_but_faults(BATCH, &mut self.batch)
+            } else {
+                self.reader.drain(BATCH, &mut self.batch)
+            };
+            taken += self.batch.len();
+            self.order.push(&mut self.batch);
+            self.release(self.until)?;
+            if !more {
                 break;
             }
-            self.order.push(&mut self.batch);
         }
         self.order.let_go();
         self.release(u64::MAX)?;

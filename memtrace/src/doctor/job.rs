@@ -48,6 +48,7 @@ async fn trace(asked: &Kernel) -> Result<Job> {
             traced: Traced::Started { follow: true },
             summary: false,
             verbose: false,
+            buffer: None,
             btf: asked.btf.as_deref(),
             backend: asked.backend,
         },

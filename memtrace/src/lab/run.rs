@@ -96,6 +96,7 @@ impl<'a> Bench<'a> {
                 traced: Traced::Experiments,
                 summary: false,
                 verbose: false,
+                buffer: None,
                 btf: kernel.btf.as_deref(),
                 backend: kernel.backend,
             },
@@ -167,7 +168,7 @@ impl<'a> Bench<'a> {
         if let Some(interrupt) = rest? {
             return Ok(Outcome::Interrupted(interrupt));
         }
-        self.follow.session.finish()?;
+        self.follow.session.finish(false)?;
         let Gathered { events, end } = self.gathered.take();
         let Some(status) = status else {
             let why = format!("the program {} did not end", program.name);

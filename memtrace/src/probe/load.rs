@@ -32,8 +32,9 @@ use crate::kernel::{fentry, helpers, layout, require::require, zero_page::Sample
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memtrace-probe"));
 /// What the hook `page_fault` is for in the object: its tracepoints are the architecture's.
 const PAGE_FAULT: &str = "page_fault_user";
-/// Bytes of the ring buffer: room for a million faults and more, should the reader not get a CPU for a while.
-const RING_BYTES: u32 = 64 << 20;
+/// Bytes of the ring buffer: room for some 400,000 faults, should the reader not get a CPU for a while. memtrace's own memory
+/// counts them twice, as the kernel maps the buffer twice in a row (`ringbuf_map_mmap_kern` in `kernel/bpf/ringbuf.c`).
+const RING_BYTES: u32 = 32 << 20;
 /// The same where no fault is sent.
 const SUMMARY_RING_BYTES: u32 = 8 << 20;
 /// The hook that is attached for a moment at start.
@@ -61,10 +62,22 @@ pub struct Options<'a> {
     pub summary: bool,
     /// Whether the hooks' own diagnostics are wanted.
     pub verbose: bool,
+    /// Bytes of the ring buffer, a power of two; what serves, if nobody says.
+    pub buffer: Option<u32>,
     /// A BTF file of the running kernel, in place of what that shows itself.
     pub btf: Option<&'a Path>,
     /// How page faults are observed; what the kernel grants, if nobody says.
     pub backend: Option<Backend>,
+}
+
+impl Options<'_> {
+    fn ring_bytes(&self) -> u32 {
+        self.buffer.unwrap_or(if self.summary {
+            SUMMARY_RING_BYTES
+        } else {
+            RING_BYTES
+        })
+    }
 }
 
 /// The hooks, loaded and attached. The next process that memtrace forks is traced from its birth, and those after it with
@@ -77,6 +90,8 @@ pub struct Probe {
     pub backend: Backend,
     /// The zero page's frame.
     pub zero_pfn: u64,
+    /// Bytes of the ring buffer.
+    ring_bytes: u32,
 }
 
 impl Probe {
@@ -129,6 +144,7 @@ impl Probe {
             log,
             backend,
             zero_pfn: sample.zero,
+            ring_bytes: options.ring_bytes(),
         })
     }
 
@@ -145,6 +161,7 @@ impl Probe {
         };
         Ok(Reader::new(
             RingBuf::try_from(take("RECORDS")?).context("can't map the ring buffer")?,
+            u64::from(self.ring_bytes),
             PerCpuArray::try_from(take("LOST")?)?,
             PerCpuArray::try_from(take("WRITTEN_UNTIL")?)?,
             HashMap::try_from(take("THREADS")?)?,
@@ -251,6 +268,7 @@ pub fn locate_direct_map(btf: Option<&Path>) -> Result<DirectMap> {
         traced: Traced::Started { follow: true },
         summary: true,
         verbose: false,
+        buffer: None,
         btf,
         backend: Some(Backend::Tracepoints),
     };
@@ -272,7 +290,7 @@ fn prepare(options: Options<'_>, sample: &Sample) -> Result<(Ebpf, Types, Direct
         loader.btf(types.btf.as_ref());
     }
     let task = task(options, &types, sample)?;
-    let mut ebpf = load(loader, &types, &task, options.verbose)?;
+    let mut ebpf = load(loader, &types, &task, options)?;
     let found = find_direct_map(&mut ebpf, sample);
     let found = match options.btf {
         None => found,
@@ -306,14 +324,9 @@ fn load<'a>(
     mut loader: EbpfLoader<'a>,
     types: &'a Types,
     task: &'a Task,
-    verbose: bool,
+    options: Options<'_>,
 ) -> Result<Ebpf> {
-    let ring = if task.summary == 0 {
-        RING_BYTES
-    } else {
-        SUMMARY_RING_BYTES
-    };
-    let level: &'static u8 = if verbose {
+    let level: &'static u8 = if options.verbose {
         &(LevelFilter::Trace as u8)
     } else {
         &(LevelFilter::Off as u8)
@@ -323,7 +336,7 @@ fn load<'a>(
         .override_global("LAYOUT", bytemuck::bytes_of(&types.layout), true)
         .override_global("CONFIG", bytemuck::bytes_of(task), true)
         .override_global(aya_log::LEVEL, level, true)
-        .map_max_entries("RECORDS", ring)
+        .map_max_entries("RECORDS", options.ring_bytes())
         .load(&preempt::linked(OBJECT, types.preempt)?)
         .context("the kernel refused the BPF object's maps")
 }

@@ -9,9 +9,18 @@ use memtrace_ebpf::record::{Kind, Known, THREAD_WORDS};
 use super::missed::Missed;
 use crate::trace::record::Record;
 
+/// Bytes that the ring buffer has before each record; records begin at multiples of them.
+const RECORD_HEAD: u64 = 8;
+
 /// Reader of the ring buffer and of the tables beside it.
 pub struct Reader {
     records: RingBuf<MapData>,
+    /// Bytes that it has room for.
+    room: u64,
+    /// How many of them may have been written before the last [`Self::mark`] and not been taken out yet.
+    unread: u64,
+    /// Faults that were passed over, as of the last [`Self::newly_lost`].
+    passed_over: u64,
     lost: PerCpuArray<MapData, u64>,
     lost_before: [u64; Kind::SLOTS as usize],
     written_until: PerCpuArray<MapData, u64>,
@@ -23,6 +32,7 @@ pub struct Reader {
 impl Reader {
     pub(super) const fn new(
         records: RingBuf<MapData>,
+        room: u64,
         lost: PerCpuArray<MapData, u64>,
         written_until: PerCpuArray<MapData, u64>,
         threads: HashMap<MapData, u64, u32>,
@@ -31,6 +41,9 @@ impl Reader {
     ) -> Self {
         Self {
             records,
+            room,
+            unread: 0,
+            passed_over: 0,
             lost,
             lost_before: [0; _],
             written_until,
@@ -40,19 +53,45 @@ impl Reader {
         }
     }
 
-    /// Takes all records out of the ring buffer that are there now, up to `limit`. Nothing else is done meanwhile, as
-    /// the writers wait for the cache line of the reader's position. Returns how many bytes were no valid record.
-    pub fn drain(&mut self, limit: usize, into: &mut Vec<Record>) -> u64 {
-        let mut invalid = 0;
-        while into.len() < limit
-            && let Some(bytes) = self.records.next()
-        {
-            match Record::decode(&bytes) {
-                Some(record) => into.push(record),
-                None => invalid += bytes.len() as u64,
+    /// Takes records out of the ring buffer that are there now, up to `limit`. Nothing else is done meanwhile, as
+    /// the writers wait for the cache line of the reader's position. Returns whether there may be more.
+    pub fn drain(&mut self, limit: usize, into: &mut Vec<Record>) -> bool {
+        while into.len() < limit {
+            let Some(bytes) = self.records.next() else {
+                self.unread = 0;
+                return false;
+            };
+            let len = (bytes.len() as u64).next_multiple_of(RECORD_HEAD) + RECORD_HEAD;
+            self.unread = self.unread.saturating_sub(len);
+            into.extend(Record::decode(&bytes));
+        }
+        true
+    }
+
+    /// Takes records out, up to `limit`, but passes over faults, which count as lost. Returns whether there may be more.
+    pub fn drain_but_faults(&mut self, limit: usize, into: &mut Vec<Record>) -> bool {
+        while into.len() < limit {
+            let Some(bytes) = self.records.next() else {
+                return false;
+            };
+            if Record::is_fault(&bytes) {
+                self.passed_over += 1;
+            } else {
+                into.extend(Record::decode(&bytes));
             }
         }
-        invalid
+        true
+    }
+
+    /// Notes that all that has been written up to now is to be read.
+    pub const fn mark(&mut self) {
+        self.unread = self.room;
+    }
+
+    /// Whether all has been read that had been written at the last [`Self::mark`]: the buffer was empty once since, or so much
+    /// has been read as it has room for.
+    pub const fn is_past_mark(&self) -> bool {
+        self.unread == 0
     }
 
     /// For each CPU the time up to which all that happened on it is in the ring buffer: its last tick.
@@ -74,6 +113,10 @@ impl Reader {
     /// The kernel refuses to show the table.
     pub fn newly_lost(&mut self) -> Result<BTreeMap<&'static str, u64>> {
         let mut newly: BTreeMap<_, u64> = BTreeMap::new();
+        let passed_over = std::mem::take(&mut self.passed_over);
+        if passed_over > 0 {
+            newly.insert(Kind::Fault.name(), passed_over);
+        }
         for slot in 0..Kind::SLOTS {
             let per_cpu = self
                 .lost
@@ -96,6 +139,11 @@ impl Reader {
     /// /proc doesn't show it.
     pub fn newly_missed(&mut self) -> Result<BTreeMap<String, u64>> {
         self.missed.newly()
+    }
+
+    /// Whether any thread is traced that lives.
+    pub fn any_lives(&self) -> bool {
+        self.threads.keys().next().is_some()
     }
 
     /// What is known of the threads that are traced and live.

@@ -24,6 +24,9 @@ const CHANGED: [c_int; 6] = [
 
 const STANDARD: [RawFd; 3] = [libc::STDIN_FILENO, libc::STDOUT_FILENO, libc::STDERR_FILENO];
 
+/// The nice value that the scheduler prefers most.
+const HURRIED: c_int = -20;
+
 static AT_START: OnceLock<Inherited> = OnceLock::new();
 
 /// The C library calls this before `main`. The Rust runtime starts in between; after it SIGPIPE is ignored and closed
@@ -48,6 +51,8 @@ pub struct Inherited {
     pub(super) closed: [bool; STANDARD.len()],
     /// The limits of locked memory, which aya raises for its maps before Linux 5.11.
     pub(super) locked: Option<(rlim_t, rlim_t)>,
+    /// The nice value.
+    pub(super) nice: c_int,
 }
 
 impl Inherited {
@@ -57,6 +62,7 @@ impl Inherited {
             ignored: CHANGED.map(is_ignored),
             closed: STANDARD.map(is_closed),
             locked: getrlimit(Resource::RLIMIT_MEMLOCK).ok(),
+            nice: nice(),
         })
     }
 
@@ -94,7 +100,30 @@ impl Inherited {
         if let Some((soft, hard)) = self.locked {
             setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard)?;
         }
-        Ok(())
+        set_nice(self.nice)
+    }
+}
+
+/// Has the scheduler prefer memtrace: beside many programs that compute it couldn't keep up with what they do. Where the
+/// kernel refuses that it keeps its place.
+pub fn hurry() {
+    let _ = set_nice(HURRIED);
+}
+
+fn nice() -> c_int {
+    // SAFETY: it only asks. The caller's own always has an answer.
+    unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
+}
+
+/// Sets the calling thread's nice value, which threads and processes that it starts inherit.
+fn set_nice(value: c_int) -> io::Result<()> {
+    if nice() == value {
+        return Ok(());
+    }
+    // SAFETY: it changes nothing but how the thread is scheduled.
+    match unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, value) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

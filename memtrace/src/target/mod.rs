@@ -9,7 +9,7 @@ pub mod status;
 mod user;
 
 pub use existing::{traceable, with_descendants};
-pub use inherit::Inherited;
+pub use inherit::{Inherited, hurry};
 pub use signals::{Interrupt, Signals};
 pub use spawn::{SpawnError, spawn};
 pub use user::{Credentials, require_root};

@@ -11,7 +11,7 @@ use super::record::Record;
 
 /// Nanoseconds that the rest waits for one thread's fault; after that it is shown, and the fault later.
 const PATIENCE: u64 = 1_000_000_000;
-/// Records that wait for one thread's fault at the most.
+/// Records that wait at the most; the oldest beyond them are shown, whatever may come before them yet.
 const ROOM: usize = 200_000;
 
 /// Records that wait for their turn.
@@ -57,7 +57,7 @@ impl Order {
     }
 
     /// Hands out, in order, all records up to the time `until`, before which nothing more will be written but held
-    /// faults. The second argument of `emit` is the record's time in the output: its own, unless it is late.
+    /// faults, and the oldest where too many wait. The second argument of `emit` is the record's time in the output: its own, unless it is late.
     pub fn release<E>(
         &mut self,
         until: u64,
@@ -75,7 +75,8 @@ impl Order {
         self.waiting.sort_by_key(|record| record.header().ts);
         let ready = self
             .waiting
-            .partition_point(|record| record.header().ts <= until);
+            .partition_point(|record| record.header().ts <= until)
+            .max(self.waiting.len().saturating_sub(ROOM));
         for record in self.waiting.drain(..ready) {
             let ts = record.header().ts;
             if ts < self.released {
@@ -171,5 +172,16 @@ mod tests {
         order.push(&mut vec![held(1, 10)]);
         order.push(&mut (0..=ROOM as u64).map(|n| exit(2, 20 + n)).collect());
         assert_eq!(released(&mut order, 20 + ROOM as u64).len(), ROOM + 1);
+    }
+
+    #[test]
+    fn what_waits_is_bounded_wherever_the_ticks_are() {
+        let mut order = Order::default();
+        order.push(&mut (0..ROOM as u64 + 3).map(|n| exit(2, 20 + n)).collect());
+        assert_eq!(released(&mut order, 0), [(20, 20), (21, 21), (22, 22)]);
+        assert_eq!(released(&mut order, 0), []);
+        order.push(&mut vec![fault(1, 21), exit(2, 20 + ROOM as u64 + 3)]);
+        assert_eq!(released(&mut order, 0), [(21, 22), (23, 23)]);
+        assert_eq!(order.late, 1);
     }
 }

@@ -86,6 +86,12 @@ impl Record {
         })
     }
 
+    /// Whether the bytes are a fault's record: without a look at the rest.
+    pub fn is_fault(bytes: &[u8]) -> bool {
+        let kind = head::<Header>(bytes).and_then(|(header, _)| Kind::from_number(header.kind));
+        matches!(kind, Some(Kind::Fault | Kind::Handled))
+    }
+
     /// What it begins with.
     pub const fn header(&self) -> &Header {
         match self {
