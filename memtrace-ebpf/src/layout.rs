@@ -209,14 +209,18 @@ layout! {
     file_mnt: "file"."f_path.mnt",
     /// The directory entry of its path.
     file_dentry: "file"."f_path.dentry",
+    /// How it was opened: [`Task::backing`] is one of these bits.
+    file_mode: "file"."f_mode",
+    /// Of a file that a stacked file system maps in place of its own: the mount of the path that was opened, 6.7 and later.
+    backing_mnt: "backing_file"."user_path.mnt",
+    /// The directory entry of that path.
+    backing_dentry: "backing_file"."user_path.dentry",
     /// Inode number.
     inode_ino: "inode"."i_ino",
     /// Tells inodes apart that have had the same number, on most file systems.
     inode_generation: "inode"."i_generation",
     /// Superblock.
     inode_sb: "inode"."i_sb",
-    /// Device number in the kernel's own form: 12 bits major, 20 bits minor.
-    sb_dev: "super_block"."s_dev",
     /// Kind of file system.
     sb_magic: "super_block"."s_magic",
     /// Pages in the page cache of this mapping.
@@ -235,8 +239,10 @@ layout! {
     dentry_parent: "dentry"."d_parent",
     /// Name.
     dentry_name: "dentry"."d_name.name",
-    /// The name's length in bytes.
-    dentry_name_len: "dentry"."d_name.len",
+    /// A hash of the name, and its length.
+    dentry_name_hash: "dentry"."d_name.hash_len",
+    /// Its inode.
+    dentry_inode: "dentry"."d_inode",
     /// Null when the name has been unlinked (`d_unhashed`).
     dentry_hash: "dentry"."d_hash.pprev",
     /// Where a `struct mount` holds its `struct vfsmount`.
@@ -251,6 +257,8 @@ layout! {
     fs_root_dentry: "fs_struct"."root.dentry",
     /// Root of the mounted tree.
     vfsmount_root: "vfsmount"."mnt_root",
+    /// Superblock of the mounted tree.
+    vfsmount_sb: "vfsmount"."mnt_sb",
     /// The name given to execve(2).
     bprm_filename: "linux_binprm"."filename",
     /// Why a signal was sent: `SEGV_*`, `SI_*`.
@@ -317,6 +325,11 @@ pub struct Task {
     pub typed: u32,
     /// 1: a file of hugetlbfs numbers its pages one by one, not by what each holds of 4 KiB (before 6.7).
     pub one_by_one: u32,
+    /// The bit in `f_mode` of a `struct file` that is part of a `struct backing_file` (`FMODE_BACKING` in
+    /// `include/linux/fs.h`).
+    pub backing: u32,
+    /// Not used.
+    pub pad: u32,
     /// The frames of two pages of this memtrace's own, which nobody else has: by them it finds the direct map, and is told
     /// from another memtrace that starts at the same moment.
     pub frames: [u64; 2],

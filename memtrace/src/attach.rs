@@ -57,6 +57,9 @@ fn adopt(follow: &mut Follow<'_>, targets: &[u32], tree: bool) -> Result<()> {
     } else {
         attached = follow.probe.adopt(targets)?;
     }
+    for pid in &attached {
+        follow.session.found_bss(*pid, target::bss(*pid));
+    }
     // A descendant may have ended between the look and the adoption; those that were asked for are named anyhow.
     let ended = |pid: &&u32| !attached.contains(pid);
     let missing: Vec<_> = targets.iter().filter(ended).copied().collect();

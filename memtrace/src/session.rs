@@ -1,6 +1,6 @@
 //! A trace under way: from the ring buffer to the output.
 
-use std::{collections::BTreeMap, ffi::OsString, io, mem};
+use std::{collections::BTreeMap, ffi::OsString, io, mem, ops::Range};
 
 use anyhow::{Context as _, Result};
 use nix::sys::utsname::uname;
@@ -109,6 +109,11 @@ impl Session {
         };
         let written = self.sink.start(&start).and_then(|()| self.sink.flush());
         self.written(written)
+    }
+
+    /// Learns where the BSS of libraries is in a process that memtrace attaches to.
+    pub fn found_bss(&mut self, pid: u32, bss: Vec<Range<u64>>) {
+        self.model.found(pid, bss);
     }
 
     /// Whether the kernel side traces nothing any more.

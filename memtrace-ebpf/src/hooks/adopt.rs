@@ -43,8 +43,9 @@ struct Search {
     leader: u64,
     /// What is to be done.
     what: u64,
-    /// A thread of it, and its address space.
+    /// A thread of it, its address space, and its `fs_struct`.
     mm: u64,
+    fs: u64,
     tid: u32,
     pad: u32,
     added: u64,
@@ -158,6 +159,7 @@ pub extern "C" fn next_thread() -> u32 {
     // The first thread, if it lives: the others come and go.
     if search.mm == 0 {
         search.mm = mm;
+        search.fs = read_member(task, offset!(task_fs));
         search.tid = read_member(task, offset!(task_pid));
     }
     if search.what == ADOPT_SURVEY || thread::find_address(task).is_some() {
@@ -197,15 +199,13 @@ pub extern "C" fn next_thread() -> u32 {
 #[inline(always)]
 fn survey_process() {
     let Some(search) = search() else { return };
-    let (mm, tid) = (search.mm, search.tid);
+    let (mm, fs, tid) = (search.mm, search.fs, search.tid);
     if search.what != ADOPT_SURVEY || mm == 0 {
         return;
     }
-    survey::survey_mm(mm, now(), tid, Seen::Attach);
-    let exe: u64 = read_member(mm, offset!(mm_exe_file));
-    let identity = file::identity(exe);
+    survey::survey_mm(mm, fs, now(), tid, Seen::Attach);
+    let exe = file::identify(read_member(mm, offset!(mm_exe_file)));
     let ts = now();
-    file::announce(exe, &identity, ts, tid);
     ring::send_filled(Kind::Surveyed, |record: &mut Surveyed| {
         record.head = Header {
             ts,
@@ -214,7 +214,7 @@ fn survey_process() {
             ..Header::default()
         };
         record.mm = mm;
-        record.exe = identity.inode;
+        record.exe = exe;
         bounds(mm, &mut record.bounds);
     });
 }

@@ -121,7 +121,8 @@ pub(crate) fn exit(ctx: &RawTracePointContext) {
 #[inline(always)]
 fn takes_away(thread: &Thread, ret: i64) -> bool {
     match thread.call {
-        syscall::MMAP => thread.args[3] & FIXED != 0,
+        // Or has mapped a program's or a library's file: by that its BSS is known.
+        syscall::MMAP => thread.args[3] & FIXED != 0 || thread.args[3] & ANONYMOUS == 0,
         syscall::BRK => (ret as u64) < thread.args[1],
         syscall::MUNMAP | syscall::MREMAP | syscall::MADVISE => true,
         _ => false,

@@ -24,6 +24,8 @@ static CONFIG: Config = Config {
     handled: 0,
     typed: 0,
     one_by_one: 0,
+    backing: 0,
+    pad: 0,
     frames: [0; 2],
     file_frames: [0; 2],
 };

@@ -45,9 +45,9 @@ pub(crate) fn send_filled<T: Pod>(kind: Kind, fill: impl FnOnce(&mut T)) {
     }
 }
 
-/// Sends `len` bytes at `start`: a record and what follows it.
+/// Sends `len` bytes at `start`: a record and what follows it. `false` when it is lost.
 #[inline(always)]
-pub(crate) fn send_bytes(kind: Kind, start: *mut u8, len: u64) {
+pub(crate) fn send_bytes(kind: Kind, start: *mut u8, len: u64) -> bool {
     // SAFETY: the verifier checks `start` and the bounds of `len`.
     let failed = unsafe {
         bpf_ringbuf_output(
@@ -60,6 +60,7 @@ pub(crate) fn send_bytes(kind: Kind, start: *mut u8, len: u64) {
     if failed != 0 {
         lose(kind as u32);
     }
+    failed == 0
 }
 
 /// Counts a lost record.

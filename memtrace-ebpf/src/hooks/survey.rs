@@ -46,11 +46,9 @@ struct Survey {
     seen: u32,
     /// Private pages in swap.
     swapped: u64,
-    /// The program's file, see [`file::Identity`].
+    /// The identity of the program, and by whose root directory paths are told (`fs_struct`).
     exe: u64,
-    /// The file of the VMA before, and where that one ends.
-    previous: u64,
-    previous_end: u64,
+    fs: u64,
     /// The VMA, and where in it the survey is; beyond its end when the next is due.
     vma: Found,
     at: u64,
@@ -90,9 +88,10 @@ fn survey() -> Option<&'static mut Survey> {
     SURVEY.get_ptr_mut(0).map(|survey| unsafe { &mut *survey })
 }
 
-/// Surveys the address space at `mm`, for records of the thread `tid`. Returns how many private pages are in swap.
+/// Surveys the address space at `mm`, for records of the thread `tid`, with paths as a task with this `fs` knows them. Returns how many private pages are in swap.
 #[inline(always)]
-pub(crate) fn survey_mm(mm: u64, ts: u64, tid: u32, seen: Seen) -> u64 {
+pub(crate) fn survey_mm(mm: u64, fs: u64, ts: u64, tid: u32, seen: Seen) -> u64 {
+    let exe = file::identify(read_member(mm, offset!(mm_exe_file)));
     let Some(new) = survey() else { return 0 };
     new.mm = mm;
     new.pgd = read_member(mm, offset!(mm_pgd));
@@ -100,7 +99,8 @@ pub(crate) fn survey_mm(mm: u64, ts: u64, tid: u32, seen: Seen) -> u64 {
     new.tid = tid;
     new.seen = seen as u32;
     new.swapped = 0;
-    new.exe = file::identity(read_member(mm, offset!(mm_exe_file))).inode;
+    new.exe = exe;
+    new.fs = fs;
     new.vma = Found::NONE;
     new.at = 0;
     new.unsent = 0;
@@ -132,9 +132,7 @@ pub extern "C" fn go_on() -> u32 {
 #[inline(always)]
 fn next_vma(done: &mut Survey) -> u32 {
     let attach = done.seen == Seen::Attach as u32;
-    // With `--summary` nothing else tells which files are code.
-    let code = config!(summary) != 0 && done.vma.flags & vm::EXEC != 0;
-    if done.unsent != 0 && (attach || code || done.private != 0) {
+    if done.unsent != 0 && (attach || done.private != 0) {
         done.unsent = 0;
         let seen = if attach { Seen::Attach } else { Seen::Fork };
         let Some(outgoing) = vma::outgoing() else {
@@ -144,7 +142,7 @@ fn next_vma(done: &mut Survey) -> u32 {
             ts: done.ts,
             tid: done.tid,
             kind: Kind::Vma as u8,
-            flags: 0,
+            flags: vma::record_flags(&done.vma, &file::backed(done.vma.file)),
             a: seen as u8,
             b: 0,
         };
@@ -152,17 +150,11 @@ fn next_vma(done: &mut Survey) -> u32 {
         outgoing.found = done.vma;
         outgoing.serial = 0;
         outgoing.exe = done.exe;
-        outgoing.previous = if done.previous_end == done.vma.start {
-            done.previous
-        } else {
-            0
-        };
+        outgoing.fs = done.fs;
         outgoing.pages = [done.resident, done.private];
         vma::send_outgoing();
     }
     let Some(before) = survey() else { return 1 };
-    before.previous = before.vma.file;
-    before.previous_end = before.vma.end;
     let lookup = if attach {
         tree::find_at_or_above(before.mm, before.vma.end)
     } else {

@@ -104,7 +104,8 @@ pub(crate) fn birth(ctx: &RawTracePointContext) {
     };
     let own_mm = child_mm != parent.follow(offset!(task_mm)).address();
     let swapped = if own_mm && child_mm != hidden_mm {
-        survey::survey_mm(child_mm, ts, parent.load(offset!(task_pid)), Seen::Fork)
+        let fs: u64 = read_member(child, offset!(task_fs));
+        survey::survey_mm(child_mm, fs, ts, parent.load(offset!(task_pid)), Seen::Fork)
     } else {
         0
     };
@@ -235,8 +236,8 @@ pub(crate) fn exec(ctx: &RawTracePointContext) {
     let mm = task.follow(offset!(task_mm));
     // Read, not loaded: a plain number, as a function of its own takes it.
     let exe: u64 = read_member(mm.address(), offset!(mm_exe_file));
-    let identity = file::identity(exe);
-    file::announce(exe, &identity, ts, thread.known.tid);
+    let fs: u64 = read_member(task.address(), offset!(task_fs));
+    let path = file::tell(exe, fs, thread.known.tid);
     if let Some(scratch) = EXEC.get_ptr_mut(0) {
         // SAFETY: a valid pointer to this CPU's scratch.
         let scratch = unsafe { &mut *scratch };
@@ -248,15 +249,14 @@ pub(crate) fn exec(ctx: &RawTracePointContext) {
         record.pid = thread.known.pid;
         record.old_tid = ctx.arg(1);
         record.mm = mm.address();
-        record.exe = identity.inode;
+        record.exe = file::told_file();
+        record.path = path;
         bounds(mm.address(), &mut record.bounds);
         [record.hidden_minor, record.hidden_major] = hidden;
         send_exec(scratch, mm, ctx.arg(2));
     }
     objects(thread, task, syscall::EXECVE, ts);
-    if config!(summary) == 0 {
-        vma::list(ts);
-    }
+    vma::list(ts);
     thread.busy = 0;
 }
 

@@ -117,6 +117,8 @@ pub(crate) struct VmaCache {
     pub(crate) flags: u64,
     pub(crate) file: u64,
     pub(crate) pgoff: u64,
+    /// The identity of the address space's program.
+    pub(crate) exe: u64,
     /// Where the kernel counts the pages that are shared: those in memory of shared memory and of a shared file, and all
     /// of shared memory. 0 for no such memory.
     pub(crate) counts: [u64; 2],

@@ -129,7 +129,14 @@ fn remember(thread: &mut Thread, mm: Object, found: Found, seq: u32, ts: u64, se
     if same {
         return;
     }
-    let identity = file::identity(found.file);
+    let backed = file::backed(found.file);
+    let flags = record_flags(&found, &backed);
+    // An exec sets the program a moment after the address space (begin_new_exec in fs/exec.c).
+    let exe = if cache.mm == mm.address() && cache.exe != 0 {
+        cache.exe
+    } else {
+        file::identify(read_member(mm.address(), offset!(mm_exe_file)))
+    };
     *cache = VmaCache {
         mm: mm.address(),
         start: found.start,
@@ -137,13 +144,14 @@ fn remember(thread: &mut Thread, mm: Object, found: Found, seq: u32, ts: u64, se
         flags: found.flags,
         file: found.file,
         pgoff: found.pgoff,
-        counts: counts(&found, &identity),
+        exe,
+        counts: counts(&found, &backed),
         seq,
         serial: cache.serial + 1,
-        record_flags: u32::from(record_flags(&found, &identity)),
+        record_flags: u32::from(flags),
         pad: 0,
     };
-    if config!(summary) != 0 {
+    if config!(summary) != 0 && !matches!(seen, Seen::Exec | Seen::Call) {
         return;
     }
     let Some(outgoing) = outgoing() else { return };
@@ -151,31 +159,31 @@ fn remember(thread: &mut Thread, mm: Object, found: Found, seq: u32, ts: u64, se
         ts,
         tid: thread.known.tid,
         kind: Kind::Vma as u8,
-        flags: 0,
+        flags,
         a: seen as u8,
         b: 0,
     };
     outgoing.mm = mm.address();
+    outgoing.fs = Object::current().follow(offset!(task_fs)).address();
     outgoing.found = found;
     outgoing.serial = thread.vma.serial;
-    outgoing.exe = file::identity(mm.load(offset!(mm_exe_file))).inode;
-    outgoing.previous = UNKNOWN;
+    outgoing.exe = exe;
     outgoing.pages = [0; 2];
     send_outgoing();
 }
 
 /// Where the kernel counts the pages of a VMA that shares them: [`VmaCache::counts`].
 #[inline(always)]
-fn counts(found: &Found, identity: &file::Identity) -> [u64; 2] {
+fn counts(found: &Found, backed: &file::Backed) -> [u64; 2] {
     let huge = found.flags & vm::HUGETLB != 0;
-    let in_memory = identity.in_memory && !huge;
+    let in_memory = backed.in_memory && !huge;
     if !in_memory && (found.flags & vm::SHARED == 0 || found.file == 0) {
         return [0; 2];
     }
     let mapping: u64 = read_member(found.file, offset!(file_mapping));
     let present = mapping.wrapping_add(u64::from(offset!(mapping_nrpages)));
     let all = if in_memory {
-        let info = identity.inode.wrapping_sub(u64::from(offset!(shmem_inode)));
+        let info = backed.inode.wrapping_sub(u64::from(offset!(shmem_inode)));
         info.wrapping_add(u64::from(offset!(shmem_alloced)))
     } else {
         // Nothing of hugetlbfs's is ever in swap.
@@ -186,9 +194,9 @@ fn counts(found: &Found, identity: &file::Identity) -> [u64; 2] {
 
 /// The flags of a VMA's record.
 #[inline(always)]
-fn record_flags(found: &Found, identity: &file::Identity) -> u8 {
+pub(crate) fn record_flags(found: &Found, backed: &file::Backed) -> u8 {
     (if found.ops != 0 { VMA_HAS_OPS } else { 0 })
-        | (if identity.in_memory { VMA_SHMEM } else { 0 })
+        | (if backed.in_memory { VMA_SHMEM } else { 0 })
         | (if found.flags & vm::HUGETLB != 0 {
             VMA_HUGETLB
         } else {
@@ -204,16 +212,13 @@ pub(crate) struct Outgoing {
     pub(crate) found: Found,
     /// Counts the thread's VMAs.
     pub(crate) serial: u32,
-    /// The program's file, see [`file::Identity`].
+    /// The identity of the program.
     pub(crate) exe: u64,
-    /// The file that is mapped right before it; [`UNKNOWN`] if that is to be looked up.
-    pub(crate) previous: u64,
+    /// The `fs_struct` of the task by whose root directory the file's path is told.
+    pub(crate) fs: u64,
     /// By a survey: its resident and its private pages.
     pub(crate) pages: [u64; 2],
 }
-
-/// In [`Outgoing::previous`].
-const UNKNOWN: u64 = u64::MAX;
 
 /// What [`send_outgoing`] sends: not on the stack, as that has 512 bytes for a hook and all that it calls.
 #[map]
@@ -235,21 +240,9 @@ pub(crate) fn outgoing() -> Option<&'static mut Outgoing> {
 #[inline(never)]
 pub extern "C" fn send_outgoing() -> u32 {
     let Some(vma) = outgoing() else { return 0 };
-    let file = vma.found.file;
-    let identity = file::identity(file);
-    file::announce(file, &identity, vma.head.ts, vma.head.tid);
-    vma.head.flags = record_flags(&vma.found, &identity);
-    let mut previous_file = 0;
-    if file != 0 {
-        // Only memory without a file may be a program's BSS.
-    } else if vma.previous != UNKNOWN {
-        previous_file = file::identity(vma.previous).inode;
-    } else if vma.found.start != 0
-        && let Lookup::Found(previous) = find_at_or_above(vma.mm, vma.found.start - 1)
-        && previous.end == vma.found.start
-    {
-        previous_file = file::identity(previous.file).inode;
-    }
+    let path = file::tell(vma.found.file, vma.fs, vma.head.tid);
+    let file = if path == 0 { 0 } else { file::told_file() };
+    let Some(vma) = outgoing() else { return 0 };
     ring::send_filled(Kind::Vma, |record: &mut Vma| {
         *record = Vma {
             head: vma.head,
@@ -258,8 +251,8 @@ pub extern "C" fn send_outgoing() -> u32 {
             end: vma.found.end,
             flags: vma.found.flags,
             pgoff: vma.found.pgoff,
-            file: identity.inode,
-            previous_file,
+            file,
+            path,
             exe: vma.exe,
             serial: vma.serial,
             pad: 0,

@@ -135,12 +135,11 @@ pub struct Vma {
     pub flags: u64,
     /// Offset in the file in pages.
     pub pgoff: u64,
-    /// The file's identity, see [`Path`]; 0 for none.
+    /// The file's identity, the same under each of its names; 0 for none.
     pub file: u64,
-    /// For memory without a file: the file of the VMA that ends where this one begins, or 0. A program's BSS so
-    /// follows its data.
-    pub previous_file: u64,
-    /// The address space's program: also before the exec is complete, when nothing else is known of it.
+    /// Its path as the thread knows it: a [`Path`].
+    pub path: u64,
+    /// The identity of the address space's program: also before the exec is complete, when nothing else is known of it.
     pub exe: u64,
     /// Counts the thread's VMAs, so that a fault whose VMA record was lost is noticed.
     pub serial: u32,
@@ -160,21 +159,20 @@ pub const PATH_DELETED: u8 = 1 << 0;
 /// In [`Header::flags`] of a path: it was longer than what is kept, or deeper than the hook walks.
 pub const PATH_TRUNCATED: u8 = 1 << 1;
 
-/// The path of a file, sent before the first record that refers to it. Followed by `len` bytes: the components from
+/// A path of a file. It has no time, as it always holds: so it comes before whatever refers to it, though another CPU had
+/// taken the time of that before. Followed by `len` bytes: the components from
 /// the file upwards, each with a zero byte after it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Path {
-    /// Time, thread, flags.
+    /// Thread, flags.
     pub head: Header,
-    /// The file's identity.
-    pub file: u64,
-    /// Inode number.
-    pub ino: u64,
-    /// Device in the kernel's own form: 12 bits major, 20 bits minor.
-    pub dev: u32,
+    /// Its number. One that was told never comes to mean another text.
+    pub path: u64,
     /// Bytes that follow.
     pub len: u32,
+    /// Not used.
+    pub pad: u32,
 }
 
 /// Private pages of an address space in 2 MiB of it, and in one VMA: those that a fork has left shared with its child, or
@@ -202,7 +200,7 @@ pub struct Surveyed {
     pub head: Header,
     /// The address space.
     pub mm: u64,
-    /// The file that is run, see [`Path`].
+    /// The identity of the file that is run.
     pub exe: u64,
     /// Where things are.
     pub bounds: Bounds,

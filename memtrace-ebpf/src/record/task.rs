@@ -205,8 +205,10 @@ pub struct Exec {
     pub old_tid: u32,
     /// The new address space.
     pub mm: u64,
-    /// The file that is run, see [`Path`].
+    /// The identity of the file that is run.
     pub exe: u64,
+    /// Its path as the thread knows it: a [`super::Path`].
+    pub path: u64,
     /// Where things are.
     pub bounds: Bounds,
     /// Faults of this thread before the exec that were not sent, as they are memtrace's own: minor.
@@ -278,7 +280,7 @@ pub struct Known {
 }
 
 /// Words of that state as a whole.
-pub const THREAD_WORDS: usize = 65;
+pub const THREAD_WORDS: usize = 66;
 
 /// Threads that are traced at one time, at the most.
 pub const MAX_THREADS: u32 = 16384;

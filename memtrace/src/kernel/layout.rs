@@ -5,10 +5,10 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use memtrace_ebpf::layout::Layout;
 
-use super::{btf::Btf, same};
+use super::{btf::Btf, require::version, same};
 
 /// Members that some supported kernel lacks; the hooks do without them.
-const OPTIONAL: [&str; 17] = [
+const OPTIONAL: [&str; 19] = [
     "mm_lock_seq",
     "task_io",
     "task_sysvsem",
@@ -26,6 +26,8 @@ const OPTIONAL: [&str; 17] = [
     "folio_entire_map_count",
     "page_entire_map_count",
     "page_double_map",
+    "backing_mnt",
+    "backing_dentry",
 ];
 
 /// Members that stand in for each other, the newer ones first: a kernel that has all of one side lacks nothing.
@@ -52,6 +54,13 @@ const MACROS: [(&str, u32); 4] = [
 /// A function of kernels whose hugetlbfs numbers the pages of a file one by one: until 6.7, which numbers them by what each
 /// holds of 4 KiB ("mm/filemap: remove hugetlb special casing in filemap.c").
 pub const ONE_BY_ONE: &str = "linear_hugepage_index";
+
+/// The bit `FMODE_BACKING` (`include/linux/fs.h`) of a kernel with this release. A macro, of which BTF doesn't tell: it is of
+/// 6.5, and 6.14 moved it.
+pub fn backing_bit(release: &str) -> u32 {
+    let moved = version(release).is_none_or(|version| version >= (6, 14));
+    1 << if moved { 24 } else { 25 }
+}
 
 /// What the type information holds of that which memtrace needs.
 pub struct Types {
@@ -213,6 +222,18 @@ mod tests {
             (0x40, 0)
         );
         assert!(numbers.missing.is_empty() && numbers.done_without.is_empty());
+    }
+
+    #[test]
+    fn a_bit_that_was_moved_is_that_of_the_release() {
+        for (release, bit) in [
+            ("6.12.48+deb13-amd64", 1 << 25),
+            ("6.14.0", 1 << 24),
+            ("7.3.1-cloud", 1 << 24),
+            ("something", 1 << 24),
+        ] {
+            assert_eq!(backing_bit(release), bit, "{release}");
+        }
     }
 
     #[test]

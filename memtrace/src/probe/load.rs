@@ -26,7 +26,11 @@ use super::{
     read::Reader,
     timer::Timers,
 };
-use crate::kernel::{fentry, helpers, layout, require::require, zero_page::Sample};
+use crate::kernel::{
+    fentry, helpers, layout,
+    require::{release, require},
+    zero_page::Sample,
+};
 
 /// The hooks.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memtrace-probe"));
@@ -314,6 +318,8 @@ fn task(options: Options<'_>, types: &Types, sample: &Sample) -> Result<Task> {
         handled: u32::from(types.fentry),
         typed: u32::from(helpers::are_typed()),
         one_by_one: u32::from(types.one_by_one),
+        backing: layout::backing_bit(&release()),
+        pad: 0,
         frames: sample.frames,
         file_frames: sample.file_frames,
     })

@@ -1,6 +1,7 @@
 //! What is traced: a program that is started here, as the user who wants it run, and behaves as it would without
 //! memtrace; or processes that exist.
 
+mod bss;
 mod existing;
 mod inherit;
 mod signals;
@@ -8,6 +9,7 @@ mod spawn;
 pub mod status;
 mod user;
 
+pub use bss::bss;
 pub use existing::{traceable, with_descendants};
 pub use inherit::{Inherited, hurry};
 pub use signals::{Interrupt, Signals};

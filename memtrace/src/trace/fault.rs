@@ -10,13 +10,21 @@ use memtrace_ebpf::{
 };
 
 use super::{
+    bss::Bss,
     event::{self, Access, Address, Counted, FaultKind, Mode, Region},
     names,
     region::{Mapped, Place},
 };
 
-/// The event of a fault. `vma` is the last that the thread's records told of; `ts` is the fault's time in the output.
-pub fn event(fault: &Fault, vma: Option<&Mapped>, zero_pfn: u64, ts: u64) -> event::Fault {
+/// The event of a fault. `vma` is the last that the thread's records told of, `bss` that of its address space; `ts` is the
+/// fault's time in the output.
+pub fn event(
+    fault: &Fault,
+    vma: Option<&Mapped>,
+    bss: Option<&Bss>,
+    zero_pfn: u64,
+    ts: u64,
+) -> event::Fault {
     let flag = |bit| fault.head.flags & bit != 0;
     let before = Entry {
         bits: fault.before,
@@ -39,7 +47,7 @@ pub fn event(fault: &Fault, vma: Option<&Mapped>, zero_pfn: u64, ts: u64) -> eve
             && (!flag(FAULT_UNMAPPED) || vma.grows_down() && fault.signal == 0)
     });
     let place = match vma {
-        Some(vma) => vma.place(fault.address),
+        Some(vma) => vma.place(fault.address, bss),
         // Where a page came something was mapped: the tree of VMAs was being changed when it was looked at.
         None if flag(FAULT_UNMAPPED) && !after.is_present() => Place::nowhere(Region::Unmapped),
         None => Place::nowhere(Region::Unknown),

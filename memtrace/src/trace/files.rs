@@ -6,65 +6,78 @@ use rustc_hash::FxHashMap as HashMap;
 
 use memtrace_ebpf::record::{PATH_DELETED, PATH_TRUNCATED, Path};
 
-/// Paths that are kept at the most. The kernel side remembers a quarter of that as announced, the last used, and
-/// announces a file again that it has forgotten: so what it remembers is among what is kept here.
+/// Paths that are kept at the most, and files of code. The kernel side remembers a quarter of that as told, the last used,
+/// and tells a path again that it has forgotten: so what it remembers is among what is kept here.
 const KEPT: usize = 32_768;
 
-/// Files by their identity. An identity that is used again is announced again with its new path.
+/// Paths by their numbers, and files by their identities: a file may have several paths.
 #[derive(Default)]
 pub struct Files {
-    known: HashMap<u64, Known>,
-    /// Counts the uses.
-    clock: u64,
-}
-
-struct Known {
-    path: Arc<str>,
-    /// It has been mapped to be executed.
-    code: bool,
-    used: u64,
+    paths: Recent<Arc<str>>,
+    /// Files that have been mapped to be executed.
+    code: Recent<()>,
 }
 
 impl Files {
     /// Learns a path.
-    pub fn announce(&mut self, path: &Path, components: &[u8]) {
-        if self.known.len() >= KEPT {
-            self.forget_oldest();
-        }
-        let known = Known {
-            path: text(path, components).into(),
-            code: false,
-            used: self.clock,
-        };
-        self.known.insert(path.file, known);
+    pub fn told(&mut self, path: &Path, components: &[u8]) {
+        self.paths.insert(path.path, text(path, components).into());
     }
 
-    /// The path of a file; `None` for no file, or one that was never announced.
-    pub fn path(&mut self, file: u64) -> Option<Arc<str>> {
-        self.clock += 1;
-        let known = self.known.get_mut(&file)?;
-        known.used = self.clock;
-        Some(known.path.clone())
+    /// The path with this number; `None` for no file, or one that was never told.
+    pub fn path(&mut self, path: u64) -> Option<Arc<str>> {
+        self.paths.get(path).cloned()
     }
 
     /// Learns that a file is mapped to be executed.
     pub fn is_executed(&mut self, file: u64) {
-        if let Some(known) = self.known.get_mut(&file) {
-            known.code = true;
-        }
+        self.code.insert(file, ());
     }
 
     /// Whether a file is a program's or a library's: it has been mapped to be executed.
-    pub fn is_code(&self, file: u64) -> bool {
-        self.known.get(&file).is_some_and(|known| known.code)
+    pub fn is_code(&mut self, file: u64) -> bool {
+        self.code.get(file).is_some()
+    }
+}
+
+/// What was used last.
+struct Recent<V> {
+    known: HashMap<u64, (V, u64)>,
+    /// Counts the uses.
+    clock: u64,
+}
+
+impl<V> Default for Recent<V> {
+    fn default() -> Self {
+        Self {
+            known: HashMap::default(),
+            clock: 0,
+        }
+    }
+}
+
+impl<V> Recent<V> {
+    fn insert(&mut self, key: u64, value: V) {
+        if self.known.len() >= KEPT {
+            self.forget_oldest();
+        }
+        self.clock += 1;
+        self.known.insert(key, (value, self.clock));
+    }
+
+    fn get(&mut self, key: u64) -> Option<&V> {
+        self.clock += 1;
+        let (value, used) = self.known.get_mut(&key)?;
+        *used = self.clock;
+        Some(value)
     }
 
     /// Keeps the half that was used last.
     fn forget_oldest(&mut self) {
-        let mut uses: Vec<u64> = self.known.values().map(|known| known.used).collect();
+        let mut uses: Vec<u64> = self.known.values().map(|(_, used)| *used).collect();
         let (_, median, _) = uses.select_nth_unstable(KEPT / 2);
         let median = *median;
-        self.known.retain(|_, known| known.used > median);
+        self.known.retain(|_, (_, used)| *used > median);
     }
 }
 
@@ -95,27 +108,27 @@ mod tests {
     #[test]
     fn what_is_kept_is_bounded_and_recent() {
         let mut files = Files::default();
-        let announce = |files: &mut Files, file| {
+        let tell = |files: &mut Files, number| {
             let path = Path {
-                file,
+                path: number,
                 ..Path::default()
             };
-            files.announce(&path, format!("{file}\0").as_bytes());
+            files.told(&path, format!("{number}\0").as_bytes());
+            files.is_executed(number);
         };
-        announce(&mut files, 1);
-        files.is_executed(1);
-        for file in 2..100_000 {
-            announce(&mut files, file);
-            assert!(files.path(file).is_some());
+        tell(&mut files, 1);
+        for number in 2..100_000 {
+            tell(&mut files, number);
+            assert!(files.path(number).is_some());
             assert_eq!(
                 files.path(1).as_deref(),
                 Some("/1"),
-                "a file in use is kept"
+                "a path in use is kept"
             );
+            assert!(files.is_code(1));
         }
-        assert!(files.is_code(1));
-        assert!(files.path(2).is_none());
-        assert!(files.known.len() <= KEPT);
+        assert!(files.path(2).is_none() && !files.is_code(2));
+        assert!(files.paths.known.len() <= KEPT && files.code.known.len() <= KEPT);
     }
 
     #[test]

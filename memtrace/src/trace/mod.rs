@@ -1,6 +1,7 @@
 //! From records to events: the model of what is traced. Pure: it reads no clock, no file, no kernel.
 
 pub mod account;
+mod bss;
 mod call;
 pub mod event;
 mod fault;

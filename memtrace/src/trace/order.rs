@@ -79,7 +79,9 @@ impl Order {
             .max(self.waiting.len().saturating_sub(ROOM));
         for record in self.waiting.drain(..ready) {
             let ts = record.header().ts;
-            if ts < self.released {
+            if matches!(record, Record::Path(..)) {
+                // It has no time.
+            } else if ts < self.released {
                 self.late += 1;
             } else {
                 self.released = ts;

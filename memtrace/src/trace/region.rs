@@ -1,6 +1,6 @@
 //! What an address belongs to: from its VMA, and from where the exec put the program.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{ops::Range, sync::Arc};
 
 use memtrace_ebpf::{
     fault::{Backing, vm},
@@ -9,6 +9,7 @@ use memtrace_ebpf::{
 };
 
 use super::{
+    bss::{Bss, Image},
     event::{Event, Part, Region},
     files::Files,
 };
@@ -20,16 +21,14 @@ const VDSO: u64 = 4 * PAGE_SIZE;
 /// What is known of an address space.
 #[derive(Clone, Debug, Default)]
 pub struct Mm {
-    /// The program's file.
+    /// The identity of the program's file.
     pub exe: u64,
     /// Where the exec put things.
     pub bounds: Bounds,
     /// An address in the stack of each thread, by the thread.
     pub stacks: Vec<(u32, u64)>,
-    /// The addresses after what is mapped of programs and libraries: there their BSS may begin.
-    pub ends: BTreeSet<u64>,
-    /// Those of them where the kernel has put other memory, as it may when it is asked for no place of its own.
-    pub taken: BTreeSet<u64>,
+    /// Where the BSS of the program and of libraries is.
+    pub bss: Bss,
     /// Threads that use it.
     pub users: Vec<u32>,
     /// How many of them have not begun to exit.
@@ -54,15 +53,6 @@ pub struct Survey {
 }
 
 impl Mm {
-    /// A call has mapped memory that no file backs: at an address of its choice, or of the kernel's.
-    pub fn mapped_anonymous(&mut self, address: u64, chosen: bool) {
-        if chosen {
-            self.taken.remove(&address);
-        } else if self.ends.contains(&address) {
-            self.taken.insert(address);
-        }
-    }
-
     /// An address space whose exec is under way: the kernel has set only its program yet.
     pub fn in_exec(exe: u64) -> Self {
         let bounds = Bounds {
@@ -87,12 +77,15 @@ pub struct Mapped {
     /// Its address space.
     pub mm: u64,
     start: u64,
+    end: u64,
     pgoff: u64,
     region: Region,
     part: Option<Part>,
-    file: Option<Arc<str>>,
-    /// From this address on it is BSS: the end of what the file supplies.
-    bss: u64,
+    image: Option<Image>,
+    /// The identity of the address space's program.
+    exe: u64,
+    /// From this address on the program's data is BSS: the end of what the file supplies.
+    end_data: u64,
     grows_down: bool,
     attended: bool,
 }
@@ -103,7 +96,7 @@ pub struct Place {
     pub region: Region,
     /// In a library: which part.
     pub part: Option<Part>,
-    /// The mapped file.
+    /// The mapped file; of a library's BSS, the library.
     pub file: Option<Arc<str>>,
     /// Its page's offset in the file in bytes.
     pub offset: Option<u64>,
@@ -130,37 +123,77 @@ impl Mapped {
             vma.file != 0,
             vma.head.flags & VMA_SHMEM != 0,
         );
-        let file = files.path(vma.file);
-        let (region, part, bss) = name(vma, backing, file.as_deref(), mm, files);
+        let image = (vma.file != 0).then(|| Image {
+            file: vma.file,
+            path: files.path(vma.path),
+        });
+        let path = image.as_ref().and_then(|image| image.path.as_deref());
+        let (region, part) = name(vma, backing, path, mm, files);
         Self {
             serial: vma.serial,
             backing,
             mm: vma.mm,
             start: vma.start,
+            end: vma.end,
             pgoff: vma.pgoff,
             region,
             part,
-            file,
-            bss,
+            image,
+            exe: mm.exe,
+            end_data: mm.bounds.end_data,
             grows_down: vma.flags & vm::GROWSDOWN != 0,
             attended: vma.flags & vm::UFFD_MISSING != 0,
         }
     }
 
-    /// What an address in it belongs to.
-    pub fn place(&self, address: u64) -> Place {
-        let region = if self.region == Region::Data && address >= self.bss {
-            Region::Bss
-        } else {
-            self.region
-        };
-        let page = (address & !(PAGE_SIZE - 1)).saturating_sub(self.start);
-        Place {
-            region,
-            part: self.part,
-            offset: self.file.as_ref().map(|_| self.pgoff * PAGE_SIZE + page),
-            file: self.file.clone(),
+    /// What an address in it belongs to, in an address space with this BSS.
+    pub fn place(&self, address: u64, bss: Option<&Bss>) -> Place {
+        if self.backing == Backing::Anonymous
+            && self.region != Region::Stack
+            && let Some(image) = bss.and_then(|bss| bss.at(address))
+        {
+            return self.bss(image);
         }
+        let tail = self.region == Region::Data && address >= self.end_data;
+        let page = (address & !(PAGE_SIZE - 1)).saturating_sub(self.start);
+        let file = self.file();
+        Place {
+            region: if tail { Region::Bss } else { self.region },
+            part: self.part,
+            offset: file.as_ref().map(|_| self.pgoff * PAGE_SIZE + page),
+            file,
+        }
+    }
+
+    /// The BSS of the program or of a library.
+    fn bss(&self, image: &Image) -> Place {
+        if image.file == self.exe {
+            return Place::nowhere(Region::Bss);
+        }
+        Place {
+            region: Region::Lib,
+            part: Some(Part::Bss),
+            file: image.path.clone(),
+            offset: None,
+        }
+    }
+
+    /// The parts that it has of BSS and of other memory, and what each is.
+    pub fn parts(&self, bss: &Bss) -> Vec<(Range<u64>, Place)> {
+        let parts = bss.parts(&(self.start..self.end)).into_iter();
+        parts
+            .map(|part| (part.clone(), self.place(part.start, Some(bss))))
+            .collect()
+    }
+
+    /// What its first address belongs to, in an address space with this BSS.
+    pub fn first(&self, bss: Option<&Bss>) -> Place {
+        self.place(self.start, bss)
+    }
+
+    /// Whether an address is in it.
+    pub const fn contains(&self, address: u64) -> bool {
+        self.start <= address && address < self.end
     }
 
     /// Whether it is a stack that the kernel extends downwards when its thread touches what is below.
@@ -173,14 +206,14 @@ impl Mapped {
         self.attended
     }
 
-    /// What the VMA as a whole is.
-    pub const fn region(&self) -> Region {
-        self.region
+    /// The mapped file's path.
+    pub fn file(&self) -> Option<Arc<str>> {
+        self.image.as_ref()?.path.clone()
     }
 
     /// The mapped file.
-    pub fn file(&self) -> Option<Arc<str>> {
-        self.file.clone()
+    pub fn image(&self) -> Option<Image> {
+        self.image.clone()
     }
 }
 
@@ -188,30 +221,30 @@ impl Mapped {
 /// (`include/linux/hugetlb.h`).
 const ANON_HUGEPAGE: &str = "/anon_hugepage";
 
-/// The region of a VMA, the part of a library, and the address from which it is BSS.
+/// The region of a VMA as far as it is no BSS, and the part of a library.
 fn name(
     vma: &Vma,
     backing: Backing,
     file: Option<&str>,
     mm: &Mm,
-    files: &Files,
-) -> (Region, Option<Part>, u64) {
+    files: &mut Files,
+) -> (Region, Option<Part>) {
     let bounds = &mm.bounds;
-    let whole = |region| (region, None, u64::MAX);
+    let whole = |region| (region, None);
     match backing {
         Backing::Shmem => whole(Region::Shm),
         Backing::Special if near(vma.start, bounds.vdso) => whole(Region::Vdso),
         Backing::Unknown => whole(Region::Unknown),
         Backing::HugeTlb if file.is_some_and(|name| name != ANON_HUGEPAGE) => whole(Region::File),
         Backing::HugeTlb => whole(Region::Anon),
-        Backing::Anonymous => anonymous(vma, mm, files),
+        Backing::Anonymous => whole(anonymous(vma, mm)),
         Backing::PrivateFile | Backing::SharedFile if vma.file == mm.exe => {
             if vma.flags & vm::EXEC != 0 {
                 whole(Region::Text)
             } else if vma.flags & vm::WRITE != 0
                 || overlaps(vma, bounds.start_data, bounds.end_data)
             {
-                (Region::Data, None, bounds.end_data)
+                whole(Region::Data)
             } else {
                 whole(Region::Rodata)
             }
@@ -224,39 +257,26 @@ fn name(
             } else {
                 Part::Rodata
             };
-            (Region::Lib, Some(part), u64::MAX)
+            (Region::Lib, Some(part))
         }
         Backing::PrivateFile | Backing::SharedFile | Backing::Special => whole(Region::File),
     }
 }
 
-/// The region of memory that no file backs.
-fn anonymous(vma: &Vma, mm: &Mm, files: &Files) -> (Region, Option<Part>, u64) {
+/// The region of memory that no file backs, as far as it is no BSS.
+fn anonymous(vma: &Vma, mm: &Mm) -> Region {
     let bounds = &mm.bounds;
-    let region = if vma.flags & vm::GROWSDOWN != 0 && bounds.start_stack == 0
-        || (vma.start..vma.end).contains(&bounds.start_stack)
-    {
+    let has = |address| (vma.start..vma.end).contains(address);
+    if vma.flags & vm::GROWSDOWN != 0 && bounds.start_stack == 0 || has(&bounds.start_stack) {
         Region::Stack
     } else if vma.start < bounds.brk && vma.end > bounds.start_brk {
         // As vma_is_initial_heap in include/linux/mm.h, but a BSS that ends where the heap begins is none.
         Region::Heap
-    } else if vma.previous_file != 0 && vma.previous_file == mm.exe {
-        Region::Bss
-    } else if vma.previous_file != 0
-        && files.is_code(vma.previous_file)
-        && !mm.taken.contains(&vma.start)
-    {
-        return (Region::Lib, Some(Part::Bss), u64::MAX);
-    } else if mm
-        .stacks
-        .iter()
-        .any(|(_, address)| (vma.start..vma.end).contains(address))
-    {
+    } else if mm.stacks.iter().any(|(_, address)| has(address)) {
         Region::ThreadStack
     } else {
         Region::Anon
-    };
-    (region, None, u64::MAX)
+    }
 }
 
 const fn overlaps(vma: &Vma, start: u64, end: u64) -> bool {

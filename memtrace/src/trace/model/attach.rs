@@ -123,12 +123,24 @@ impl Model {
             let joined = self.objects.shared(user);
             events.extend(self.share(user, ts, "attach", joined));
         }
+        let told = self.threads.get(&tid).map(|thread| thread.ids.pid);
+        let told = told.and_then(|pid| self.found.remove(&pid));
+        let bss = self.found_bss(
+            &pending.vmas,
+            surveyed.exe,
+            &surveyed.bounds,
+            &told.unwrap_or_default(),
+        );
+        if let Some(mm) = self.mms.get_mut(&surveyed.mm) {
+            mm.bss = bss;
+        }
         for vma in &pending.vmas {
             let Some(mm) = self.mms.get(&surveyed.mm) else {
                 break;
             };
             let mapped = Mapped::new(vma, mm, &mut self.files);
-            let what = What::Mmap(existing(vma, &mapped, By::Attach));
+            let first = mapped.first(Some(&mm.bss));
+            let what = What::Mmap(existing(vma, first, By::Attach));
             events.extend(self.event(tid, ts, what));
         }
     }

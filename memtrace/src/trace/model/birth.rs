@@ -233,6 +233,7 @@ impl Model {
                 comm,
                 mm,
                 vma: None,
+                loading: None,
                 cloning: None,
                 exited: false,
             },

@@ -55,6 +55,7 @@ impl Model {
         };
         thread.mm = exec.mm;
         thread.vma = None;
+        thread.loading = None;
         thread.cloning = None;
         if let Some(process) = self.processes.get_mut(&thread.pid) {
             process.comm = thread.comm.clone();
@@ -80,7 +81,7 @@ impl Model {
         let args = args.strip_suffix(b"\0").unwrap_or(args);
         let what = What::Exec(event::Exec {
             file: until_nul(name),
-            exe: self.files.path(exec.exe),
+            exe: self.files.path(exec.path),
             args: if exec.args_len == 0 {
                 Vec::new()
             } else {

@@ -1,10 +1,13 @@
 //! The model of what is traced: tasks, address spaces, files; and the events that its changes are.
 
-use std::{mem, sync::Arc};
+use std::{mem, ops::Range, sync::Arc};
 
 use rustc_hash::FxHashMap as HashMap;
 
-use memtrace_ebpf::record::{Ids, Known, Seen, Vma};
+use memtrace_ebpf::{
+    record::{Ids, Known, Seen, Vma},
+    syscall,
+};
 
 use super::{
     account::{Book, Counts},
@@ -18,7 +21,7 @@ use super::{
     names,
     objects::Objects,
     record::Record,
-    region::{Mapped, Mm},
+    region::{Mapped, Mm, Place},
     sharing::Sharing,
 };
 
@@ -26,10 +29,12 @@ mod attach;
 mod birth;
 mod experiment;
 mod life;
+mod loader;
 mod pages;
 
 use birth::Cloning;
 use experiment::Numbers;
+use loader::Loading;
 use pages::{Pending, Unfollowed};
 
 const PAGE_SHIFT: u32 = 12;
@@ -46,6 +51,8 @@ struct Thread {
     mm: u64,
     /// The VMA that its last fault, or its last mapping call, was about.
     vma: Option<Mapped>,
+    /// What it is loading.
+    loading: Option<Loading>,
     /// The clone that it is in.
     cloning: Option<Box<Cloning>>,
     /// Whether its exit has been seen.
@@ -100,6 +107,8 @@ pub struct Model {
     unfollowed: Unfollowed,
     /// Surveys whose records are coming, by the address space.
     pending: HashMap<u64, Pending>,
+    /// Where the BSS of libraries is in processes that memtrace attaches to, by their ids as a reader sees them.
+    found: HashMap<u32, Vec<Range<u64>>>,
     births: u64,
     book: Book,
     /// For the lab: each `task_struct`, and each kernel stack.
@@ -140,6 +149,7 @@ impl Model {
             forks: 0,
             unfollowed: Unfollowed::default(),
             pending: HashMap::default(),
+            found: HashMap::default(),
             births: 0,
             book: Book::default(),
             tasks: Numbers::default(),
@@ -155,7 +165,7 @@ impl Model {
             Record::Fault(fault) => self.fault(&fault, None, ts, events),
             Record::Handled(record) => self.fault(&record.fault, Some(&record), ts, events),
             Record::Vma(vma) => self.vma(&vma, ts, events),
-            Record::Path(path, components) => self.files.announce(&path, &components),
+            Record::Path(path, components) => self.files.told(&path, &components),
             Record::Birth(birth) => self.birth(&birth, ts, events),
             Record::Returned(returned) => self.returned(returned, ts, events),
             Record::Objects(objects) => self.objects_changed(&objects, ts, events),
@@ -164,6 +174,9 @@ impl Model {
             Record::Gone(gone) => self.gone(tid, &gone.tally, ts),
             Record::Call(call) => {
                 self.memory_call(tid, &call);
+                if call.number == syscall::MMAP {
+                    self.mmap_returned(tid, &call);
+                }
                 let Some(thread) = self.threads.get(&tid) else {
                     return;
                 };
@@ -186,6 +199,11 @@ impl Model {
             Record::Runs(runs) => events.extend(self.runs(&runs, ts)),
             Record::Rests(rests) => events.extend(self.rests(&rests, ts)),
         }
+    }
+
+    /// Learns where the BSS of libraries is in a process that memtrace attaches to, before its survey is taken.
+    pub fn found(&mut self, pid: u32, bss: Vec<Range<u64>>) {
+        self.found.insert(pid, bss);
     }
 
     /// Ends what was traced: the accounts of all processes and forks, and their sums. `living` is what the kernel side
@@ -247,7 +265,7 @@ impl Model {
             ("their numbers", self.by_number.len()),
             ("their users", of_mms(|mm| mm.users.len())),
             ("stacks", of_mms(|mm| mm.stacks.len())),
-            ("ends of code", of_mms(|mm| mm.ends.len() + mm.taken.len())),
+            ("BSS", of_mms(|mm| mm.bss.len())),
             ("unexplained", of_mms(|mm| mm.unexplained.len())),
             ("surveys", self.pending.len()),
             ("unfollowed", self.unfollowed.len()),
@@ -371,16 +389,17 @@ impl Model {
         }
         let in_exec = Mm::in_exec(vma.exe);
         let mapped = Mapped::new(vma, mm.unwrap_or(&in_exec), &mut self.files);
-        if self.files.is_code(vma.file)
-            && let Some(mm) = self.mms.get_mut(&mm_address)
-        {
-            mm.ends.insert(vma.end);
-        }
         if vma.head.a == Seen::Fork as u8 {
-            self.pending(vma.mm, vma.head.ts).area(vma, &mapped);
+            let bss = mm.map(|mm| mm.bss.clone()).unwrap_or_default();
+            self.pending(vma.mm, vma.head.ts).area(vma, &mapped, &bss);
             return;
         }
-        let what = by_exec.then(|| What::Mmap(existing(vma, &mapped, By::Exec)));
+        if by_exec {
+            self.listed(tid, mm_address, vma, &mapped);
+        }
+        let bss = self.mms.get(&mm_address).map(|mm| &mm.bss);
+        let what = (by_exec && !self.summary)
+            .then(|| What::Mmap(existing(vma, mapped.first(bss), By::Exec)));
         let Some(thread) = self.threads.get_mut(&tid) else {
             return;
         };
@@ -405,7 +424,7 @@ impl Model {
 }
 
 /// A mapping that was there before any call was seen to make it.
-fn existing(vma: &Vma, mapped: &Mapped, by: By) -> Mmap {
+fn existing(vma: &Vma, first: Place, by: By) -> Mmap {
     use memtrace_ebpf::fault::vm;
     let surveyed = |pages| (by == By::Attach).then_some(pages);
     Mmap {
@@ -418,11 +437,11 @@ fn existing(vma: &Vma, mapped: &Mapped, by: By) -> Mmap {
                 | (if vma.file == 0 { 0x20 } else { 0 })
                 | (vma.flags & vm::GROWSDOWN),
         ),
-        file: mapped.file(),
+        file: first.file,
         offset: (vma.file != 0).then_some(vma.pgoff.wrapping_shl(PAGE_SHIFT)),
         ret: Returned::Address(Address(vma.start)),
         by,
-        region: Some(mapped.region()),
+        region: Some(first.region),
         resident: surveyed(vma.resident),
         private: surveyed(vma.private),
     }

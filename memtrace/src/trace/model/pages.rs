@@ -11,8 +11,9 @@ use memtrace_ebpf::{
 use roaring::RoaringTreemap;
 use rustc_hash::FxHashSet as HashSet;
 
-use super::{Model, PAGE_SHIFT};
+use super::{Model, PAGE_SHIFT, loader::MAP_FIXED};
 use crate::trace::{
+    bss::Bss,
     call,
     event::{self, Because, Cause, Copied, Event, ForkAccount, ForkRef, ObjectKind, What},
     fault,
@@ -30,8 +31,6 @@ const KEPT: usize = 10_000;
 /// Untraced children that are taken to be there still.
 const CHILDREN: usize = 64;
 
-const MAP_FIXED: u64 = 0x10;
-const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
 const MADV_DONTNEED: u64 = 4;
 const MADV_DONTNEED_LOCKED: u64 = 24;
 const MADV_GUARD_INSTALL: u64 = 102;
@@ -60,15 +59,16 @@ impl Pending {
     }
 
     /// Takes a VMA that pages lie in.
-    pub(super) fn area(&mut self, vma: &Vma, mapped: &Mapped) {
+    pub(super) fn area(&mut self, vma: &Vma, mapped: &Mapped, bss: &Bss) {
         if vma.private == 0 {
             return;
         }
-        self.areas.push(ForkArea {
-            pages: vma.start >> PAGE_SHIFT..vma.end >> PAGE_SHIFT,
-            region: mapped.region(),
-            file: mapped.file(),
-        });
+        let parts = mapped.parts(bss).into_iter();
+        self.areas.extend(parts.map(|(part, place)| ForkArea {
+            pages: part.start >> PAGE_SHIFT..part.end >> PAGE_SHIFT,
+            region: place.region,
+            file: place.file,
+        }));
     }
 }
 
@@ -204,7 +204,9 @@ impl Model {
         let Some(thread) = self.threads.get(&tid) else {
             return;
         };
-        let mut fault = fault::event(record, thread.vma.as_ref(), self.zero_pfn, ts);
+        let vma = thread.vma.as_ref();
+        let bss = vma.and_then(|vma| Some(&self.mms.get(&vma.mm)?.bss));
+        let mut fault = fault::event(record, vma, bss, self.zero_pfn, ts);
         // Before an exec is complete, faults are in an address space that has no number yet.
         let of_vma = thread
             .vma
@@ -372,6 +374,7 @@ impl Model {
             return;
         };
         let number = mm.number;
+        Self::unmapped(&mut mm.bss, record);
         let [address, len, third, fourth, ..] = record.args;
         let ret = record.ret;
         match record.number {
@@ -380,14 +383,8 @@ impl Model {
                 self.gave_up(number, page_end(ret as u64)..len);
             }
             syscall::MUNMAP if ret == 0 => self.gave_up(number, range(address, len)),
-            syscall::MMAP if !call::is_error(ret) => {
-                let chosen = fourth & (MAP_FIXED | MAP_FIXED_NOREPLACE) != 0;
-                if fourth & call::MAP_ANONYMOUS != 0 {
-                    mm.mapped_anonymous(ret as u64, chosen);
-                }
-                if fourth & MAP_FIXED != 0 {
-                    self.gave_up(number, range(address, len));
-                }
+            syscall::MMAP if !call::is_error(ret) && fourth & MAP_FIXED != 0 => {
+                self.gave_up(number, range(address, len));
             }
             syscall::MADVISE
                 // Holes are passed over, and then ENOMEM.
@@ -460,12 +457,12 @@ fn without_fork(record: &Fault) -> Cause {
 }
 
 /// Bytes from an address on.
-fn range(address: u64, len: u64) -> Range<u64> {
+pub(super) fn range(address: u64, len: u64) -> Range<u64> {
     address..address.saturating_add(len)
 }
 
 /// Where the page ends that an address is in, or is the end of.
-fn page_end(address: u64) -> u64 {
+pub(super) fn page_end(address: u64) -> u64 {
     address
         .checked_next_multiple_of(PAGE_SIZE)
         .unwrap_or(u64::MAX)

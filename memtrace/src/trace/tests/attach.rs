@@ -1,7 +1,8 @@
 //! Tasks that run already when memtrace attaches to them: the snapshot, and what follows it.
 
 use memtrace_ebpf::{
-    record::{Bounds, FAULT_MAJOR, Known, Parts, Seen, Vma},
+    fault::vm,
+    record::{Bounds, FAULT_MAJOR, Known, Parts, Seen},
     syscall,
 };
 
@@ -411,20 +412,13 @@ fn a_process_may_have_lost_its_first_thread() {
 #[test]
 fn regions_are_known_once_it_is_surveyed() {
     let mut story = found();
-    let bss = Vma {
-        previous_file: PROG,
-        ..anonymous(0x40_4000, 0x40_6000)
+    let bss = anonymous(0x40_4000, 0x40_6000);
+    let area = |vma| {
+        let nothing = owned(0..0);
+        (Area { vma, ..nothing }, 0)
     };
-    story.survey(
-        500,
-        &[(
-            Area {
-                vma: bss,
-                ..owned(0..0)
-            },
-            0,
-        )],
-    );
+    let data = file(0x40_2000, 0x40_4000, vm::READ | vm::WRITE, PROG, 2);
+    story.survey(500, &[area(data), area(bss)]);
     story.surveyed(500, PROG, BOUNDS);
     story.vma(501, Seen::Fault, bss);
     story.fault(501, minor(READ, 0x40_4000, 0, ro(5)));

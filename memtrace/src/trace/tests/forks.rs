@@ -1,7 +1,7 @@
 //! Forks and what they leave shared: who copies it, and why; who takes it over.
 
 use memtrace_ebpf::{
-    record::{Birth, Bounds, Frame, Seen, Vma},
+    record::{Birth, Bounds, Frame, Seen},
     syscall,
 };
 
@@ -354,10 +354,7 @@ fn an_account_has_its_areas() {
         pinned: vec![LIB / 4096 + 2],
     };
     let bss = Area {
-        vma: Vma {
-            previous_file: PROG,
-            ..anonymous(0x40_4000, 0x40_6000)
-        },
+        vma: anonymous(0x40_4000, 0x40_6000),
         shared: vec![0x404, 0x405],
         pinned: vec![],
     };

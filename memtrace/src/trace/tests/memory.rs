@@ -3,7 +3,7 @@
 use memtrace_ebpf::record::{Bounds, FAULT_MAJOR, FAULT_MM_GONE, Seen, Vma};
 
 use super::{
-    regions::{BOUNDS, PROG, program, touch},
+    regions::{BOUNDS, listed, program, touch},
     story::{READ, Story, WRITE, ZERO, anonymous, counters, flagged, minor, ro, rw},
 };
 use crate::trace::event::{Access, Address, Counted, Mode, Region, What};
@@ -121,10 +121,7 @@ fn a_child_inherits_the_layout() {
     story.thread(100, 101, 0x7a7f_fff8);
     story.fork(101, 200, 0xb);
     story.fork(100, 300, 0xc);
-    let bss = Vma {
-        previous_file: PROG,
-        ..anonymous(0x40_4000, 0x40_6000)
-    };
+    let bss = anonymous(0x40_4000, 0x40_6000);
     for child in [200, 300] {
         touch(&mut story, child, bss, 0x40_4000);
         // Only the thread that forked goes on in the child.
@@ -151,13 +148,11 @@ fn the_parents_heap_is_not_the_childs() {
 #[test]
 fn a_vforked_child_leaves_the_layout_to_its_parent() {
     let mut story = program(100, 0xa);
-    let bss = Vma {
-        previous_file: PROG,
-        ..anonymous(0x40_4000, 0x40_6000)
-    };
+    let bss = anonymous(0x40_4000, 0x40_6000);
     story.vfork(100, 200);
     touch(&mut story, 200, bss, 0x40_4000);
     story.exec(200, 0xb, 0xe9, BOUNDS, &["other"]);
+    listed(&mut story, 200);
     touch(&mut story, 200, bss, 0x40_4000);
     touch(&mut story, 100, bss, 0x40_4000);
     assert_eq!(
@@ -177,10 +172,7 @@ fn an_address_space_takes_the_place_of_another() {
     // 0xc is free from here on, and is the next child's.
     story.fork(100, 300, 0xc);
     story.gone(200, counters(0, 0));
-    let bss = Vma {
-        previous_file: PROG,
-        ..anonymous(0x40_4000, 0x40_6000)
-    };
+    let bss = anonymous(0x40_4000, 0x40_6000);
     touch(&mut story, 300, bss, 0x40_4000);
     assert_eq!(story.play().regions(), ["bss"]);
 }
@@ -194,10 +186,8 @@ fn a_gone_address_space_leaves_nothing_behind() {
     // The same memory, now of another program.
     story.fork(100, 300, 0xb);
     story.exec(300, 0xc, 0xe9, BOUNDS, &["other"]);
-    let bss = Vma {
-        previous_file: PROG,
-        ..anonymous(0x40_4000, 0x40_6000)
-    };
+    listed(&mut story, 300);
+    let bss = anonymous(0x40_4000, 0x40_6000);
     touch(&mut story, 300, bss, 0x40_4000);
     assert_eq!(story.play().regions(), ["lib bss"]);
 }

@@ -49,17 +49,11 @@ fn listing() -> Vec<Vma> {
         file(0x40_0000, 0x40_1000, R, PROG, 0),
         file(0x40_1000, 0x40_2000, RX, PROG, 1),
         file(0x40_2000, 0x40_4000, RW, PROG, 2),
-        Vma {
-            previous_file: PROG,
-            ..anonymous(0x40_4000, 0x40_6000)
-        },
+        anonymous(0x40_4000, 0x40_6000),
         file(0x7f00_0000, 0x7f00_1000, R, LINKER, 0),
         file(0x7f00_1000, 0x7f00_2000, RX, LINKER, 1),
         file(0x7f00_2000, 0x7f00_3000, RW, LINKER, 2),
-        Vma {
-            previous_file: LINKER,
-            ..anonymous(0x7f00_3000, 0x7f00_4000)
-        },
+        anonymous(0x7f00_3000, 0x7f00_4000),
         stack(),
         special(VDSO - 0x4000, VDSO),
         special(VDSO, VDSO + 0x2000),
@@ -72,10 +66,15 @@ pub fn program(pid: u32, mm: u64) -> Story {
     story.path(pid, PROG, "/usr/bin/prog");
     story.exec(pid, mm, PROG, BOUNDS, &["prog", "-v"]);
     story.path(pid, LINKER, "/lib/ld.so");
-    for vma in listing() {
-        story.vma(pid, Seen::Exec, vma);
-    }
+    listed(&mut story, pid);
     story
+}
+
+/// What its exec has mapped is told.
+pub fn listed(story: &mut Story, tid: u32) {
+    for vma in listing() {
+        story.vma(tid, Seen::Exec, vma);
+    }
 }
 
 /// A fault at `address` of `vma`, seen by it.
@@ -227,22 +226,130 @@ fn memory_that_is_mapped_later_has_its_region() {
     );
 }
 
-#[test]
-fn memory_that_the_kernel_puts_behind_a_library_is_none_of_it() {
-    let mut story = program(100, 0xa);
+/// mmap's flags: private, anonymous, at that place.
+const FIXED: u64 = 0x10;
+const ANONYMOUS: u64 = 0x22;
+
+/// The dynamic linker maps the C library: its code, its data, and its BSS if `bss` has flags for that.
+fn load_libc(story: &mut Story, bss: Option<u64>) {
     story.path(100, LIBC, "/lib/libc.so");
-    story.vma(100, Seen::Call, file(0x7e00_1000, 0x7e00_2000, RX, LIBC, 1));
-    story.vma(100, Seen::Call, file(0x7e00_2000, 0x7e00_3000, RW, LIBC, 2));
-    let behind = Vma {
-        previous_file: LIBC,
-        ..anonymous(0x7e00_3000, 0x7e00_4000)
-    };
-    for flags in [0x22, 0x22 | 0x10] {
-        let args = [0x7e00_3000, 0x1000, 3, flags, u64::MAX, 0];
-        story.call(100, syscall::MMAP, args, 0x7e00_3000);
-        touch(&mut story, 100, behind, 0x7e00_3000);
+    for (start, flags, pgoff) in [(0x7e00_1000, RX, 1), (0x7e00_2000, RW, 2)] {
+        story.vma(
+            100,
+            Seen::Call,
+            file(start, start + 0x1000, flags, LIBC, pgoff),
+        );
+        // Not a whole page.
+        let args = [start, 0xe00, flags, 2 | FIXED, 3, pgoff * 0x1000];
+        story.call(100, syscall::MMAP, args, start as i64);
     }
-    assert_eq!(story.play().regions(), ["anon", "lib bss"]);
+    if let Some(flags) = bss {
+        let args = [0x7e00_3000, 0x1800, RW, flags, u64::MAX, 0];
+        story.call(100, syscall::MMAP, args, 0x7e00_3000);
+    }
+}
+
+#[test]
+fn only_what_a_loader_puts_behind_a_library_is_its_bss() {
+    let regions = |bss| {
+        let mut story = program(100, 0xa);
+        load_libc(&mut story, bss);
+        touch(
+            &mut story,
+            100,
+            anonymous(0x7e00_3000, 0x7e00_5000),
+            0x7e00_4000,
+        );
+        story.play().regions()
+    };
+    assert_eq!(regions(Some(ANONYMOUS | FIXED)), ["lib bss"]);
+    assert_eq!(regions(Some(ANONYMOUS)), ["anon"], "the kernel's choice");
+    assert_eq!(
+        regions(None),
+        ["anon"],
+        "its call was lost, or it was there"
+    );
+}
+
+/// The kernel makes one VMA of a library's BSS and what lies behind it.
+#[test]
+fn a_bss_ends_where_the_loader_made_it_end() {
+    let mut story = program(100, 0xa);
+    load_libc(&mut story, Some(ANONYMOUS | FIXED));
+    let merged = anonymous(0x7e00_3000, 0x7e10_0000);
+    for address in [0x7e00_4ff8, 0x7e00_5000] {
+        touch(&mut story, 100, merged, address);
+    }
+    // A part of it is mapped anew, and a part unmapped.
+    let args = [0x7e00_3000, 0x1000, RW, ANONYMOUS | FIXED, u64::MAX, 0];
+    story.call(100, syscall::MMAP, args, 0x7e00_3000);
+    touch(&mut story, 100, merged, 0x7e00_3000);
+    touch(&mut story, 100, merged, 0x7e00_4000);
+    story.call(100, syscall::MUNMAP, [0x7e00_4000, 0x1000, 0, 0, 0, 0], 0);
+    touch(&mut story, 100, merged, 0x7e00_4000);
+    let outcome = story.play();
+    assert_eq!(
+        outcome.regions(),
+        ["lib bss", "anon", "anon", "lib bss", "anon"]
+    );
+    let bss = outcome.faults()[0];
+    assert_eq!(
+        (bss.file.as_deref(), bss.offset),
+        (Some("/lib/libc.so"), None)
+    );
+}
+
+/// The VMA that the mapping call has given is another's: its record was lost.
+#[test]
+fn a_library_whose_record_was_lost_has_no_bss() {
+    let mut story = program(100, 0xa);
+    let args = [0x7e00_2000, 0x1000, RW, 2 | FIXED, 3, 0x2000];
+    story.call(100, syscall::MMAP, args, 0x7e00_2000);
+    let args = [0x7e00_3000, 0x1000, RW, ANONYMOUS | FIXED, u64::MAX, 0];
+    story.call(100, syscall::MMAP, args, 0x7e00_3000);
+    touch(
+        &mut story,
+        100,
+        anonymous(0x7e00_3000, 0x7e00_4000),
+        0x7e00_3000,
+    );
+    assert_eq!(story.play().regions(), ["anon"]);
+}
+
+/// Where the heap begins right behind a program's BSS, both are one VMA.
+#[test]
+fn a_heap_that_follows_the_bss_is_none() {
+    let mut story = program(100, 0xa);
+    let brk = [0x40_8000, 0x40_6000, 0, 0, 0, 0];
+    story.call(100, syscall::BRK, brk, 0x40_8000);
+    let both = anonymous(0x40_4000, 0x40_8000);
+    touch(&mut story, 100, both, 0x40_5ff8);
+    assert_eq!(story.play().regions(), ["bss"]);
+}
+
+/// Two names of one file: each task has the path that it used, and a library is one under both.
+#[test]
+fn a_file_has_as_many_paths_as_names() {
+    let mut story = program(100, 0xa);
+    story.path(100, 0x11, "/lib/one.so");
+    story.path(100, 0x12, "/lib/two.so");
+    let named = |path, flags| Vma {
+        path,
+        ..file(0x7e00_0000, 0x7e00_1000, flags, LIBC, 0)
+    };
+    touch(&mut story, 100, named(0x11, RX), 0x7e00_0000);
+    touch(&mut story, 100, named(0x12, R), 0x7e00_0000);
+    let outcome = story.play();
+    assert_eq!(outcome.regions(), ["lib text", "lib rodata"]);
+    let paths: Vec<_> = outcome
+        .faults()
+        .iter()
+        .map(|fault| fault.file.clone())
+        .collect();
+    assert_eq!(
+        paths,
+        [Some("/lib/one.so".into()), Some("/lib/two.so".into())]
+    );
 }
 
 #[test]

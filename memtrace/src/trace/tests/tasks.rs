@@ -1,9 +1,9 @@
 //! Births, names, execs and ends; ids that come again.
 
-use memtrace_ebpf::{record::Vma, syscall};
+use memtrace_ebpf::syscall;
 
 use super::{
-    regions::{BOUNDS, PROG, program, touch},
+    regions::{BOUNDS, PROG, listed, program, touch},
     story::{FORK, Outcome, Story, anonymous, counters},
 };
 use crate::trace::{
@@ -242,18 +242,11 @@ fn exec_by_a_thread(leader_first: bool) -> Outcome {
         story.gone(100, counters(5, 0));
     }
     story.exec(101, 0xb, PROG, BOUNDS, &["again"]);
+    listed(&mut story, 100);
     if !leader_first {
         story.gone(100, counters(5, 0));
     }
-    touch(
-        &mut story,
-        100,
-        Vma {
-            previous_file: PROG,
-            ..anonymous(0x40_4000, 0x40_6000)
-        },
-        0x40_4000,
-    );
+    touch(&mut story, 100, anonymous(0x40_4000, 0x40_6000), 0x40_4000);
     story.fork(100, 200, 0xc);
     story.exit(100, 0);
     story.gone(100, counters(7, 0));

@@ -45,7 +45,7 @@ pub fn heap_pages(pages: Range<u64>) -> Area {
 }
 
 impl Story {
-    /// A file is announced.
+    /// The path of a file is told. Its number is that of the file, as none has another name.
     pub fn path(&mut self, tid: u32, file: u64, path: &str) {
         let components: Vec<&str> = path.split('/').skip(1).collect();
         let mut bytes = Vec::new();
@@ -54,8 +54,11 @@ impl Story {
             bytes.push(0);
         }
         let record = Path {
-            head: self.head(tid, Kind::Path),
-            file,
+            head: Header {
+                ts: 0,
+                ..self.head(tid, Kind::Path)
+            },
+            path: file,
             len: bytes.len() as u32,
             ..Path::default()
         };

@@ -196,6 +196,7 @@ impl Story {
             old_tid,
             mm,
             exe,
+            path: exe,
             bounds,
             name_len: name.len() as u32,
             args_len: args.len() as u32,

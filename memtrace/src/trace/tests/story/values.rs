@@ -79,6 +79,7 @@ pub fn file(start: u64, end: u64, flags: u64, file: u64, pgoff: u64) -> Vma {
         flags,
         pgoff,
         file,
+        path: file,
         ..Vma::default()
     }
 }
