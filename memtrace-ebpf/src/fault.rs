@@ -38,11 +38,15 @@ pub enum Kind {
     UffdFill = 14,
     /// A page that the kernel had made inaccessible, to see who uses it (NUMA balancing), was made accessible again.
     NumaHint = 15,
+    /// A page of the kernel's own (vdso, vvar) or of a device was mapped.
+    SpecialMap = 16,
+    /// A page that userfaultfd had write-protected became writable again.
+    UffdWp = 17,
 }
 
 impl Kind {
     /// How many there are.
-    pub const COUNT: usize = 16;
+    pub const COUNT: usize = 18;
 
     /// All of them, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
@@ -62,6 +66,8 @@ impl Kind {
         Self::Other,
         Self::UffdFill,
         Self::NumaHint,
+        Self::SpecialMap,
+        Self::UffdWp,
     ];
 
     /// Its name in the output.
@@ -83,6 +89,8 @@ impl Kind {
             Self::Other => "other",
             Self::UffdFill => "uffd-fill",
             Self::NumaHint => "numa-hint",
+            Self::SpecialMap => "special-map",
+            Self::UffdWp => "uffd-wp",
         }
     }
 }
@@ -112,10 +120,13 @@ pub mod vm {
     pub const READ: u64 = 0x1;
     pub const WRITE: u64 = 0x2;
     pub const EXEC: u64 = 0x4;
-    pub const SHARED: u64 = 0x8;
+    /// Of each mapping that was made shared: `VM_SHARED` is taken from one of a file that is open for reading alone
+    /// (`do_mmap` in `mm/mmap.c`).
+    pub const MAYSHARE: u64 = 0x80;
     pub const GROWSDOWN: u64 = 0x100;
     pub const UFFD_MISSING: u64 = 0x200;
     pub const PFNMAP: u64 = 0x400;
+    pub const UFFD_WP: u64 = 0x1000;
     pub const HUGETLB: u64 = 0x0040_0000;
     pub const MIXEDMAP: u64 = 0x1000_0000;
     pub const MERGEABLE: u64 = 0x8000_0000;
@@ -145,7 +156,7 @@ impl Backing {
     #[inline(always)]
     pub const fn of(flags: u64, has_ops: bool, has_file: bool, shmem: bool) -> Self {
         if flags & vm::HUGETLB != 0 {
-            return if flags & vm::SHARED != 0 {
+            return if flags & vm::MAYSHARE != 0 {
                 Self::Shmem
             } else {
                 Self::HugeTlb
@@ -157,7 +168,7 @@ impl Backing {
         if !has_file || flags & vm::PFNMAP != 0 {
             return Self::Special;
         }
-        match (flags & vm::SHARED != 0, shmem) {
+        match (flags & vm::MAYSHARE != 0, shmem) {
             (true, true) => Self::Shmem,
             (true, false) => Self::SharedFile,
             (false, _) => Self::PrivateFile,
@@ -196,6 +207,12 @@ pub struct Facts {
     pub fresh: bool,
     /// Whether a handler of userfaultfd is asked for the pages that are missing there.
     pub attended: bool,
+    /// Whether userfaultfd write-protects pages there.
+    pub guarded: bool,
+    /// Whether the address space was left before the entry after could be read: that means nothing.
+    pub left: bool,
+    /// Whether the frame before is surely not the writer's alone: another entry maps it, or it is the page cache's or KSM's.
+    pub shared_frame: bool,
 }
 
 /// The kind of a fault.
@@ -203,6 +220,8 @@ pub struct Facts {
 pub fn kind(f: &Facts) -> Kind {
     if f.signal {
         Kind::Invalid
+    } else if f.left {
+        unseen(f)
     } else if !f.after.is_present() {
         // A bad pointer given to a system call, or another thread took the page away again.
         Kind::Other
@@ -221,6 +240,23 @@ pub fn kind(f: &Facts) -> Kind {
     }
 }
 
+/// The entry after is not known. The kernel counts what it has done to the end (`mm_account_fault` in `mm/memory.c`), and
+/// for some entries there is but one thing to do.
+#[inline(always)]
+fn unseen(f: &Facts) -> Kind {
+    let private = !matches!(f.backing, Backing::SharedFile | Backing::Shmem);
+    let protected = f.before.is_present() && !f.before.is_writable();
+    if !f.counted || f.error & error_code::WRITE == 0 || !private || !protected {
+        Kind::Other
+    } else if f.zero_before || is_huge_zero(f, f.before) {
+        Kind::CowZero
+    } else if f.shared_frame {
+        Kind::CowCopy
+    } else {
+        Kind::Other
+    }
+}
+
 /// The page was there before: what changed about it?
 #[inline(always)]
 fn remapped(f: &Facts) -> Kind {
@@ -228,7 +264,9 @@ fn remapped(f: &Facts) -> Kind {
     let shared = matches!(f.backing, Backing::SharedFile | Backing::Shmem);
     if f.same_frame {
         if write && !f.before.is_writable() && f.after.is_writable() {
-            if shared {
+            if f.guarded && f.before.is_uffd_wp() {
+                Kind::UffdWp
+            } else if shared {
                 Kind::SharedWrite
             } else {
                 Kind::CowReuse
@@ -281,7 +319,8 @@ fn filled(f: &Facts) -> Kind {
         Backing::PrivateFile | Backing::SharedFile | Backing::Shmem | Backing::HugeTlb => {
             Kind::FileMap
         }
-        Backing::Special | Backing::Unknown => Kind::Other,
+        Backing::Special => Kind::SpecialMap,
+        Backing::Unknown => Kind::Other,
     }
 }
 

@@ -42,6 +42,8 @@ macro_rules! layout {
 layout! {
     /// Current address space; null for a kernel thread.
     task_mm: "task_struct"."mm",
+    /// The address space whose page tables the processor uses: one that the task has just left, until it leaves its CPU.
+    task_active_mm: "task_struct"."active_mm",
     /// Thread id in the initial pid namespace.
     task_pid: "task_struct"."pid",
     /// Process id in the initial pid namespace.
@@ -132,6 +134,8 @@ layout! {
     nsproxy_time: "nsproxy"."time_ns_for_children",
     /// Users.
     cred_user: "cred"."user_ns",
+    /// How many use the address space: with the last its pages go (`mmput` in `kernel/fork.c`).
+    mm_users: "mm_struct"."mm_users",
     /// Bytes of page tables.
     mm_table_bytes: "mm_struct"."pgtables_bytes",
     /// Top page table.

@@ -74,6 +74,11 @@ impl Entry {
         self.is_present() && arch::writable(self.bits) != 0
     }
 
+    /// Write-protected for the sake of a handler of userfaultfd.
+    pub const fn is_uffd_wp(self) -> bool {
+        self.is_present() && arch::uffd_wp(self.bits) != 0
+    }
+
     /// Written since it was mapped or last cleaned.
     pub const fn is_dirty(self) -> bool {
         arch::dirty(self.bits) != 0

@@ -7,17 +7,17 @@ use crate::trace::event::{FaultKind, What};
 /// A set of kinds of events. It is asked about each event, so it is a bit mask: a bit per fault kind, then one per
 /// other event at its place in [`What::NAMES`], and a last one for those that only the lab gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Only(u32);
+pub struct Only(u64);
 
-const _: () = assert!(FaultKind::COUNT + What::NAMES.len() < u32::BITS as usize);
+const _: () = assert!(FaultKind::COUNT + What::NAMES.len() < u64::BITS as usize);
 
 impl Only {
     /// Everything.
-    pub const ALL: Self = Self(u32::MAX);
+    pub const ALL: Self = Self(u64::MAX);
 
     /// Whether it is among what was chosen.
     pub const fn wants(self, what: &What) -> bool {
-        self.0 & 1 << Self::bit(what) != 0
+        self.0 & 1_u64 << Self::bit(what) != 0
     }
 
     const fn bit(what: &What) -> usize {

@@ -22,6 +22,8 @@ const WRITE: u32 = 51;
 const NO_EXECUTE: u32 = 53;
 /// Dirty, as the kernel notes it itself.
 const DIRTY: u32 = 55;
+/// Write-protected by userfaultfd (`PTE_UFFD_WP`, 6.10 and later).
+const UFFD_WP: u32 = 58;
 /// A swap entry's type is from this bit on (`__SWP_TYPE_SHIFT`, 6.11 and later).
 const SWAP_TYPE: u32 = 6;
 
@@ -36,6 +38,12 @@ pub const fn present(entry: u64) -> u64 {
 #[inline(always)]
 pub const fn writable(entry: u64) -> u64 {
     entry >> WRITE & 1
+}
+
+/// 1 if a present page is write-protected by userfaultfd.
+#[inline(always)]
+pub const fn uffd_wp(entry: u64) -> u64 {
+    entry >> UFFD_WP & 1
 }
 
 /// 1 if the page was written since it was mapped or last cleaned (`pte_dirty`).
@@ -176,6 +184,8 @@ pub mod sample {
     pub const WRITABLE: u64 = READ_ONLY | 1 << super::WRITE;
     /// What a write adds.
     pub const DIRTY: u64 = 1 << super::DIRTY;
+    /// What userfaultfd adds to protect it.
+    pub const UFFD_WP: u64 = 1 << super::UFFD_WP;
     /// Dirty, and write-protected since.
     pub const SAVED_DIRTY: u64 = DIRTY;
     /// Bits that say nothing of what memtrace looks at: user, shareable, accessed, one of the kernel's own, no execution, a

@@ -12,5 +12,11 @@ pub use aarch64::*;
 #[cfg(any(bpf_target_arch = "x86_64", target_arch = "x86_64"))]
 pub use x86_64::*;
 
+/// The number of an address's page, whatever tag a user's has in its upper byte.
+#[inline(always)]
+pub const fn page(address: u64) -> u64 {
+    address << 8 >> (8 + 12)
+}
+
 #[cfg(test)]
 mod tests;

@@ -28,6 +28,13 @@ macro_rules! tests_of {
             }
 
             #[test]
+            fn a_page_may_be_protected_by_userfaultfd() {
+                let page = PAGE | sample::READ_ONLY | sample::DIRTY | sample::NOISE;
+                assert_eq!(arch::uffd_wp(page), 0);
+                assert_eq!(arch::uffd_wp(page | sample::UFFD_WP), 1);
+            }
+
+            #[test]
             fn a_huge_page_is_no_table() {
                 let huge = sample::huge(PAGE << 9 | sample::READ_ONLY | sample::HUGE_NOISE);
                 assert_eq!((arch::present(huge), arch::huge(huge)), (1, 1));

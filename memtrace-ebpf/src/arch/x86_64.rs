@@ -17,6 +17,8 @@ const DIRTY: u32 = 6;
 const HUGE: u32 = 7;
 /// In an entry that isn't present: its page is there, but no access is allowed (`PROT_NONE`, NUMA hinting).
 const PROT_NONE: u32 = 8;
+/// Write-protected by userfaultfd (`_PAGE_BIT_UFFD_WP`, 5.7 and later).
+const UFFD_WP: u32 = 10;
 /// Dirty, moved aside by write protection (`_PAGE_SAVED_DIRTY`, 6.6 and later).
 const SAVED_DIRTY: u32 = 58;
 /// A swap entry's type is from this bit on (`SWP_TYPE_BITS` in `arch/x86/include/asm/pgtable_64.h`).
@@ -32,6 +34,12 @@ pub const fn present(entry: u64) -> u64 {
 #[inline(always)]
 pub const fn writable(entry: u64) -> u64 {
     entry >> WRITABLE & 1
+}
+
+/// 1 if a present page is write-protected by userfaultfd.
+#[inline(always)]
+pub const fn uffd_wp(entry: u64) -> u64 {
+    entry >> UFFD_WP & 1
 }
 
 /// 1 if the page was written since it was mapped or last cleaned.
@@ -160,6 +168,8 @@ pub mod sample {
     pub const READ_ONLY: u64 = 0b01;
     /// One that may be written.
     pub const WRITABLE: u64 = 0b11;
+    /// What userfaultfd adds to protect it.
+    pub const UFFD_WP: u64 = 1 << super::UFFD_WP;
     /// What a write adds.
     pub const DIRTY: u64 = 1 << super::DIRTY;
     /// Dirty, and write-protected since.

@@ -6,9 +6,13 @@ use std::{vec, vec::Vec};
 
 use super::*;
 use crate::{
-    arch::sample::{DIRTY, READ_ONLY as RO, WRITABLE as RW, huge, prot_none, swapped},
+    arch::sample::{DIRTY, READ_ONLY as RO, UFFD_WP, WRITABLE as RW, huge, prot_none, swapped},
     pte::Level,
 };
+
+mod turns;
+mod unusual;
+use turns::*;
 
 const READ: u8 = error_code::USER;
 const WRITE: u8 = error_code::USER | error_code::WRITE;
@@ -50,6 +54,9 @@ fn facts(error: u8, backing: Backing, before: Entry, after: Entry) -> Facts {
         grew: false,
         fresh: false,
         attended: false,
+        guarded: false,
+        left: false,
+        shared_frame: false,
     }
 }
 
@@ -62,64 +69,12 @@ fn mapped(f: &Facts, before: Entry, after: Entry) -> Facts {
         grew: f.grew,
         fresh: f.fresh,
         attended: f.attended,
+        guarded: f.guarded,
+        left: f.left,
+        shared_frame: f.shared_frame,
         ..facts(f.error, f.backing, before, after)
     }
 }
-
-/// A fact that changes.
-type Turn = fn(Facts) -> Facts;
-
-const READS: Turn = |f| Facts { error: READ, ..f };
-const WRITES: Turn = |f| Facts { error: WRITE, ..f };
-const FETCHES: Turn = |f| Facts {
-    error: READ | error_code::FETCH,
-    ..f
-};
-const IS_MAJOR: Turn = |f| Facts { major: true, ..f };
-const IS_MINOR: Turn = |f| Facts { major: false, ..f };
-const IS_NOT_COUNTED: Turn = |f| Facts {
-    counted: false,
-    ..f
-};
-
-fn pages(f: Facts, grew: bool, fresh: bool) -> Facts {
-    Facts { grew, fresh, ..f }
-}
-const FRESH: Turn = |f| pages(f, true, true);
-/// As much came into memory as there was before in swap.
-const CAME_BACK: Turn = |f| pages(f, true, false);
-const NOT_MORE: Turn = |f| pages(f, false, false);
-
-fn attended(f: Facts, attended: bool) -> Facts {
-    Facts { attended, ..f }
-}
-const ATTENDED: Turn = |f| self::attended(f, true);
-const ATTENDED_NOT: Turn = |f| self::attended(f, false);
-const SIGNALLED: Turn = |f| Facts { signal: true, ..f };
-const NOT_SIGNALLED: Turn = |f| Facts { signal: false, ..f };
-const GONE_AGAIN: Turn = |f| mapped(&f, f.before, Entry::NONE);
-const UNCHANGED: Turn = |f| mapped(&f, f.before, f.before);
-const OVER_NOTHING: Turn = |f| mapped(&f, Entry::NONE, f.after);
-const OVER_ZERO: Turn = |f| mapped(&f, pte(RO | ZERO), f.after);
-const OVER_ANOTHER: Turn = |f| mapped(&f, pte(RO | OLD), f.after);
-const OVER_ITSELF: Turn = |f| mapped(&f, pte(f.after.bits & !0b10), f.after);
-const OVER_SWAP: Turn = |f| mapped(&f, pte(SWAPPED), f.after);
-const OVER_MARKER: Turn = |f| mapped(&f, pte(swapped(30)), f.after);
-const OVER_PROT_NONE: Turn = |f| mapped(&f, pte(prot_none(NEW)), f.after);
-const TO_ZERO: Turn = |f| mapped(&f, f.before, pte(RO | ZERO));
-const TO_NEW: Turn = |f| mapped(&f, f.before, pte(RW | DIRTY | NEW));
-const TO_DIRTY_HUGE: Turn = |f| mapped(&f, f.before, pmd(RW | DIRTY | NEW));
-
-fn backed(f: Facts, backing: Backing) -> Facts {
-    Facts { backing, ..f }
-}
-const ANONYMOUS: Turn = |f| backed(f, Backing::Anonymous);
-const HUGETLB: Turn = |f| backed(f, Backing::HugeTlb);
-const PRIVATE_FILE: Turn = |f| backed(f, Backing::PrivateFile);
-const SHARED_FILE: Turn = |f| backed(f, Backing::SharedFile);
-const SHMEM: Turn = |f| backed(f, Backing::Shmem);
-const SPECIAL: Turn = |f| backed(f, Backing::Special);
-const UNKNOWN: Turn = |f| backed(f, Backing::Unknown);
 
 /// A fault, its kind, and what it would be if one fact were another.
 #[derive(Clone)]
@@ -176,42 +131,8 @@ fn untouched() -> Vec<Case> {
                 (OVER_SWAP, Kind::SwapIn),
                 (PRIVATE_FILE, Kind::FileCow),
                 (HUGETLB, Kind::FileCow),
-                (SPECIAL, Kind::Other),
+                (SPECIAL, Kind::SpecialMap),
             ],
-        ),
-    ]
-}
-
-/// Missing pages that a handler of userfaultfd supplies.
-fn supplied() -> Vec<Case> {
-    use Backing::{Anonymous, HugeTlb, Shmem};
-    let fresh = pte(RW | DIRTY | NEW);
-    let supplied = |error, backing, after| Facts {
-        attended: true,
-        ..facts(error, backing, Entry::NONE, after)
-    };
-    vec![
-        case(
-            Kind::UffdFill,
-            supplied(WRITE, Anonymous, fresh),
-            &[
-                (ATTENDED_NOT, Kind::ZeroFill),
-                (OVER_ANOTHER, Kind::CowCopy),
-                (OVER_ITSELF, Kind::CowReuse),
-                (PRIVATE_FILE, Kind::FileCow),
-                (SIGNALLED, Kind::Invalid),
-            ],
-        ),
-        case(
-            Kind::UffdFill,
-            FRESH(supplied(WRITE, HugeTlb, pmd(RW | DIRTY | NEW))),
-            &[(ATTENDED_NOT, Kind::ZeroFill)],
-        ),
-        // A page that is in the shared memory already is not missing there.
-        case(
-            Kind::UffdFill,
-            FRESH(supplied(WRITE, Shmem, fresh)),
-            &[(NOT_MORE, Kind::SharedWrite), (ATTENDED_NOT, Kind::ShmFill)],
         ),
     ]
 }
@@ -354,7 +275,7 @@ fn mappings() -> Vec<Case> {
                 (IS_MAJOR, Kind::FileRead),
                 (WRITES, Kind::FileCow),
                 (ANONYMOUS, Kind::ZeroFill),
-                (SPECIAL, Kind::Other),
+                (SPECIAL, Kind::SpecialMap),
                 (UNKNOWN, Kind::Other),
                 (OVER_PROT_NONE, Kind::NumaHint),
                 (SIGNALLED, Kind::Invalid),
@@ -407,6 +328,11 @@ fn mappings() -> Vec<Case> {
             ],
         ),
         case(
+            Kind::Other,
+            facts(READ, Backing::Unknown, none, page),
+            &[(PRIVATE_FILE, Kind::FileMap), (SPECIAL, Kind::SpecialMap)],
+        ),
+        case(
             Kind::SharedWrite,
             facts(WRITE, SharedFile, none, written),
             &[(READS, Kind::FileMap), (PRIVATE_FILE, Kind::FileCow)],
@@ -436,9 +362,11 @@ fn mappings() -> Vec<Case> {
             &[(NOT_SIGNALLED, Kind::Other)],
         ),
         case(
-            Kind::Other,
+            Kind::SpecialMap,
             facts(READ, Special, none, page),
             &[
+                (UNKNOWN, Kind::Other),
+                (GONE_AGAIN, Kind::Other),
                 (PRIVATE_FILE, Kind::FileMap),
                 (ANONYMOUS, Kind::ZeroFill),
                 (SIGNALLED, Kind::Invalid),
@@ -449,7 +377,15 @@ fn mappings() -> Vec<Case> {
 
 #[test]
 fn each_kind_follows_from_its_facts() {
-    let cases = [untouched(), supplied(), remapped_or_back(), mappings()].concat();
+    let cases = [
+        untouched(),
+        unusual::supplied(),
+        unusual::guarded(),
+        unusual::unseen(),
+        remapped_or_back(),
+        mappings(),
+    ]
+    .concat();
     let mut reached = [false; Kind::COUNT];
     for (at, case) in cases.iter().enumerate() {
         let (expected, facts) = (case.kind, &case.facts);
@@ -488,13 +424,13 @@ fn backings_follow_from_the_vma() {
     assert_eq!(of(vm::READ, true, true, false), Backing::PrivateFile);
     // Private memory of a memfd copies like that of any file.
     assert_eq!(of(vm::READ, true, true, true), Backing::PrivateFile);
-    assert_eq!(of(vm::SHARED, true, true, false), Backing::SharedFile);
-    assert_eq!(of(vm::SHARED, true, true, true), Backing::Shmem);
+    assert_eq!(of(vm::MAYSHARE, true, true, false), Backing::SharedFile);
+    assert_eq!(of(vm::MAYSHARE, true, true, true), Backing::Shmem);
     assert_eq!(of(vm::READ, true, false, false), Backing::Special);
-    let device = vm::SHARED | vm::PFNMAP;
+    let device = vm::MAYSHARE | vm::PFNMAP;
     assert_eq!(of(device, true, true, false), Backing::Special);
     // Pages of hugetlbfs come zeroed from its pool, whatever the file.
     assert_eq!(of(vm::HUGETLB, true, true, false), Backing::HugeTlb);
-    let shared = vm::HUGETLB | vm::SHARED;
+    let shared = vm::HUGETLB | vm::MAYSHARE;
     assert_eq!(of(shared, true, true, false), Backing::Shmem);
 }

@@ -8,9 +8,10 @@ use memtrace_ebpf::{
 };
 
 use crate::hooks::{
-    fault::{NO_CALL, now, settle},
+    fault::{NO_CALL, now},
     kernel::{Object, config, offset},
     returned, ring,
+    settle::settle,
     task::objects,
     thread::{self, CLOSED, Thread},
     vma,

@@ -1,27 +1,20 @@
-//! Page faults: from their entry to where they are seen to be over.
-//!
-//! With tracepoints alone nothing says when a fault ends. But the next thing that a thread does comes after: its next
-//! fault, its next system call or the return from one, its end. There the page-table entry is read again. A thread
-//! that does none of these is looked at by the tick.
+//! The beginning of page faults. [`crate::hooks::settle`] has their end.
 
 use aya_ebpf::{helpers::generated::bpf_ktime_get_ns, programs::RawTracePointContext};
 use memtrace_ebpf::{
     arch,
-    fault::{Backing, Facts, Kind as FaultKind, error_code, kind, vm},
+    fault::{error_code, vm},
     pte::{Entry, Level},
-    record::{
-        FAULT_FRESH, FAULT_GREW, FAULT_MAJOR, FAULT_MINOR, FAULT_MM_GONE, FAULT_UNMAPPED,
-        FAULT_VMA_UNKNOWN, Fault, Frame, Handled, Header, Held, Kind, Seen, Unobserved,
-        VMA_HAS_OPS, VMA_SHMEM,
-    },
+    record::{FAULT_DISABLED, FAULT_UNMAPPED, FAULT_VMA_UNKNOWN, Held, Kind, Seen},
     syscall,
 };
 
 use crate::hooks::{
-    cache, frame,
+    frame,
     kernel::{Object, config, forget, offset, plain, read_member},
     paging::{self, direct_map, entry},
     ring,
+    settle::{close, has_counted, is_over},
     thread::{self, CLOSED, HELD, OPEN, Open, Thread},
     vma::{self, Place},
 };
@@ -50,7 +43,13 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
         return;
     }
     let mm = task.follow(offset!(task_mm));
-    if mm.is_null() || is_nested(thread, task) {
+    let disabled = task.load::<u32>(offset!(task_pagefault_disabled)) != 0;
+    if mm.is_null() || disabled && is_nested(thread, task) {
+        return;
+    }
+    if error & error_code::USER == 0 && is_retried(thread, task, mm, address) {
+        thread.open.error = error;
+        thread.open.flags &= !(u8::from(!disabled) * FAULT_DISABLED);
         return;
     }
     thread.busy = 1;
@@ -84,6 +83,7 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
         flags,
     };
     open(thread, mm, &began, seen);
+    thread.open.flags |= u8::from(disabled) * FAULT_DISABLED;
     thread.busy = 0;
 }
 
@@ -163,7 +163,7 @@ pub(crate) fn count_pages(thread: &mut Thread) {
 
 /// What is said of the frame that this entry of the level maps for the address: [`frame::look_at`].
 #[inline(always)]
-fn look_at(entry: u64, level: u32, address: u64) -> u64 {
+pub(crate) fn look_at(entry: u64, level: u32, address: u64) -> u64 {
     // Of a huge page the part at the address; its entry has other bits below the frame.
     let inside = u64::from(level >> 1) * 511;
     frame::look_at((entry & arch::FRAME) >> 12 & !inside | address >> 12 & inside)
@@ -200,14 +200,24 @@ pub(crate) fn place(thread: &mut Thread, mm: Object, address: u64, ts: u64) -> u
 /// `arch/x86/mm/fault.c`). Such a fault is never handled, and is no end of the one under way.
 #[inline(always)]
 fn is_nested(thread: &Thread, task: Object) -> bool {
+    thread.open.state != CLOSED && thread.open.flags & FAULT_DISABLED == 0 && !is_over(thread, task)
+}
+
+/// Whether the thread's open fault came while page faults were disabled, was refused for that, and this one on the same page is
+/// the kernel's next try: read(2), write(2) and futex(2) copy so first, holding locks, and have the page brought in by
+/// `fault_in_readable` and the like if that fails (`generic_perform_write` in `mm/filemap.c`).
+#[inline(always)]
+fn is_retried(thread: &Thread, task: Object, mm: Object, address: u64) -> bool {
     thread.open.state != CLOSED
-        && task.load::<u32>(offset!(task_pagefault_disabled)) != 0
-        && !is_over(thread, task)
+        && thread.open.flags & FAULT_DISABLED != 0
+        && thread.open.mm == mm.address()
+        && arch::page(thread.open.address) == arch::page(address)
+        && !has_counted(thread, task)
 }
 
 /// Reads the page-table entry for an address of the thread's.
 #[inline(always)]
-fn walk(thread: &mut Thread, pgd: u64, address: u64, seen: &mut paging::Seen) -> Entry {
+pub(crate) fn walk(thread: &mut Thread, pgd: u64, address: u64, seen: &mut paging::Seen) -> Entry {
     let Some(map) = direct_map() else {
         return Entry::NONE;
     };
@@ -215,239 +225,6 @@ fn walk(thread: &mut Thread, pgd: u64, address: u64, seen: &mut paging::Seen) ->
         return Entry::NONE;
     }
     entry(map, pgd, address, &mut thread.table, seen)
-}
-
-/// Ends the thread's fault, if it has one, at the latest moment before `ts`. `signal` is what it ended in.
-/// With `RETRY` a VMA that was not found is looked for again; with `HERE` its address space, the thread's or not, is known to
-/// be there yet.
-#[inline(always)]
-pub(crate) fn close<const RETRY: bool, const HERE: bool>(
-    thread: &mut Thread,
-    task: Object,
-    mm: Object,
-    signal: u32,
-    ts: u64,
-    seen: &mut paging::Seen,
-) {
-    let (mut minor, mut major) = uncounted(thread, task);
-    if thread.open.state != CLOSED {
-        let mut flags = thread.open.flags;
-        // One exception is one fault; the kernel counts it once, as major if it had to be retried.
-        if major > 0 {
-            major -= 1;
-            flags |= FAULT_MAJOR;
-        } else if minor > 0 {
-            minor -= 1;
-            flags |= FAULT_MINOR;
-        }
-        let address = thread.open.address;
-        let pgd = thread.open.pgd;
-        let after = if HERE || mm.address() == thread.open.mm {
-            walk(thread, pgd, address, seen)
-        } else {
-            flags |= FAULT_MM_GONE;
-            Entry::NONE
-        };
-        let level = forget(after.level as u32, &mut thread.merge) as u8;
-        let mut flags = forget(u32::from(flags), &mut thread.merge) as u8;
-        if RETRY
-            && flags & UNPLACED != 0
-            && after.is_present()
-            && thread.open.mm != thread.hidden_mm
-        {
-            // A page came, so there was a VMA: another thread was changing the tree when it was looked for.
-            let began = thread.open.ts;
-            flags = flags & !UNPLACED | place(thread, mm, address, began);
-            thread.open.vma = thread.vma.serial;
-        }
-        let ([present, all], [pages, all_pages]) = (thread.open.counts, thread.open.pages);
-        if present != 0 {
-            let grew = read_member::<u64>(present, 0) > pages;
-            let fresh = read_member::<u64>(all, 0) > all_pages;
-            flags |= (u8::from(grew) * FAULT_GREW) | (u8::from(fresh) * FAULT_FRESH);
-        } else if thread.vma.flags & vm::HUGETLB != 0 {
-            // The pool's pages that are nobody else's aren't in the mapping (hugetlb_no_page in mm/hugetlb.c), nor is the copy of
-            // one that is there: then that is, too.
-            let frame = (look_at(after.bits, u32::from(level), address) >> 32) as u32;
-            let copied = cache::has_page(thread.vma.file, index_of(thread, address, level));
-            let fresh = frame == Frame::Anonymous as u32 && copied == 0;
-            flags |= u8::from(fresh) * FAULT_FRESH;
-        }
-        let flags = forget(u32::from(flags), &mut thread.merge) as u8;
-        finish(thread, after.bits, level, flags, signal);
-        thread.open.state = CLOSED;
-    }
-    if (minor | major) != 0 {
-        unobserved(thread, mm, minor as u32, major as u32, ts);
-    }
-}
-
-/// The place of a page of hugetlbfs's, whose entry is of this level, in the file (`vma_hugecache_offset` in `mm/hugetlb.c`).
-#[inline(always)]
-fn index_of(thread: &Thread, address: u64, level: u8) -> u64 {
-    let index = ((address - thread.vma.start) >> 12) + thread.vma.pgoff;
-    let order = (u32::from(level) * 9).wrapping_sub(9) & (u64::BITS - 1);
-    index >> (order * config!(one_by_one))
-}
-
-/// What the kernel counted on the thread since the last time, minor and major.
-#[inline(always)]
-fn uncounted(thread: &mut Thread, task: Object) -> (u64, u64) {
-    let min_flt: u64 = task.load(offset!(task_min_flt));
-    let maj_flt: u64 = task.load(offset!(task_maj_flt));
-    let new = (
-        min_flt - thread.known.tally.min_flt,
-        maj_flt - thread.known.tally.maj_flt,
-    );
-    thread.known.tally.min_flt = min_flt;
-    thread.known.tally.maj_flt = maj_flt;
-    new
-}
-
-/// Sends the open fault, or counts it.
-#[inline(always)]
-fn finish(thread: &mut Thread, after: u64, level: u8, flags: u8, signal: u32) {
-    let open = &thread.open;
-    let counted = flags & (FAULT_MINOR | FAULT_MAJOR) != 0;
-    if open.mm == thread.hidden_mm {
-        thread.hidden[usize::from(flags & FAULT_MAJOR != 0)] += u32::from(counted);
-        return;
-    }
-    if config!(summary) != 0 {
-        let cache = &thread.vma;
-        let vma = cache.record_flags as u8;
-        let before = Entry {
-            bits: open.before,
-            level: Level::from_number(open.level),
-        };
-        let zero = Some(u64::from(config!(zero_pfn)));
-        let after = Entry {
-            bits: after,
-            level: Level::from_number(level),
-        };
-        let (old, new) = (before.pfn(open.address), after.pfn(open.address));
-        let frames =
-            u32::from(old == new) | u32::from(old == zero) << 1 | u32::from(new == zero) << 2;
-        let frames = forget(frames, &mut thread.merge);
-        let kind = kind(&Facts {
-            error: open.error,
-            before,
-            after,
-            same_frame: frames & 1 != 0,
-            zero_before: frames & 2 != 0,
-            zero_after: frames & 4 != 0,
-            counted,
-            major: flags & FAULT_MAJOR != 0,
-            signal: signal != 0,
-            backing: if flags & (FAULT_UNMAPPED | FAULT_VMA_UNKNOWN) == FAULT_VMA_UNKNOWN {
-                Backing::Unknown
-            } else {
-                Backing::of(
-                    cache.flags,
-                    vma & VMA_HAS_OPS != 0,
-                    cache.file != 0,
-                    vma & VMA_SHMEM != 0,
-                )
-            },
-            grew: flags & FAULT_GREW != 0,
-            fresh: flags & FAULT_FRESH != 0,
-            attended: flags & UNPLACED == 0 && cache.flags & vm::UFFD_MISSING != 0,
-        });
-        let kind = forget(kind as u32, &mut thread.merge) as usize;
-        if let Some(count) = thread.known.tally.kinds.get_mut(kind) {
-            *count += 1;
-        }
-        thread.known.tally.counted[usize::from(flags & FAULT_MAJOR != 0)] += u32::from(counted);
-        // The accounts of forks need these.
-        if kind != FaultKind::CowCopy as usize && kind != FaultKind::CowReuse as usize {
-            return;
-        }
-    }
-    let handled = config!(handled) != 0;
-    let kind = if handled { Kind::Handled } else { Kind::Fault };
-    let fault = Fault {
-        head: Header {
-            ts: open.ts,
-            tid: thread.known.tid,
-            kind: kind as u8,
-            flags,
-            a: open.level | level << 4,
-            b: open.error,
-        },
-        address: open.address,
-        ip: open.ip,
-        before: open.before,
-        after,
-        vma: open.vma,
-        signal,
-        map_count: open.map_count,
-        frame: open.frame,
-    };
-    if handled {
-        let handled = Handled {
-            fault,
-            mm: open.mm,
-            left: open.left,
-            waited: open.waited,
-            retries: open.retries,
-            call: thread.call,
-        };
-        ring::send(kind, handled);
-    } else {
-        ring::send(kind, fault);
-    }
-}
-
-/// Sends what the kernel counted without an exception.
-#[inline(always)]
-fn unobserved(thread: &mut Thread, mm: Object, minor: u32, major: u32, ts: u64) {
-    if thread.hidden_mm != 0 && mm.address() == thread.hidden_mm {
-        thread.hidden[0] += minor;
-        thread.hidden[1] += major;
-        return;
-    }
-    let head = thread.head(Kind::Unobserved, ts);
-    ring::send(
-        Kind::Unobserved,
-        Unobserved {
-            head,
-            call: thread.call,
-            minor,
-            major,
-            pad: 0,
-        },
-    );
-}
-
-/// The current thread has gone on to something else: its fault, if it has one, is over. `signal` is what it ended in. Gives the
-/// thread's state anew, as another function has changed it.
-#[inline(always)]
-pub(crate) fn settle(
-    thread: &'static mut Thread,
-    task: Object,
-    signal: u32,
-    ts: u64,
-) -> Option<&'static mut Thread> {
-    if thread.open.state == CLOSED && !has_counted(thread, task) {
-        return Some(thread);
-    }
-    end_fault(signal, ts);
-    thread::find(task)
-}
-
-/// Ends the current thread's fault, if it has one, and tells of what the kernel counted beside.
-///
-/// A global function, which the verifier looks at once, and not in each state that a hook can have come to.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn end_fault(signal: u32, ts: u64) -> u32 {
-    let task = Object::current();
-    let Some(thread) = thread::find(task) else {
-        return 0;
-    };
-    let mm = task.follow(offset!(task_mm));
-    close::<false, false>(thread, task, mm, signal, ts, &mut paging::Seen::nothing());
-    0
 }
 
 /// The thread leaves its CPU. If that is in the middle of a fault, the reader must know.
@@ -458,19 +235,6 @@ pub(crate) fn pause(thread: &mut Thread) {
         let head = thread.head(Kind::Held, thread.open.ts);
         ring::send(Kind::Held, Held { head });
     }
-}
-
-/// Whether the thread has a fault under way that is over: the kernel has counted one since the last was closed.
-#[inline(always)]
-pub(crate) fn is_over(thread: &Thread, task: Object) -> bool {
-    thread.open.state != CLOSED && thread.open.inside == 0 && has_counted(thread, task)
-}
-
-/// Whether the kernel has counted faults on the thread that were not accounted for yet.
-#[inline(always)]
-fn has_counted(thread: &Thread, task: Object) -> bool {
-    task.load::<u64>(offset!(task_min_flt)) != thread.known.tally.min_flt
-        || task.load::<u64>(offset!(task_maj_flt)) != thread.known.tally.maj_flt
 }
 
 /// The call under way, for a thread that isn't in one any more.

@@ -2,17 +2,20 @@
 //! that the kernel has to repeat, and faults without an exception, as `get_user_pages` takes them.
 
 use aya_ebpf::programs::{FEntryContext, FExitContext};
-use memtrace_ebpf::{fault::error_code, record::Seen};
+use memtrace_ebpf::{
+    arch,
+    fault::error_code,
+    record::{FAULT_DISABLED, Seen},
+};
 
 use crate::hooks::{
-    fault::{Began, UNPLACED, close, count_pages, now, open},
+    fault::{Began, UNPLACED, count_pages, now, open},
     kernel::{Object, config, forget, offset, read_member},
     paging,
+    settle::close,
     thread::{self, CLOSED, Thread},
     vma,
 };
-
-const PAGE_SHIFT: u32 = 12;
 
 /// `handle_mm_fault(vma, address, flags, regs)` begins. Without `regs` there was no exception.
 #[inline(always)]
@@ -30,13 +33,16 @@ pub(crate) fn enter(ctx: &FEntryContext) {
     let regs: u64 = ctx.arg(3);
     let exception = regs != 0;
     let ts = now();
-    let goes_on = is_about(thread, address) && exception == is_exception(thread);
+    let mm = vma.follow(offset!(vma_mm));
+    // What was refused while page faults were disabled may be asked for without an exception (`fault_in_safe_writeable` in
+    // `mm/gup.c`).
+    let refused = thread.open.flags & FAULT_DISABLED != 0 && mm.address() == thread.open.mm;
+    let goes_on = is_about(thread, address) && (refused || exception == is_exception(thread));
     let goes_on = forget(u32::from(goes_on), &mut thread.merge);
     let own = task.follow(offset!(task_mm));
     if goes_on == 0 {
         close::<false, false>(thread, task, own, 0, ts, &mut paging::Seen::nothing());
     }
-    let mm = vma.follow(offset!(vma_mm));
     if mm.address() != thread.hidden_mm {
         // The kernel has it already: no need to look for it.
         let seen = if mm.address() == own.address() {
@@ -73,6 +79,7 @@ pub(crate) fn enter(ctx: &FEntryContext) {
         thread.open.counts = thread.vma.counts;
         count_pages(thread);
     }
+    thread.open.flags &= !FAULT_DISABLED;
     thread.open.entered = ts;
     thread.open.inside = 1;
     thread.busy = 0;
@@ -81,7 +88,7 @@ pub(crate) fn enter(ctx: &FEntryContext) {
 /// Whether the thread has a fault under way at this address's page.
 #[inline(always)]
 fn is_about(thread: &Thread, address: u64) -> bool {
-    thread.open.state != CLOSED && thread.open.address >> PAGE_SHIFT == address >> PAGE_SHIFT
+    thread.open.state != CLOSED && arch::page(thread.open.address) == arch::page(address)
 }
 
 /// Whether the fault that is under way began with an exception.

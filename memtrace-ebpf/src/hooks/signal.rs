@@ -7,16 +7,27 @@ use memtrace_ebpf::{
 };
 
 use crate::hooks::{
-    fault::{Began, now, open, place, settle},
+    fault::{Began, NO_CALL, now, open, place},
     kernel::{Object, forget, offset, read_member},
     paging,
+    settle::{has_counted, settle},
     thread::{self, CLOSED, Thread},
 };
 
 const SIGBUS: i32 = 7;
 const SIGSEGV: i32 = 11;
 
-/// A signal is sent: SIGSEGV and SIGBUS by the thread to itself end its fault (`force_sig_fault`).
+/// The signals that a page fault ends in, with their reasons (`include/uapi/asm-generic/siginfo.h`): nothing is mapped
+/// there, it isn't allowed, or not by a protection key; there is no page to be had, or it is broken. A general protection fault,
+/// an alignment check, an exec that can't go back and other tasks send the same signals for reasons of their own.
+const MAPERR: u32 = 1;
+const ACCERR: u32 = 2;
+const PKUERR: u32 = 4;
+const ADRERR: u32 = 2;
+const MCEERR_AR: u32 = 4;
+
+/// A signal is sent: SIGSEGV and SIGBUS by the thread to itself end its fault (`force_sig_fault`), if they say that they are
+/// about its page. The kernel counts no fault that ends so (`mm_account_fault` in `mm/memory.c`): one that it has counted is over.
 #[inline(always)]
 pub(crate) fn sent(ctx: &RawTracePointContext) {
     let number: i32 = ctx.arg(0);
@@ -30,35 +41,46 @@ pub(crate) fn sent(ctx: &RawTracePointContext) {
     let Some(thread) = thread::find(task) else {
         return;
     };
-    if thread.busy != 0 {
+    let siginfo: u64 = ctx.arg(1);
+    if thread.busy != 0 || !is_of_fault(number, siginfo) {
         return;
     }
+    let address: u64 = read_member(siginfo, offset!(siginfo_address));
     let unseen = thread.open.state == CLOSED;
-    if unseen && !(FAULT_TRACEPOINTS.is_empty() && is_refusal(ctx.arg(1))) {
+    if unseen {
+        // A task can send itself whatever it likes by rt_sigqueueinfo(2); no system call ends in a fault's signal.
+        if !FAULT_TRACEPOINTS.is_empty() || number != SIGSEGV || thread.call != NO_CALL {
+            return;
+        }
+    } else if arch::page(address) != arch::page(thread.open.address) || has_counted(thread, task) {
         return;
     }
     thread.busy = 1;
     if unseen {
         let mm = task.follow(offset!(task_mm));
-        begin_refused(thread, task, mm, ctx.arg(1));
+        begin_refused(thread, task, mm, address);
     }
     if let Some(thread) = settle(thread, task, number as u32, now()) {
         thread.busy = 0;
     }
 }
 
-/// Whether a SIGSEGV says that an access was refused: `SEGV_MAPERR` or `SEGV_ACCERR`. Such a signal has a siginfo: the
-/// pointer is none of `SEND_SIG_NOINFO` and `SEND_SIG_PRIV`, which can't be read.
+/// Whether the signal says that it is of a page fault. `SEND_SIG_NOINFO` and `SEND_SIG_PRIV` are in place of a pointer, can't be
+/// read, and so say nothing.
 #[inline(always)]
-fn is_refusal(siginfo: u64) -> bool {
-    matches!(read_member::<u32>(siginfo, offset!(siginfo_code)), 1 | 2)
+fn is_of_fault(number: i32, siginfo: u64) -> bool {
+    let code: u32 = read_member(siginfo, offset!(siginfo_code));
+    if number == SIGSEGV {
+        matches!(code, MAPERR | ACCERR | PKUERR)
+    } else {
+        matches!(code, ADRERR | MCEERR_AR)
+    }
 }
 
 /// A fault that the kernel has refused without handling it, where no tracepoint tells of an exception: it began a moment ago.
 #[inline(always)]
-fn begin_refused(thread: &mut Thread, task: Object, mm: Object, siginfo: u64) {
+fn begin_refused(thread: &mut Thread, task: Object, mm: Object, address: u64) {
     let ts = now();
-    let address: u64 = read_member(siginfo, offset!(siginfo_address));
     let flags = if arch::is_kernel(address) {
         FAULT_UNMAPPED
     } else {

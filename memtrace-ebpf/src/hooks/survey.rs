@@ -176,7 +176,7 @@ fn next_vma(done: &mut Survey) -> u32 {
     next.resident = 0;
     next.private = 0;
     next.can_be_private =
-        u32::from(found.flags & (vm::SHARED | vm::PFNMAP) == 0 && found.anon != 0);
+        u32::from(found.flags & (vm::MAYSHARE | vm::PFNMAP) == 0 && found.anon != 0);
     next.must_ask = u32::from(found.ops != 0);
     let skip = next.can_be_private == 0 && next.seen != Seen::Attach as u32;
     next.at = if skip || arch::is_kernel(found.start) {

@@ -19,11 +19,13 @@ use memtrace_ebpf::{
 
 use crate::hooks::{
     experiment,
-    fault::{NO_CALL, is_over, now, pause, settle},
+    fault::{NO_CALL, now, pause},
     file,
     kernel::{Object, config, offset, read_into, read_member},
     paging::direct_map,
-    parts, returned, ring, survey,
+    parts, returned, ring,
+    settle::{is_over, settle},
+    survey,
     thread::{self, Thread},
     vma,
 };

@@ -4,9 +4,10 @@ use aya_ebpf::{macros::map, maps::PerCpuArray, programs::PerfEventContext};
 use memtrace_ebpf::arch;
 
 use crate::hooks::{
-    fault::{is_over, now, settle},
+    fault::now,
     kernel::Object,
     returned,
+    settle::{is_over, settle},
     thread::{self, CLOSED},
 };
 

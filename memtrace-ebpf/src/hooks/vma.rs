@@ -177,7 +177,7 @@ fn remember(thread: &mut Thread, mm: Object, found: Found, seq: u32, ts: u64, se
 fn counts(found: &Found, backed: &file::Backed) -> [u64; 2] {
     let huge = found.flags & vm::HUGETLB != 0;
     let in_memory = backed.in_memory && !huge;
-    if !in_memory && (found.flags & vm::SHARED == 0 || found.file == 0) {
+    if !in_memory && (found.flags & vm::MAYSHARE == 0 || found.file == 0) {
         return [0; 2];
     }
     let mapping: u64 = read_member(found.file, offset!(file_mapping));

@@ -15,12 +15,16 @@ pub const FAULT_MINOR: u8 = 1 << 3;
 /// In [`Header::flags`] of a fault: the kernel counted it as major.
 pub const FAULT_MAJOR: u8 = 1 << 4;
 
-/// In [`Header::flags`] of a fault: the address space was replaced or gone before the fault was seen to be over;
-/// [`Fault::after`] means nothing.
+/// In [`Header::flags`] of a fault: the task had left the address space, by an exec or its exit, before the fault was seen to
+/// be over, and its page tables can't be read any more; [`Fault::after`] means nothing.
 pub const FAULT_MM_GONE: u8 = 1 << 5;
 /// In [`Header::flags`] of a fault: the pages of the mapped shared memory, those in swap among them, became more meanwhile; of
 /// private memory from hugetlbfs's pool, the page is in no file's cache.
 pub const FAULT_FRESH: u8 = 1 << 6;
+
+/// In [`Header::flags`] of a fault: it came while page faults were disabled. Then the kernel does without the page, or tries
+/// again with them enabled; that one is the same fault.
+pub const FAULT_DISABLED: u8 = 1 << 7;
 
 /// A page fault, from its entry to where it was seen to be over. `ts` is the entry.
 ///
@@ -90,6 +94,16 @@ impl Frame {
             2 => Self::Anonymous,
             3 => Self::Ksm,
             _ => Self::Unknown,
+        }
+    }
+
+    /// Whether the frame with this number, which the page tables map so often, can't be that of one writer alone.
+    #[inline(always)]
+    pub const fn is_shared(number: u32, map_count: u32) -> bool {
+        match Self::from_number(number) {
+            Self::PageCache | Self::Ksm => true,
+            Self::Anonymous => map_count > 1,
+            Self::Unknown => false,
         }
     }
 }

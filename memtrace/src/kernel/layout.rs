@@ -8,7 +8,7 @@ use memtrace_ebpf::layout::Layout;
 use super::{btf::Btf, require::version, same};
 
 /// Members that some supported kernel lacks; the hooks do without them.
-const OPTIONAL: [&str; 19] = [
+const OPTIONAL: [&str; 17] = [
     "mm_lock_seq",
     "task_io",
     "task_sysvsem",
@@ -20,8 +20,6 @@ const OPTIONAL: [&str; 19] = [
     "task_policy",
     "task_static_prio",
     "task_rt_priority",
-    "siginfo_code",
-    "siginfo_address",
     "nsproxy_time",
     "folio_entire_map_count",
     "page_entire_map_count",

@@ -71,9 +71,14 @@ impl Palette {
                 FaultKind::FileMap | FaultKind::FileRead | FaultKind::SharedWrite => {
                     AnsiColor::Cyan.on_default()
                 }
-                FaultKind::SwapIn | FaultKind::UffdFill => AnsiColor::Magenta.on_default(),
+                FaultKind::SwapIn | FaultKind::UffdFill | FaultKind::UffdWp => {
+                    AnsiColor::Magenta.on_default()
+                }
                 FaultKind::Invalid => bold(AnsiColor::Red),
-                FaultKind::Spurious | FaultKind::NumaHint | FaultKind::Other => Style::new(),
+                FaultKind::Spurious
+                | FaultKind::NumaHint
+                | FaultKind::SpecialMap
+                | FaultKind::Other => Style::new(),
             },
             What::Clone(_)
             | What::Cloned(_)

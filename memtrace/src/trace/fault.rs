@@ -1,11 +1,11 @@
 //! Page faults, as events.
 
 use memtrace_ebpf::{
-    fault::{Backing, Facts, error_code, kind},
+    fault::{Backing, Facts, error_code, kind, vm},
     pte::{Entry, Level},
     record::{
-        FAULT_FRESH, FAULT_GREW, FAULT_MAJOR, FAULT_MINOR, FAULT_MM_GONE, FAULT_UNMAPPED,
-        FAULT_VMA_UNKNOWN, Fault, Handled,
+        FAULT_DISABLED, FAULT_FRESH, FAULT_GREW, FAULT_MAJOR, FAULT_MINOR, FAULT_MM_GONE,
+        FAULT_UNMAPPED, FAULT_VMA_UNKNOWN, Fault, Frame, Handled,
     },
 };
 
@@ -44,7 +44,7 @@ pub fn event(
         vma.serial == fault.vma
             && !flag(FAULT_VMA_UNKNOWN)
             // Below a stack, its VMA is the one that grew, unless the access was refused.
-            && (!flag(FAULT_UNMAPPED) || vma.grows_down() && fault.signal == 0)
+            && (!flag(FAULT_UNMAPPED) || vma.flags & vm::GROWSDOWN != 0 && fault.signal == 0)
     });
     let place = match vma {
         Some(vma) => vma.place(fault.address, bss),
@@ -65,9 +65,13 @@ pub fn event(
         backing: vma.map_or(Backing::Unknown, |vma| vma.backing),
         grew: flag(FAULT_GREW),
         fresh: flag(FAULT_FRESH),
-        attended: vma.is_some_and(Mapped::attended),
+        attended: vma.is_some_and(|vma| vma.flags & vm::UFFD_MISSING != 0),
+        guarded: vma.is_some_and(|vma| vma.flags & vm::UFFD_WP != 0),
+        left: flag(FAULT_MM_GONE),
+        shared_frame: Frame::is_shared(fault.frame, fault.map_count),
     };
     let kind = kind(&facts);
+    let unclear = kind == FaultKind::Other || facts.left && facts.counted;
     event::Fault {
         addr: Address(fault.address),
         ip: Address(fault.ip),
@@ -93,7 +97,7 @@ pub fn event(
         pfn_after,
         counted,
         signal: (fault.signal != 0).then_some(fault.signal),
-        detail: (kind == FaultKind::Other).then(|| detail(&facts, flag(FAULT_MM_GONE))),
+        detail: unclear.then(|| detail(&facts, flag(FAULT_DISABLED))),
         handled: None,
         cause: None,
         late: ts.saturating_sub(fault.head.ts),
@@ -123,18 +127,19 @@ const fn access(error: u8) -> Access {
     }
 }
 
-/// What is known of a fault of the kind `other`.
-const fn detail(facts: &Facts, mm_gone: bool) -> &'static str {
-    if mm_gone {
-        "the address space was replaced before the fault was seen to be over"
-    } else if facts.after.is_present() && matches!(facts.backing, Backing::Special) {
-        "a page of the kernel's or of a device was mapped"
+/// What is known of a fault of the kind `other`, or whose entry after is not known. `disabled`: it came while page faults
+/// were disabled.
+const fn detail(facts: &Facts, disabled: bool) -> &'static str {
+    if facts.left && facts.counted {
+        "the task had left the address space, which was gone, before the frame after could be seen"
     } else if facts.after.is_present() && matches!(facts.backing, Backing::Unknown) {
         "a page was mapped; what backs it could not be read"
     } else if facts.after.is_present() {
         "the page or its protection changed"
     } else if facts.counted {
         "the page was gone again when it was looked at"
+    } else if disabled {
+        "refused, as page faults were disabled: the kernel does without the page"
     } else {
         "refused: a system call fails with EFAULT, or the access is tried again"
     }

@@ -76,6 +76,8 @@ pub struct Mapped {
     pub backing: Backing,
     /// Its address space.
     pub mm: u64,
+    /// `VM_*` flags.
+    pub flags: u64,
     start: u64,
     end: u64,
     pgoff: u64,
@@ -86,8 +88,6 @@ pub struct Mapped {
     exe: u64,
     /// From this address on the program's data is BSS: the end of what the file supplies.
     end_data: u64,
-    grows_down: bool,
-    attended: bool,
 }
 
 /// A place in a VMA.
@@ -133,6 +133,7 @@ impl Mapped {
             serial: vma.serial,
             backing,
             mm: vma.mm,
+            flags: vma.flags,
             start: vma.start,
             end: vma.end,
             pgoff: vma.pgoff,
@@ -141,8 +142,6 @@ impl Mapped {
             image,
             exe: mm.exe,
             end_data: mm.bounds.end_data,
-            grows_down: vma.flags & vm::GROWSDOWN != 0,
-            attended: vma.flags & vm::UFFD_MISSING != 0,
         }
     }
 
@@ -194,16 +193,6 @@ impl Mapped {
     /// Whether an address is in it.
     pub const fn contains(&self, address: u64) -> bool {
         self.start <= address && address < self.end
-    }
-
-    /// Whether it is a stack that the kernel extends downwards when its thread touches what is below.
-    pub const fn grows_down(&self) -> bool {
-        self.grows_down
-    }
-
-    /// Whether a handler of userfaultfd is asked for the pages that are missing in it.
-    pub const fn attended(&self) -> bool {
-        self.attended
     }
 
     /// The mapped file's path.

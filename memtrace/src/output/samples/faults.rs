@@ -117,6 +117,7 @@ fn without_exception() -> Vec<Fault> {
 }
 
 /// A fault of each other kind.
+#[expect(clippy::too_many_lines, reason = "it is a list")]
 fn others() -> Vec<Fault> {
     let library: Option<Arc<str>> = Some("/usr/lib/x86_64-linux-gnu/libc.so.6".into());
     let data: Option<Arc<str>> = Some("/tmp/\x1b]0;data (deleted)".into());
@@ -191,6 +192,22 @@ fn others() -> Vec<Fault> {
             counted: None,
             signal: Some(11),
             ..of(FaultKind::Invalid)
+        },
+        Fault {
+            region: Region::File,
+            pfn_after: None,
+            counted: None,
+            signal: Some(7),
+            ..read(FaultKind::Invalid)
+        },
+        Fault {
+            region: Region::Vdso,
+            ..read(FaultKind::SpecialMap)
+        },
+        Fault {
+            region: Region::Anon,
+            pfn_before: Some(0x5678),
+            ..of(FaultKind::UffdWp)
         },
         Fault {
             region: Region::ThreadStack,

@@ -10,6 +10,8 @@ use crate::output::escape::Escaped;
 use crate::output::fold::Run;
 use crate::trace::event::{Access, Counted, Fault, FaultKind, Handled, Mode, NO_CALL};
 
+const SIGBUS: u32 = 7;
+
 /// The size of the pages that need no mention.
 const USUAL_PAGE: u64 = 4096;
 
@@ -191,10 +193,19 @@ impl Display for Outcome<'_> {
             FaultKind::SwapIn => "page brought back from swap",
             FaultKind::UffdFill => "page supplied by a handler of userfaultfd",
             FaultKind::NumaHint => "page made accessible again, after a NUMA hint",
+            FaultKind::SpecialMap => "page of the kernel's own, or of a device, mapped",
+            FaultKind::UffdWp => "page made writable again, which userfaultfd had protected",
+            // As beyond a file's end, or where there is no huge page to be had.
+            FaultKind::Invalid if fault.signal == Some(SIGBUS) => "no page to be had there",
             FaultKind::Invalid => "not allowed",
             FaultKind::Spurious => "nothing changed",
             FaultKind::Other => fault.detail.unwrap_or("none of the known kinds"),
         })?;
+        if let Some(detail) = fault.detail
+            && fault.kind != FaultKind::Other
+        {
+            write!(f, "; {detail}")?;
+        }
         if let Some(signal) = fault.signal {
             write!(f, ", ends in {}", SignalName(signal))?;
         }

@@ -148,7 +148,9 @@ impl Model {
         events.extend(self.held_parent_dies(tid, killed, ts));
         if let Some(mm) = self.mms.get_mut(&mm_address) {
             mm.running = mm.running.saturating_sub(1);
-            if mm.running == 0 && mm.number != 0 {
+            // Of several the last to leave it may be another, whose end writes to it yet (mm_release in kernel/fork.c): then
+            // it is left when they are all gone.
+            if mm.running == 0 && mm.number != 0 && mm.users.len() == 1 {
                 self.sharing.left(mm.number, Leave::Exit);
             }
         }

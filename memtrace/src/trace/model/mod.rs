@@ -433,7 +433,7 @@ fn existing(vma: &Vma, first: Place, by: By) -> Mmap {
         // VM_READ, VM_WRITE and VM_EXEC are the PROT_* bits.
         prot: names::prot(vma.flags & (vm::READ | vm::WRITE | vm::EXEC)),
         flags: names::map(
-            (if vma.flags & vm::SHARED != 0 { 1 } else { 2 })
+            (if vma.flags & vm::MAYSHARE != 0 { 1 } else { 2 })
                 | (if vma.file == 0 { 0x20 } else { 0 })
                 | (vma.flags & vm::GROWSDOWN),
         ),

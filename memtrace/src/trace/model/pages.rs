@@ -289,7 +289,7 @@ impl Model {
                     self.sharing.copied(number, other);
                 }
             }
-            FaultKind::CowReuse => {
+            FaultKind::CowReuse | FaultKind::UffdWp => {
                 self.sharing.taken_over(number, page);
                 for other in others {
                     self.sharing.taken_over(number, other);

@@ -149,7 +149,7 @@ fn the_snapshot_and_the_first_events_agree() {
     let mut story = found();
     story.fills(500, 3);
     story.fills(501, 30);
-    let shared = file(0x7100_0000, 0x7100_2000, 0xb, 0xf1, 0);
+    let shared = file(0x7100_0000, 0x7100_2000, 0x8b, 0xf1, 0);
     story.fault_in(501, shared, minor(READ, 0x7100_0000, 0, ro(9)));
     let began = story.survey(
         500,

@@ -1,15 +1,15 @@
 //! Forks and what they leave shared: who copies it, and why; who takes it over.
 
 use memtrace_ebpf::{
-    record::{Birth, Bounds, Frame, Seen},
+    record::{Birth, Bounds, FAULT_MINOR, FAULT_MM_GONE, Fault, Frame, Seen, Tally},
     syscall,
 };
 
 use super::{
     regions::{BOUNDS, PROG, program},
     story::{
-        Area, FIRST, FORK, READ, Story, WRITE, anonymous, file, heap, heap_page, heap_pages, minor,
-        ro,
+        Area, FIRST, FORK, READ, Story, WRITE, anonymous, file, flagged, heap, heap_page,
+        heap_pages, minor, ro,
     },
 };
 use crate::trace::event;
@@ -440,12 +440,43 @@ fn a_huge_page_is_taken_over_as_a_whole() {
     assert_eq!(outcome.accounts(), ["1024: taken over 512 exit 512"]);
 }
 
+/// The kernel clears a word of each thread's at its end, which comes after that of the last is seen to begin; and when the
+/// address space is gone by then, too, the entry before says that the page was copied.
+#[test]
+fn what_the_ends_of_threads_copy_is_in_the_account() {
+    let mut story = Story::of(100, 0xa);
+    story.thread(100, 101, 0);
+    story.fork_of(100, 200, 0xb, &[heap_pages(0..4)]);
+    let end = story.now() + 1000;
+    story.at(end, |story| story.copies(101, 0, 2));
+    let unseen = Fault {
+        frame: Frame::Anonymous as u32,
+        map_count: 2,
+        ..minor(WRITE, heap_page(1), ro(0x1001), 0)
+    };
+    let flags = FAULT_MM_GONE | FAULT_MINOR;
+    story.at(end + 100, |story| {
+        story.fault_in(101, heap(), flagged(unseen, flags));
+    });
+    story.exit(101, 0);
+    story.exit(100, 0);
+    story.at(end + 200, |story| story.gone(101, Tally::default()));
+    story.at(end + 300, |story| story.gone(100, Tally::default()));
+    story.at(end + 400, |story| story.takes_over(200, 2));
+    let outcome = story.play();
+    assert_eq!(outcome.kinds(), ["cow-copy", "cow-copy", "cow-reuse"]);
+    assert_eq!(outcome.accounts(), ["4: parent 2 taken over 1 exit 1"]);
+    let fault = outcome.faults()[1];
+    assert_eq!((fault.pfn_before, fault.pfn_after), (Some(0x1001), None));
+    assert!(fault.detail.is_some() && fault.cause.is_some());
+}
+
 #[test]
 fn what_no_private_mapping_has_is_not_shared_by_a_fork() {
     let mut story = Story::of(100, 0xa);
     story.fork_of(100, 200, 0xb, &[heap_pages(0..2)]);
     // The place has become shared memory, unseen: a write to it says nothing of the pages before.
-    let shared = file(heap().start, heap().end, 0xb, 0xf1, 0);
+    let shared = file(heap().start, heap().end, 0x8b, 0xf1, 0);
     story.fault_in(200, shared, minor(WRITE, heap_page(0), 0, ro(3)));
     assert_eq!(story.play().accounts(), ["2: shared 2"]);
 }

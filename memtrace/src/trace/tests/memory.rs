@@ -1,6 +1,8 @@
 //! Copy-on-write across a fork, and what address spaces have in common.
 
-use memtrace_ebpf::record::{Bounds, FAULT_MAJOR, FAULT_MM_GONE, Seen, Vma};
+use memtrace_ebpf::record::{
+    Bounds, FAULT_DISABLED, FAULT_MAJOR, FAULT_MINOR, FAULT_MM_GONE, Seen, Vma,
+};
 
 use super::{
     regions::{BOUNDS, listed, program, touch},
@@ -196,7 +198,8 @@ fn a_gone_address_space_leaves_nothing_behind() {
 fn a_fault_that_outlives_its_address_space_is_no_guess() {
     let mut story = Story::of(100, 0xa);
     story.vma(100, Seen::Fault, heap());
-    story.fault(100, flagged(minor(WRITE, PAGE, ro(0x10), 0), FAULT_MM_GONE));
+    let flags = FAULT_MM_GONE | FAULT_MINOR;
+    story.fault(100, flagged(minor(WRITE, PAGE, ro(0x10), 0), flags));
     let outcome = story.play();
     let fault = outcome.faults()[0];
     assert_eq!(fault.kind.name(), "other");
@@ -204,6 +207,26 @@ fn a_fault_that_outlives_its_address_space_is_no_guess() {
     assert!(
         fault
             .detail
-            .is_some_and(|detail| detail.contains("replaced"))
+            .is_some_and(|detail| detail.contains("had left the address space"))
     );
+}
+
+/// It was refused: the kernel has not counted it, whoever is gone.
+#[test]
+fn a_refused_fault_is_not_put_down_to_an_address_space_that_is_gone() {
+    for (flags, expected) in [
+        (FAULT_MM_GONE, "refused: a system call fails"),
+        (FAULT_DISABLED, "as page faults were disabled"),
+    ] {
+        let mut story = Story::of(100, 0xa);
+        story.vma(100, Seen::Fault, heap());
+        story.fault(100, flagged(minor(WRITE, PAGE, 0, 0), flags));
+        let outcome = story.play();
+        let fault = outcome.faults()[0];
+        assert_eq!(fault.kind.name(), "other");
+        assert!(
+            fault.detail.is_some_and(|detail| detail.contains(expected)),
+            "{fault:?}"
+        );
+    }
 }

@@ -187,11 +187,11 @@ fn memory_that_is_mapped_later_has_its_region() {
             flags: VMA_HAS_OPS | VMA_SHMEM,
             ..Header::default()
         },
-        ..file(0x7d00_0000, 0x7d00_1000, RW | vm::SHARED, 0x5, 0)
+        ..file(0x7d00_0000, 0x7d00_1000, RW | vm::MAYSHARE, 0x5, 0)
     };
     touch(&mut story, 100, shared, 0x7d00_0000);
     story.path(100, 0x6, "/var/db");
-    let db = file(0x7d10_0000, 0x7d20_0000, RW | vm::SHARED, 0x6, 0x10);
+    let db = file(0x7d10_0000, 0x7d20_0000, RW | vm::MAYSHARE, 0x6, 0x10);
     touch(&mut story, 100, db, 0x7d10_2468);
     let huge = |start, id| Vma {
         head: Header {

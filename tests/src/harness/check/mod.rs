@@ -11,7 +11,7 @@ pub(super) mod sharing;
 #[cfg(test)]
 mod tests;
 
-const KINDS: [&str; 16] = [
+const KINDS: [&str; 18] = [
     "zero-read",
     "zero-fill",
     "cow-copy",
@@ -25,6 +25,8 @@ const KINDS: [&str; 16] = [
     "swap-in",
     "uffd-fill",
     "numa-hint",
+    "uffd-wp",
+    "special-map",
     "invalid",
     "spurious",
     "other",
@@ -154,9 +156,9 @@ fn well_formed(fault: &Fault) -> Result<()> {
     match fault.kind.as_str() {
         "cow-copy" => ensure!(
             fault.pfn_before.is_some()
-                && fault.pfn_after.is_some()
+                && (fault.pfn_after.is_some() || fault.detail.is_some())
                 && fault.pfn_before != fault.pfn_after,
-            "a copy goes from one frame to another"
+            "a copy goes from one frame to another, but for one that nobody could see any more"
         ),
         "cow-reuse" => {
             ensure!(

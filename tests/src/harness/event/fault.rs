@@ -28,6 +28,8 @@ pub struct Fault {
     pub pfn_after: Option<u64>,
     #[serde(deserialize_with = "Option::deserialize")]
     pub counted: Option<String>,
+    /// Of what is not known in full.
+    pub detail: Option<String>,
     /// By how many ns the event's `ts` is later than the fault's beginning.
     #[serde(default)]
     pub late: u64,

@@ -1,0 +1,99 @@
+//! Pages that userfaultfd has a hand in, and those of which too little is known.
+
+use super::*;
+
+/// Missing pages that a handler of userfaultfd supplies.
+pub(super) fn supplied() -> Vec<Case> {
+    use Backing::{Anonymous, HugeTlb, Shmem};
+    let fresh = pte(RW | DIRTY | NEW);
+    let supplied = |error, backing, after| Facts {
+        attended: true,
+        ..facts(error, backing, Entry::NONE, after)
+    };
+    vec![
+        case(
+            Kind::UffdFill,
+            supplied(WRITE, Anonymous, fresh),
+            &[
+                (ATTENDED_NOT, Kind::ZeroFill),
+                (OVER_ANOTHER, Kind::CowCopy),
+                (OVER_ITSELF, Kind::CowReuse),
+                (PRIVATE_FILE, Kind::FileCow),
+                (SIGNALLED, Kind::Invalid),
+            ],
+        ),
+        case(
+            Kind::UffdFill,
+            FRESH(supplied(WRITE, HugeTlb, pmd(RW | DIRTY | NEW))),
+            &[(ATTENDED_NOT, Kind::ZeroFill)],
+        ),
+        // A page that is in the shared memory already is not missing there.
+        case(
+            Kind::UffdFill,
+            FRESH(supplied(WRITE, Shmem, fresh)),
+            &[(NOT_MORE, Kind::SharedWrite), (ATTENDED_NOT, Kind::ShmFill)],
+        ),
+    ]
+}
+
+/// Pages that userfaultfd has protected.
+pub(super) fn guarded() -> Vec<Case> {
+    let protected = pte(RO | DIRTY | UFFD_WP | OLD);
+    let guarded = |backing| Facts {
+        guarded: true,
+        ..facts(WRITE, backing, protected, pte(RW | DIRTY | OLD))
+    };
+    vec![
+        case(
+            Kind::UffdWp,
+            guarded(Backing::Anonymous),
+            &[
+                (GUARDED_NOT, Kind::CowReuse),
+                (UNMARKED, Kind::CowReuse),
+                // A fork had left it shared, too.
+                (TO_NEW, Kind::CowCopy),
+                (UNCHANGED, Kind::Spurious),
+                (SIGNALLED, Kind::Invalid),
+            ],
+        ),
+        case(
+            Kind::UffdWp,
+            guarded(Backing::Shmem),
+            &[(GUARDED_NOT, Kind::SharedWrite)],
+        ),
+    ]
+}
+
+/// Faults whose entry after could not be read any more.
+pub(super) fn unseen() -> Vec<Case> {
+    let left = |before| Facts {
+        left: true,
+        shared_frame: true,
+        ..facts(WRITE, Backing::Anonymous, before, Entry::NONE)
+    };
+    vec![
+        case(
+            Kind::CowCopy,
+            left(pte(RO | OLD)),
+            &[
+                (OF_ONE, Kind::Other),
+                (IS_NOT_COUNTED, Kind::Other),
+                (READS, Kind::Other),
+                (SHMEM, Kind::Other),
+                (OVER_NOTHING, Kind::Other),
+                (OVER_ZERO, Kind::CowZero),
+                (WRITABLE_BEFORE, Kind::Other),
+                (SEEN, Kind::Other),
+                (SIGNALLED, Kind::Invalid),
+            ],
+        ),
+        case(
+            Kind::CowCopy,
+            Facts {
+                backing: Backing::PrivateFile,
+                ..left(pte(RO | OLD))
+            },
+            &[(OF_ONE, Kind::Other)],
+        ),
+    ]
+}
