@@ -138,6 +138,9 @@ layout! {
     mm_users: "mm_struct"."mm_users",
     /// Bytes of page tables.
     mm_table_bytes: "mm_struct"."pgtables_bytes",
+    /// Anonymous pages that are mapped (`MM_ANONPAGES`). From 6.2 on it may be some dozens behind for each CPU
+    /// (`struct percpu_counter`).
+    mm_anonymous: "mm_struct"."rss_stat[1].count" or "rss_stat.count[1]",
     /// Top page table.
     mm_pgd: "mm_struct"."pgd",
     /// Root of the VMA tree, 6.1 and later.
@@ -392,7 +395,8 @@ pub const PROBE_MAGIC: u64 = 0x6d65_6d74_7261_6365;
 pub const ADOPT_MAGIC: u64 = 0x6d65_6d74_6164_6f70;
 /// Second argument of that call: trace all threads of the process from now on.
 pub const ADOPT_THREADS: u64 = 0;
-/// Second argument of that call: send what its address space is made of.
+/// Second argument of that call: send what its address space is made of, as far as that is done in one go, from the address
+/// on that is the third.
 pub const ADOPT_SURVEY: u64 = 1;
 /// What the hook did for it.
 #[repr(C)]
@@ -404,6 +408,12 @@ pub struct Adopted {
     pub added: u64,
     /// Threads that could not be: there are too many.
     pub refused: u64,
+    /// The address space that is surveyed; 0 when the process has none any more.
+    pub mm: u64,
+    /// From this address on it is not surveyed yet.
+    pub next: u64,
+    /// 1 when all of it is, and the records of that are written.
+    pub complete: u64,
 }
 
 /// What memtrace writes in place of [`Adopted::leader`] before it calls.

@@ -3,13 +3,13 @@
 use std::{future::pending, time::Duration};
 
 use anyhow::Result;
-use tokio::time::sleep;
+use tokio::{task::yield_now, time::sleep};
 
 use crate::{
     cli::Attach,
-    follow::{Follow, event_loop},
+    follow::{Follow, Step, event_loop},
     kernel::clock::now,
-    probe::Traced,
+    probe::{Adoption, Part, Traced},
     target::{self, Inherited, Interrupt, Signals, status},
 };
 
@@ -26,9 +26,9 @@ pub fn attach(args: &Attach) -> Result<u8> {
 async fn trace(args: &Attach, targets: &[u32]) -> Result<u8> {
     let mut signals = Signals::new(&Inherited::at_start().but_for_keyboard())?;
     let mut follow = Follow::open(&args.shown, Traced::Running, &mut signals)?;
-    let traced = match adopt(&mut follow, targets, args.tree) {
-        Ok(()) => follow.until_end(elapsed(args.duration)).await,
-        Err(error) => Err(error),
+    let traced = match adopt(&mut follow, targets, args.tree).await {
+        Ok(None) => follow.until_end(elapsed(args.duration)).await,
+        ended => ended,
     };
     Ok(match follow.close(traced)? {
         Some(Interrupt::End) => status::TERMINATED,
@@ -36,9 +36,11 @@ async fn trace(args: &Attach, targets: &[u32]) -> Result<u8> {
     })
 }
 
-/// Takes `targets` under trace, with `tree` their descendants, too. From then on the hooks follow what they start.
-fn adopt(follow: &mut Follow<'_>, targets: &[u32], tree: bool) -> Result<()> {
+/// Takes `targets` under trace, with `tree` their descendants, too. From then on the hooks follow what they start. A signal
+/// that asks to stop comes back.
+async fn adopt(follow: &mut Follow<'_>, targets: &[u32], tree: bool) -> Result<Option<Interrupt>> {
     let begin = now();
+    let mut adoption = follow.probe.adoption()?;
     let mut attached = Vec::new();
     if tree {
         // A child may be born between the look at /proc and its parent's adoption. The next look finds it, and beside it
@@ -46,7 +48,7 @@ fn adopt(follow: &mut Follow<'_>, targets: &[u32], tree: bool) -> Result<()> {
         let mut looked_at = Vec::new();
         let mut missed = target::with_descendants(targets)?;
         loop {
-            let adopted = follow.probe.adopt(&missed)?;
+            let adopted = adoption.adopt(&missed)?;
             if adopted.is_empty() {
                 break;
             }
@@ -55,7 +57,7 @@ fn adopt(follow: &mut Follow<'_>, targets: &[u32], tree: bool) -> Result<()> {
             missed = target::with_descendants(&looked_at)?.split_off(looked_at.len());
         }
     } else {
-        attached = follow.probe.adopt(targets)?;
+        attached = adoption.adopt(targets)?;
     }
     for pid in &attached {
         follow.session.found_bss(*pid, target::bss(*pid));
@@ -64,7 +66,27 @@ fn adopt(follow: &mut Follow<'_>, targets: &[u32], tree: bool) -> Result<()> {
     let ended = |pid: &&u32| !attached.contains(pid);
     let missing: Vec<_> = targets.iter().filter(ended).copied().collect();
     attached.splice(0..0, missing);
-    follow.session.start(&[], &attached, begin)
+    follow.session.start(&[], &attached, begin)?;
+    survey(follow, &mut adoption, &attached).await
+}
+
+/// Has the hooks tell what the memory of each process is made of, part by part. In between others get the CPU, and what was
+/// told is taken out of the ring buffer.
+async fn survey(
+    follow: &mut Follow<'_>,
+    adoption: &mut Adoption,
+    pids: &[u32],
+) -> Result<Option<Interrupt>> {
+    for &pid in pids {
+        let mut part = Part::first(pid);
+        while let Some(next) = adoption.survey(part)? {
+            part = next;
+            if let Step::Asked(interrupt) = follow.step(yield_now()).await? {
+                return Ok(Some(interrupt));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Ready after that time, or never.

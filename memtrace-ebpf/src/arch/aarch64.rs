@@ -27,6 +27,11 @@ const UFFD_WP: u32 = 58;
 /// A swap entry's type is from this bit on (`__SWP_TYPE_SHIFT`, 6.11 and later).
 const SWAP_TYPE: u32 = 6;
 
+/// The bits of an entry that [`present`], [`writable`] and [`dirty`] look at.
+pub const RIGHTS: u64 = 1 | 1 << READ_ONLY | 1 << WRITE | 1 << DIRTY;
+/// The page has no `struct page`, or is the zero page (`PTE_SPECIAL`).
+pub const SPECIAL: u64 = 1 << 56;
+
 /// 1 if the processor can use the entry: it maps a page, or leads to a table.
 #[inline(always)]
 pub const fn present(entry: u64) -> u64 {

@@ -24,6 +24,11 @@ const SAVED_DIRTY: u32 = 58;
 /// A swap entry's type is from this bit on (`SWP_TYPE_BITS` in `arch/x86/include/asm/pgtable_64.h`).
 const SWAP_TYPE: u32 = 59;
 
+/// The bits of an entry that [`present`], [`writable`] and [`dirty`] look at.
+pub const RIGHTS: u64 = 1 | 1 << WRITABLE | 1 << DIRTY | 1 << SAVED_DIRTY;
+/// The page has no `struct page`, or is the zero page (`_PAGE_SPECIAL`).
+pub const SPECIAL: u64 = 1 << 9;
+
 /// 1 if the processor can use the entry: it maps a page, or leads to a table.
 #[inline(always)]
 pub const fn present(entry: u64) -> u64 {

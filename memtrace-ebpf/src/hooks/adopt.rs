@@ -41,8 +41,9 @@ struct Search {
     end: u64,
     /// Found.
     leader: u64,
-    /// What is to be done.
+    /// What is to be done, and from which address on.
     what: u64,
+    from: u64,
     /// A thread of it, its address space, and its `fs_struct`.
     mm: u64,
     fs: u64,
@@ -50,6 +51,9 @@ struct Search {
     pad: u32,
     added: u64,
     refused: u64,
+    /// How far the survey came, and 1 when it is complete.
+    next: u64,
+    complete: u64,
 }
 
 #[map]
@@ -77,6 +81,9 @@ pub(crate) fn adopt(ctx: &RawTracePointContext) {
     new.leader = 0;
     new.mm = 0;
     new.what = regs.load(offset!(regs_arg_2));
+    new.from = regs.load(offset!(regs_arg_3));
+    new.next = new.from;
+    new.complete = 0;
     new.added = 0;
     new.refused = 0;
     new.end = task.load(offset!(task_group_leader));
@@ -97,6 +104,9 @@ pub(crate) fn adopt(ctx: &RawTracePointContext) {
                 leader: done.leader,
                 added: done.added,
                 refused: done.refused,
+                mm: done.mm,
+                next: done.next,
+                complete: done.complete,
             };
         }
     }
@@ -195,7 +205,7 @@ pub extern "C" fn next_thread() -> u32 {
     0
 }
 
-/// Sends what the process's address space is made of, if that is asked for.
+/// Sends what the next part of the process's address space is made of, if that is asked for.
 #[inline(always)]
 fn survey_process() {
     let Some(search) = search() else { return };
@@ -203,10 +213,15 @@ fn survey_process() {
     if search.what != ADOPT_SURVEY || mm == 0 {
         return;
     }
-    survey::survey_mm(mm, fs, now(), tid, Seen::Attach);
+    let done = survey::survey_mm(mm, search.from, fs, now(), tid, Seen::Attach);
+    let Some(search) = self::search() else { return };
+    search.next = done.next;
+    if !done.complete {
+        return;
+    }
     let exe = file::identify(read_member(mm, offset!(mm_exe_file)));
     let ts = now();
-    ring::send_filled(Kind::Surveyed, |record: &mut Surveyed| {
+    let sent = ring::try_send_filled(|record: &mut Surveyed| {
         record.head = Header {
             ts,
             tid,
@@ -217,4 +232,7 @@ fn survey_process() {
         record.exe = exe;
         bounds(mm, &mut record.bounds);
     });
+    if let Some(search) = self::search() {
+        search.complete = u64::from(sent);
+    }
 }

@@ -16,6 +16,7 @@ pub(crate) mod preempt;
 pub(crate) mod repeat;
 pub(crate) mod returned;
 pub(crate) mod ring;
+pub(crate) mod scan;
 pub(crate) mod settle;
 pub(crate) mod signal;
 pub(crate) mod survey;

@@ -31,40 +31,50 @@ fn slot(table: u64, level: Level, address: u64) -> u64 {
     table + index * 8
 }
 
-/// Walks from the top table at `pgd` to the last entry for `address`, and remembers the way in `cache`.
+/// Walks from the top table at `pgd` to where the entry for `address` is in a table of PMDs; or to the last entry, if there is
+/// no such table.
 #[inline(always)]
-pub(crate) fn walk(map: &DirectMap, pgd: u64, address: u64, cache: &mut Table) -> Entry {
-    cache.tag = u64::MAX;
+pub(crate) fn pmd_slot(map: &DirectMap, pgd: u64, address: u64) -> Result<u64, Entry> {
     let mut table = pgd;
     // With fewer levels the upper ones are folded into the pgd: with four, the top table is the one that spans 39 bits and up.
     if map.levels == 5 {
         let bits = read_word(slot(table, Level::Pgd, address));
         let Some(next) = next_table(bits) else {
-            return Entry {
+            return Err(Entry {
                 bits,
                 level: Level::Pgd,
-            };
+            });
         };
         table = map.base + next;
     }
     if LEVELS[0] > 3 || map.levels > 3 {
         let bits = read_word(slot(table, Level::P4d, address));
         let Some(next) = next_table(bits) else {
-            return Entry {
+            return Err(Entry {
                 bits,
                 level: Level::P4d,
-            };
+            });
         };
         table = map.base + next;
     }
     let bits = read_word(slot(table, Level::Pud, address));
     let Some(next) = next_table(bits) else {
-        return Entry {
+        return Err(Entry {
             bits,
             level: Level::Pud,
-        };
+        });
     };
-    let at = slot(map.base + next, Level::Pmd, address);
+    Ok(slot(map.base + next, Level::Pmd, address))
+}
+
+/// Walks from the top table at `pgd` to the last entry for `address`, and remembers the way in `cache`.
+#[inline(always)]
+pub(crate) fn walk(map: &DirectMap, pgd: u64, address: u64, cache: &mut Table) -> Entry {
+    cache.tag = u64::MAX;
+    let at = match pmd_slot(map, pgd, address) {
+        Ok(at) => at,
+        Err(entry) => return entry,
+    };
     let bits = read_word(at);
     let Some(next) = next_table(bits) else {
         return Entry {

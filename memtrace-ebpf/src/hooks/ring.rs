@@ -36,18 +36,36 @@ pub(crate) fn send<T: Pod>(kind: Kind, record: T) {
 /// Sends a record that `fill` completes in place: one that is too large for the stack.
 #[inline(always)]
 pub(crate) fn send_filled<T: Pod>(kind: Kind, fill: impl FnOnce(&mut T)) {
-    if let Some(mut entry) = RECORDS.reserve::<T>(0) {
-        // SAFETY: the memory is the entry's; `Pod` has no invalid values, and `fill` sets all of it.
-        fill(unsafe { &mut *entry.as_mut_ptr() });
-        entry.submit(u64::from(BPF_RB_NO_WAKEUP));
-    } else {
+    if !try_send_filled(fill) {
         lose(kind as u32);
     }
+}
+
+/// The same of a record that is not lost when there is no room for it, which `false` says.
+#[inline(always)]
+pub(crate) fn try_send_filled<T: Pod>(fill: impl FnOnce(&mut T)) -> bool {
+    let Some(mut entry) = RECORDS.reserve::<T>(0) else {
+        return false;
+    };
+    // SAFETY: the memory is the entry's; `Pod` has no invalid values, and `fill` sets all of it.
+    fill(unsafe { &mut *entry.as_mut_ptr() });
+    entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+    true
 }
 
 /// Sends `len` bytes at `start`: a record and what follows it. `false` when it is lost.
 #[inline(always)]
 pub(crate) fn send_bytes(kind: Kind, start: *mut u8, len: u64) -> bool {
+    let sent = try_send_bytes(start, len);
+    if !sent {
+        lose(kind as u32);
+    }
+    sent
+}
+
+/// The same of a record that is not lost when there is no room for it, which `false` says.
+#[inline(always)]
+pub(crate) fn try_send_bytes(start: *mut u8, len: u64) -> bool {
     // SAFETY: the verifier checks `start` and the bounds of `len`.
     let failed = unsafe {
         bpf_ringbuf_output(
@@ -57,9 +75,6 @@ pub(crate) fn send_bytes(kind: Kind, start: *mut u8, len: u64) -> bool {
             u64::from(BPF_RB_NO_WAKEUP),
         )
     };
-    if failed != 0 {
-        lose(kind as u32);
-    }
     failed == 0
 }
 

@@ -3,6 +3,9 @@
 //!
 //! A fork is surveyed in the child, which is set up and has not run: nothing in it changes meanwhile. Its page tables have
 //! what the fork copied, and no more (`copy_page_range` in `mm/memory.c`).
+//!
+//! A hook keeps all others from its CPU. So a survey is of a bounded part, and says where the next begins: at an attach
+//! memtrace asks for that; of a fork the rest is named as not surveyed, and what its pages are only their faults tell.
 
 use core::hint::black_box;
 
@@ -10,72 +13,82 @@ use aya_ebpf::{macros::map, maps::PerCpuArray};
 use memtrace_ebpf::{
     arch,
     fault::vm,
-    pte::{Entry, Level, PAGE_SIZE, SWAP_TYPES, next_table},
+    pte::{Entry, Level, PAGE_SIZE, next_table},
     record::{Header, Kind, Pages, Seen},
 };
 
 use crate::hooks::{
-    file, frame,
-    kernel::{config, offset, read_member},
-    paging::{direct_map, walk},
+    file,
+    kernel::{offset, read_into, read_member},
+    paging::{direct_map, pmd_slot},
     repeat::repeat,
-    ring,
-    thread::Table,
+    ring, scan,
     tree::{self, Found, Lookup},
     vma,
 };
 
 /// Pages that a table of PTEs maps, and the bytes.
-const TABLE_PAGES: u64 = 512;
+pub(crate) const TABLE_PAGES: u64 = 512;
 const TABLE_SPAN: u64 = TABLE_PAGES * PAGE_SIZE;
-/// Entries that are looked at in one go: the verifier follows each, so few. And how many such groups a word's bits are.
-const GROUP: u64 = 16;
-const GROUPS: u32 = 64 / GROUP as u32;
-/// As many times as many VMAs, tables and gaps are gone through at the most: 2 TiB of pages.
-const STEPS: u32 = 1024;
+/// Bytes that a table of PMDs maps.
+const GIB: u64 = 1 << 30;
+/// How many VMAs, tables and gaps are gone through at the most: each takes about a microsecond. That is 6 GiB, where all pages
+/// are there.
+const STEPS: u32 = 3072;
+/// How many in one go: the verifier counts each.
+const FEW: u32 = 64;
 /// How often a tree that is being changed is read again.
 const TRIES: u32 = 1000;
 
 /// A survey under way: too large for the stack.
 #[repr(C)]
-struct Survey {
+pub(crate) struct Survey {
     mm: u64,
     pgd: u64,
     ts: u64,
     tid: u32,
     seen: u32,
     /// Private pages in swap.
-    swapped: u64,
+    pub(crate) swapped: u64,
     /// The identity of the program, and by whose root directory paths are told (`fs_struct`).
     exe: u64,
     fs: u64,
-    /// The VMA, and where in it the survey is; beyond its end when the next is due.
-    vma: Found,
+    /// The VMA, from where on it is surveyed, and where in it the survey is; beyond its end when the next is due.
+    pub(crate) vma: Found,
+    from: u64,
     at: u64,
+    /// Where it had to stop, as a record could not be sent; or 0.
+    stop: u64,
     /// Its pages, so far.
-    resident: u64,
-    private: u64,
+    pub(crate) resident: u64,
+    pub(crate) private: u64,
     /// 1 when private pages can be among them; and when each must be asked whether it is one, as the VMA has a file.
-    can_be_private: u32,
-    must_ask: u32,
+    pub(crate) can_be_private: u32,
+    pub(crate) must_ask: u32,
     /// 1 while the VMA is still to be sent; and how often the next one could not be read.
     unsent: u32,
     unreadable: u32,
-    /// The table: what is cached of the way, the pages of the VMA in it, and its words from the first of interest on.
-    cache: Table,
-    first: u64,
-    last: u64,
-    first_word: u32,
-    words: u32,
-    /// The next group of entries, how many there are, and the next entry that is asked.
-    group: u32,
-    groups: u32,
-    asked: u64,
+    /// 1 when there are no more VMAs.
+    complete: u32,
+    pad: u32,
+    /// Which table of PMDs is at hand, and the entry in it that is looked at.
+    gib: u64,
+    index: u64,
+    /// The pages of the VMA in the table of PTEs, and that table's words from the first of interest on.
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+    pub(crate) first_word: u32,
+    pub(crate) words: u32,
+    /// The next word of entries, the next group in it, and the next entry that is asked.
+    pub(crate) word: u32,
+    pub(crate) group: u32,
+    pub(crate) asked: u64,
     /// Of a group of entries those that are private pages, and those that must be asked.
-    sure: u64,
-    unsure: u64,
-    record: Pages,
-    table: [u64; TABLE_PAGES as usize],
+    pub(crate) sure: u64,
+    pub(crate) unsure: u64,
+    pub(crate) record: Pages,
+    pub(crate) table: [u64; TABLE_PAGES as usize],
+    pmds: [u64; TABLE_PAGES as usize],
 }
 
 #[map]
@@ -83,37 +96,59 @@ static SURVEY: PerCpuArray<Survey> = PerCpuArray::with_max_entries(1, 0);
 
 /// This CPU's survey. As with the tree's scratch, no reference is held while a global function runs.
 #[inline(always)]
-fn survey() -> Option<&'static mut Survey> {
+pub(crate) fn survey() -> Option<&'static mut Survey> {
     // SAFETY: a valid pointer to this CPU's survey; hooks that survey don't interrupt one another.
     SURVEY.get_ptr_mut(0).map(|survey| unsafe { &mut *survey })
 }
 
-/// Surveys the address space at `mm`, for records of the thread `tid`, with paths as a task with this `fs` knows them. Returns how many private pages are in swap.
+/// What came of a survey.
+pub(crate) struct Done {
+    /// Private pages in swap.
+    pub(crate) swapped: u64,
+    /// From here on nothing is surveyed.
+    pub(crate) next: u64,
+    /// There is nothing from there on.
+    pub(crate) complete: bool,
+}
+
+/// Surveys the address space at `mm` from an address on, for records of the thread `tid`, with paths as a task with this `fs`
+/// knows them.
 #[inline(always)]
-pub(crate) fn survey_mm(mm: u64, fs: u64, ts: u64, tid: u32, seen: Seen) -> u64 {
+pub(crate) fn survey_mm(mm: u64, from: u64, fs: u64, ts: u64, tid: u32, seen: Seen) -> Done {
     let exe = file::identify(read_member(mm, offset!(mm_exe_file)));
-    let Some(new) = survey() else { return 0 };
-    new.mm = mm;
-    new.pgd = read_member(mm, offset!(mm_pgd));
-    new.ts = ts;
-    new.tid = tid;
-    new.seen = seen as u32;
-    new.swapped = 0;
-    new.exe = exe;
-    new.fs = fs;
-    new.vma = Found::NONE;
-    new.at = 0;
-    new.unsent = 0;
-    new.unreadable = 0;
-    repeat!(STEPS, go_far);
-    survey().map_or(0, |done| done.swapped)
+    if let Some(new) = survey() {
+        new.mm = mm;
+        new.pgd = read_member(mm, offset!(mm_pgd));
+        new.ts = ts;
+        new.tid = tid;
+        new.seen = seen as u32;
+        new.swapped = 0;
+        new.exe = exe;
+        new.fs = fs;
+        new.vma = Found::NONE;
+        new.vma.end = from;
+        new.at = from;
+        new.stop = 0;
+        new.unsent = 0;
+        new.unreadable = 0;
+        new.complete = 0;
+        new.gib = u64::MAX;
+    }
+    repeat!(STEPS / FEW, go_far);
+    let next = finish();
+    let done = survey();
+    Done {
+        swapped: done.as_ref().map_or(0, |done| done.swapped),
+        next,
+        complete: done.is_some_and(|done| done.complete != 0),
+    }
 }
 
 /// Some tables and VMAs. 1 ends the survey.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn go_far() -> u32 {
-    repeat!(STEPS, go_on)
+    repeat!(FEW, go_on)
 }
 
 /// The next table of the VMA, or the next VMA. 1 ends the survey.
@@ -123,54 +158,90 @@ pub extern "C" fn go_on() -> u32 {
     let Some(survey) = survey() else { return 1 };
     if survey.at < survey.vma.end {
         next_chunk(survey);
-        0
+        u32::from(self::survey().is_none_or(|survey| survey.stop != 0))
     } else {
-        next_vma(survey)
+        next_vma()
     }
 }
 
+/// Where the survey has come to, when all of that is sent.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn finish() -> u64 {
+    // A VMA of which a part is surveyed.
+    let sent = send_vma();
+    let Some(done) = survey() else { return 0 };
+    if !sent {
+        done.from
+    } else if done.stop != 0 {
+        done.stop
+    } else if done.at < done.vma.end {
+        done.at
+    } else {
+        // A table may go on beyond the VMA.
+        done.vma.end
+    }
+}
+
+/// Sends the VMA, if it is to be sent. `false` when that can't be done: then it still is.
 #[inline(always)]
-fn next_vma(done: &mut Survey) -> u32 {
+fn send_vma() -> bool {
+    let Some(done) = survey() else { return false };
     let attach = done.seen == Seen::Attach as u32;
-    if done.unsent != 0 && (attach || done.private != 0) {
-        done.unsent = 0;
-        let seen = if attach { Seen::Attach } else { Seen::Fork };
-        let Some(outgoing) = vma::outgoing() else {
-            return 1;
-        };
-        outgoing.head = Header {
-            ts: done.ts,
-            tid: done.tid,
-            kind: Kind::Vma as u8,
-            flags: vma::record_flags(&done.vma, &file::backed(done.vma.file)),
-            a: seen as u8,
-            b: 0,
-        };
-        outgoing.mm = done.mm;
-        outgoing.found = done.vma;
-        outgoing.serial = 0;
-        outgoing.exe = done.exe;
-        outgoing.fs = done.fs;
-        outgoing.pages = [done.resident, done.private];
-        vma::send_outgoing();
+    if done.unsent == 0 || !(attach || done.private != 0) {
+        return true;
+    }
+    let Some(outgoing) = vma::outgoing() else {
+        return false;
+    };
+    outgoing.head = Header {
+        ts: done.ts,
+        tid: done.tid,
+        kind: Kind::Vma as u8,
+        flags: vma::record_flags(&done.vma, &file::backed(done.vma.file)),
+        a: done.seen as u8,
+        b: 0,
+    };
+    outgoing.mm = done.mm;
+    outgoing.found = done.vma;
+    outgoing.serial = 0;
+    outgoing.exe = done.exe;
+    outgoing.fs = done.fs;
+    outgoing.pages = [done.resident, done.private];
+    if vma::send_outgoing() != 0 {
+        return false;
+    }
+    if let Some(sent) = survey() {
+        sent.unsent = 0;
+    }
+    true
+}
+
+#[inline(always)]
+fn next_vma() -> u32 {
+    if !send_vma() {
+        return 1;
     }
     let Some(before) = survey() else { return 1 };
-    let lookup = if attach {
-        tree::find_at_or_above(before.mm, before.vma.end)
+    let from = before.vma.end;
+    let lookup = if before.seen == Seen::Attach as u32 {
+        tree::find_at_or_above(before.mm, from)
     } else {
-        tree::find_next(before.mm, before.vma.end)
-    };
-    let found = match lookup {
-        Lookup::Found(found) => found,
-        Lookup::Nothing => return 1,
-        Lookup::Unreadable => {
-            // The tree is being changed, which takes a moment.
-            let Some(again) = survey() else { return 1 };
-            again.unreadable += 1;
-            return u32::from(again.unreadable > TRIES);
-        }
+        tree::find_next(before.mm, from)
     };
     let Some(next) = survey() else { return 1 };
+    let found = match lookup {
+        Lookup::Found(found) => found,
+        Lookup::Nothing => {
+            next.complete = 1;
+            return 1;
+        }
+        Lookup::Unreadable => {
+            // The tree is being changed, which takes a moment.
+            next.unreadable += 1;
+            return u32::from(next.unreadable > TRIES);
+        }
+    };
     next.vma = found;
     next.unsent = 1;
     next.resident = 0;
@@ -178,16 +249,22 @@ fn next_vma(done: &mut Survey) -> u32 {
     next.can_be_private =
         u32::from(found.flags & (vm::MAYSHARE | vm::PFNMAP) == 0 && found.anon != 0);
     next.must_ask = u32::from(found.ops != 0);
+    // The first of a part may have been begun by the part before.
+    next.from = if found.start < from {
+        from
+    } else {
+        found.start
+    };
     let skip = next.can_be_private == 0 && next.seen != Seen::Attach as u32;
     next.at = if skip || arch::is_kernel(found.start) {
         found.end
     } else {
-        found.start
+        next.from
     };
     0
 }
 
-/// What one table of PTEs, or one entry above, has of the VMA.
+/// What one table of PTEs, or one entry above, has of the VMA; or a gap.
 #[inline(always)]
 fn next_chunk(survey: &mut Survey) {
     let Some(map) = direct_map() else {
@@ -195,20 +272,80 @@ fn next_chunk(survey: &mut Survey) {
         return;
     };
     let at = survey.at;
-    let entry = walk(map, survey.pgd, at, &mut survey.cache);
-    if entry.level != Level::Pte && !entry.is_huge() {
-        let span = entry.level.span();
-        survey.at = (at | (span - 1)) + 1;
-        return;
+    let mut entry = Entry::NONE;
+    if survey.gib != at / GIB {
+        match pmd_slot(map, survey.pgd, at) {
+            Ok(slot) if read_into(slot & !(PAGE_SIZE - 1), &mut survey.pmds) => {
+                survey.gib = at / GIB;
+            }
+            Ok(_) => {
+                survey.at = (at | (GIB - 1)) + 1;
+                return;
+            }
+            Err(above) if above.is_huge() => entry = above,
+            Err(above) => {
+                survey.at = (at | (above.level.span() - 1)) + 1;
+                return;
+            }
+        }
+    }
+    if entry.is_none() {
+        survey.index = at / TABLE_SPAN % TABLE_PAGES;
+        if skip_empty() != 0 {
+            if let Some(survey) = self::survey() {
+                survey.at = (at | (GIB - 1)) + 1;
+            }
+            return;
+        }
+    }
+    read_chunk(map.base, entry);
+}
+
+/// Goes to the next entry of the table of PMDs at hand that isn't empty. 1 if there is none.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn skip_empty() -> u32 {
+    let Some(survey) = survey() else { return 1 };
+    let mut index = survey.index;
+    while index < TABLE_PAGES {
+        // The verifier must see the mask: the compiler would go on from entry to entry.
+        if survey.pmds[(black_box(index) & (TABLE_PAGES - 1)) as usize] != 0 {
+            survey.index = index;
+            return 0;
+        }
+        index += 1;
+    }
+    1
+}
+
+/// What the VMA has in the table or the larger page behind an entry: a given one, or the one of the table of PMDs.
+#[inline(always)]
+fn read_chunk(direct_map: u64, larger: Entry) {
+    let Some(survey) = survey() else { return };
+    let mut at = survey.at;
+    let mut entry = larger;
+    if larger.is_none() {
+        let index = survey.index & (TABLE_PAGES - 1);
+        let begin = (at & !(GIB - 1)) + index * TABLE_SPAN;
+        if at < begin {
+            at = begin;
+        }
+        entry = Entry {
+            bits: survey.pmds[index as usize],
+            level: Level::Pmd,
+        };
     }
     let base = at & !(TABLE_SPAN - 1);
     let after = base + TABLE_SPAN;
+    survey.at = after;
     let end = if survey.vma.end < after {
         survey.vma.end
     } else {
         after
     };
-    survey.at = after;
+    if at >= end {
+        return;
+    }
     survey.first = (at - base) / PAGE_SIZE;
     survey.last = (end - 1 - base) / PAGE_SIZE;
     survey.first_word = (survey.first / 64) as u32 & 7;
@@ -217,173 +354,33 @@ fn next_chunk(survey: &mut Survey) {
     survey.record.first = base / PAGE_SIZE;
     survey.record.present = [0; 8];
     survey.record.writable = [0; 8];
-    let private = survey.private;
-    if entry.level == Level::Pte {
-        read_table(survey, map.base);
-    } else {
-        read_huge(survey, entry, at);
+    let before = [survey.resident, survey.private];
+    if let Some(table) = next_table(entry.bits) {
+        scan::read_table(survey, direct_map + table);
+    } else if entry.is_huge() {
+        scan::read_huge(survey, entry, at);
     }
-    send(private);
+    send_pages(at, before);
 }
 
-/// Sends the pages of a table, if there were any private ones.
+/// Sends the pages of a table, if there were any private ones. If that can't be done, the survey ends before them.
 #[inline(always)]
-fn send(private_before: u64) {
+fn send_pages(at: u64, before: [u64; 2]) {
     let Some(survey) = survey() else { return };
-    if survey.private == private_before {
+    if survey.private == before[1] {
         return;
     }
     survey.record.head = Header {
         ts: survey.ts,
         tid: survey.tid,
         kind: Kind::Pages as u8,
-        ..Header::default()
+        flags: 0,
+        a: survey.seen as u8,
+        b: 0,
     };
     let record: *mut Pages = &raw mut survey.record;
-    ring::send_bytes(Kind::Pages, record.cast(), size_of::<Pages>() as u64);
-}
-
-/// A page that is larger than a table's span, or as large.
-#[inline(always)]
-fn read_huge(survey: &mut Survey, entry: Entry, at: u64) {
-    let count = survey.last - survey.first + 1;
-    // hugetlbfs has operations, the huge zero page is no anonymous one.
-    let anonymous = frame::is_anonymous(entry.pfn(at).unwrap_or(0));
-    if anonymous || survey.vma.ops != 0 {
-        survey.resident += count;
+    if !ring::try_send_bytes(record.cast(), size_of::<Pages>() as u64) {
+        survey.stop = at;
+        [survey.resident, survey.private] = before;
     }
-    if survey.can_be_private == 0 || !anonymous {
-        return;
-    }
-    survey.private += count;
-    let writable = if entry.is_writable() { u64::MAX } else { 0 };
-    let mut word = 0;
-    while word < 8 {
-        let mask = mask(survey.first, survey.last, word);
-        survey.record.present[word as usize] = mask;
-        survey.record.writable[word as usize] = mask & writable;
-        word += 1;
-    }
-}
-
-/// The bits of a word that stand for pages from `first` to `last`.
-#[inline(always)]
-fn mask(first: u64, last: u64, word: u64) -> u64 {
-    below(above(last + 1, word * 64)) & !below(above(first, word * 64))
-}
-
-/// How far `number` is above `base`, 0 if it isn't. No branch, here and below: the verifier would follow each way.
-#[inline(always)]
-fn above(number: u64, base: u64) -> u64 {
-    let difference = number.wrapping_sub(base);
-    difference & (difference >> 63).wrapping_sub(1)
-}
-
-/// As many of the lowest bits.
-#[inline(always)]
-fn below(count: u64) -> u64 {
-    let all = 0_u64.wrapping_sub(63_u64.wrapping_sub(count) >> 63);
-    ((1 << (count & 63)) - 1) | all
-}
-
-#[inline(always)]
-fn read_table(survey: &mut Survey, direct_map: u64) {
-    let Some(table) = next_table(survey.cache.bits) else {
-        return;
-    };
-    let words = if survey.words > 8 { 8 } else { survey.words };
-    let from = direct_map + table + u64::from(survey.first_word) * 512;
-    let memory = survey.table.as_mut_ptr();
-    // SAFETY: the helper checks the address, and the table has room for eight words of 64 entries each.
-    let failed = unsafe {
-        aya_ebpf::helpers::generated::bpf_probe_read_kernel(
-            memory.cast(),
-            words * 512,
-            from as *const _,
-        )
-    };
-    if failed == 0 {
-        survey.group = 0;
-        survey.groups = words * GROUPS;
-        repeat!(TABLE_PAGES as u32 / GROUP as u32, scan);
-    }
-}
-
-/// Looks at the next group of entries. 1 ends it.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn scan() -> u32 {
-    let Some(survey) = survey() else { return 1 };
-    if survey.group >= survey.groups {
-        return 1;
-    }
-    let zero = u64::from(config!(zero_pfn));
-    let first = u64::from(survey.group & (TABLE_PAGES / GROUP - 1) as u32) * GROUP;
-    survey.group += 1;
-    let (mut present, mut writable, mut dirty, mut zeros, mut swapped) = (0, 0, 0, 0, 0);
-    let mut bit = 0;
-    while bit < GROUP {
-        // No branch: the verifier would follow each way, each time; and none that the compiler makes of bits together.
-        let entry = survey.table[((first + bit) & (TABLE_PAGES - 1)) as usize];
-        let there = black_box(arch::present(entry));
-        writable |= (there & arch::writable(entry)) << bit;
-        let there = there | black_box(arch::prot_none(entry));
-        present |= there << bit;
-        dirty |= arch::dirty(entry) << bit;
-        zeros |= (((entry & arch::FRAME) >> 12 ^ zero).wrapping_sub(1) >> 63) << bit;
-        let used = (entry | entry.wrapping_neg()) >> 63;
-        let swap = arch::swap_type(entry).wrapping_sub(SWAP_TYPES) >> 63;
-        swapped |= (used & swap & !there & 1) << bit;
-        bit += 1;
-    }
-    let page = u64::from(survey.first_word) * 64 + first;
-    let word = (page / 64) & 7;
-    let shift = page & 63;
-    let mask = mask(survey.first, survey.last, word) >> shift;
-    present &= mask;
-    // As smaps has it: neither the zero page nor what has no struct page (vm_normal_page in mm/memory.c).
-    if survey.vma.flags & vm::PFNMAP == 0 {
-        survey.resident += u64::from((present & !zeros).count_ones());
-    }
-    if survey.can_be_private == 0 {
-        return 0;
-    }
-    survey.swapped += u64::from((swapped & mask).count_ones());
-    // What a private mapping of a file has written is anonymous memory.
-    survey.sure = if survey.must_ask == 0 {
-        present & !zeros
-    } else {
-        present & dirty
-    };
-    survey.unsure = present & !survey.sure & !zeros;
-    if survey.must_ask != 0 && survey.unsure != 0 {
-        survey.asked = first;
-        repeat!(GROUP as u32, ask);
-    }
-    let Some(survey) = self::survey() else {
-        return 1;
-    };
-    let private = survey.sure;
-    survey.private += u64::from(private.count_ones());
-    survey.record.present[word as usize & 7] |= private << shift;
-    survey.record.writable[word as usize & 7] |= (private & writable) << shift;
-    0
-}
-
-/// Asks the next page of a group whether it is anonymous memory. Never 1, which would end it.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn ask() -> u32 {
-    let Some(survey) = survey() else { return 1 };
-    let page = survey.asked & (TABLE_PAGES - 1);
-    survey.asked += 1;
-    let bit = page & (GROUP - 1);
-    if survey.unsure >> bit & 1 == 0 {
-        return 0;
-    }
-    let entry = survey.table[page as usize];
-    if frame::is_anonymous((entry & arch::FRAME) >> 12) {
-        survey.sure |= 1 << bit;
-    }
-    0
 }

@@ -105,11 +105,22 @@ pub(crate) fn birth(ctx: &RawTracePointContext) {
         inserted
     };
     let own_mm = child_mm != parent.follow(offset!(task_mm)).address();
-    let swapped = if own_mm && child_mm != hidden_mm {
+    let surveyed = if own_mm && child_mm != hidden_mm {
         let fs: u64 = read_member(child, offset!(task_fs));
-        survey::survey_mm(child_mm, fs, ts, parent.load(offset!(task_pid)), Seen::Fork)
+        survey::survey_mm(
+            child_mm,
+            0,
+            fs,
+            ts,
+            parent.load(offset!(task_pid)),
+            Seen::Fork,
+        )
     } else {
-        0
+        survey::Done {
+            swapped: 0,
+            next: 0,
+            complete: true,
+        }
     };
     ring::send_filled(Kind::Birth, |record: &mut Birth| {
         record.head = Header {
@@ -139,7 +150,13 @@ pub(crate) fn birth(ctx: &RawTracePointContext) {
         } else {
             0
         };
-        record.swapped = swapped;
+        record.swapped = surveyed.swapped;
+        record.unsurveyed = 0;
+        record.anonymous = 0;
+        if !surveyed.complete {
+            record.unsurveyed = surveyed.next;
+            record.anonymous = read_member(child_mm, offset!(mm_anonymous));
+        }
         record.began = began;
         parts::parts(parent.address(), &mut record.parent);
         parts::parts(child, &mut record.child);

@@ -169,7 +169,9 @@ fn remember(thread: &mut Thread, mm: Object, found: Found, seq: u32, ts: u64, se
     outgoing.serial = thread.vma.serial;
     outgoing.exe = exe;
     outgoing.pages = [0; 2];
-    send_outgoing();
+    if send_outgoing() != 0 {
+        ring::lose(Kind::Vma as u32);
+    }
 }
 
 /// Where the kernel counts the pages of a VMA that shares them: [`VmaCache::counts`].
@@ -233,17 +235,17 @@ pub(crate) fn outgoing() -> Option<&'static mut Outgoing> {
         .map(|outgoing| unsafe { &mut *outgoing })
 }
 
-/// Sends this CPU's outgoing VMA.
+/// Sends this CPU's outgoing VMA. 1 when there is no room for it, which is not counted.
 ///
 /// A global function, which the verifier looks at once, and not in each state that a hook can have come to.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn send_outgoing() -> u32 {
-    let Some(vma) = outgoing() else { return 0 };
+    let Some(vma) = outgoing() else { return 1 };
     let path = file::tell(vma.found.file, vma.fs, vma.head.tid);
     let file = if path == 0 { 0 } else { file::told_file() };
-    let Some(vma) = outgoing() else { return 0 };
-    ring::send_filled(Kind::Vma, |record: &mut Vma| {
+    let Some(vma) = outgoing() else { return 1 };
+    let sent = ring::try_send_filled(|record: &mut Vma| {
         *record = Vma {
             head: vma.head,
             mm: vma.mm,
@@ -260,5 +262,5 @@ pub extern "C" fn send_outgoing() -> u32 {
             private: vma.pages[1],
         };
     });
-    0
+    u32::from(!sent)
 }

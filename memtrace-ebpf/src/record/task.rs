@@ -91,6 +91,10 @@ pub struct Birth {
     pub table_bytes: u64,
     /// Private pages of it that are in swap.
     pub swapped: u64,
+    /// From this address on it was not surveyed; 0 when all of it was.
+    pub unsurveyed: u64,
+    /// Its anonymous pages, as the kernel counts them ([`crate::layout::Layout::mm_anonymous`]); 0 when it doesn't tell.
+    pub anonymous: u64,
     /// When the call began that made it.
     pub began: u64,
     /// The parent's parts.

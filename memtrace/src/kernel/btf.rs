@@ -180,18 +180,41 @@ impl Btf {
         word(&self.bytes, found + 4).ok()
     }
 
-    /// The offset in bytes of a member such as `f_path.mnt` in a structure; `None` where there is none. With `+8` after it,
-    /// for a part of an array, so much more.
+    /// The offset in bytes of a member such as `f_path.mnt` in a structure; `None` where there is none. A name may be an
+    /// array's with an index, as `rss_stat[1]`. With `+8` after it all, for a part of an array, so much more.
     pub fn offset_of(&self, structure: &str, path: &str) -> Option<u32> {
         let mut id = *self.structures.get(structure)?;
         let (path, inside) = path.split_once('+').unwrap_or((path, "0"));
         let mut offset = inside.parse().ok()?;
         for name in path.split('.') {
+            let (name, index) = match name.strip_suffix(']') {
+                Some(indexed) => indexed.split_once('[')?,
+                None => (name, ""),
+            };
             let (member, bits) = self.member(id, name.as_bytes(), 0)?;
             offset += bits / 8;
             id = member;
+            if !index.is_empty() {
+                let (element, size) = self.element(member)?;
+                offset += size * index.parse::<u32>().ok()?;
+                id = element;
+            }
         }
         Some(offset)
+    }
+
+    /// The type of an array's elements, which is a number or a structure, and its size.
+    fn element(&self, array: u32) -> Option<(u32, u32)> {
+        let (at, kind) = self.plain(array)?;
+        if kind != KIND_ARRAY {
+            return None;
+        }
+        let element = word(&self.bytes, at + COMMON).ok()?;
+        let (at, kind) = self.plain(element)?;
+        let sized = [KIND_INT, KIND_STRUCT, KIND_UNION].contains(&kind);
+        sized
+            .then(|| word(&self.bytes, at + 8).ok())?
+            .map(|size| (element, size))
     }
 
     /// Finds a member by name in a structure or union, and in those without a name inside of it: its type, and its
@@ -224,14 +247,20 @@ impl Btf {
     }
 
     /// Where the structure or union is that a type stands for.
-    fn structure(&self, mut id: u32) -> Option<usize> {
+    fn structure(&self, id: u32) -> Option<usize> {
+        let (at, kind) = self.plain(id)?;
+        [KIND_STRUCT, KIND_UNION].contains(&kind).then_some(at)
+    }
+
+    /// Where the type is that others only give names and qualities to, and its kind.
+    fn plain(&self, mut id: u32) -> Option<(usize, u32)> {
         for _ in 0..16 {
             let at = *self.types.get(id as usize)? as usize;
             match word(&self.bytes, at + 4).ok()? >> 24 & 0x1f {
-                KIND_STRUCT | KIND_UNION if id != 0 => return Some(at),
                 KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG => {
                     id = word(&self.bytes, at + 8).ok()?;
                 }
+                kind if id != 0 => return Some((at, kind)),
                 _ => return None,
             }
         }
@@ -303,9 +332,10 @@ mod tests {
         file
     }
 
-    /// `struct inner { int a; int b; }; struct outer { long pad; struct { inner in; }; }; enum flags { a, b = 6 }` by hand.
+    /// `struct inner { int a; int b; }; struct outer { long pad; struct { inner in; }; }; struct row { struct inner all[3]; };
+    /// enum flags { a, b = 6 }` by hand.
     fn nested() -> Vec<u8> {
-        let strings = b"\0inner\0a\0b\0outer\0pad\0in\0int\0flags\0";
+        let strings = b"\0inner\0a\0b\0outer\0pad\0in\0int\0flags\0row\0all\0";
         let name = |text: &str| {
             let wanted = [text.as_bytes(), b"\0"].concat();
             strings
@@ -329,6 +359,9 @@ mod tests {
             ],
             vec![0, structure(1), 8, name("in"), 2, 0],
             vec![name("outer"), structure(2), 16, name("pad"), 1, 0, 0, 3, 64],
+            // struct inner[3]; its members are the element's type, the index's, and the number of elements.
+            vec![0, KIND_ARRAY << 24, 0, 2, 1, 3],
+            vec![name("row"), structure(1), 24, name("all"), 5, 0],
             vec![
                 name("flags"),
                 KIND_ENUM << 24 | 2,
@@ -353,6 +386,15 @@ mod tests {
         assert_eq!(btf.offset_of("missing", "a"), None);
         assert_eq!(btf.size_of("outer"), Some(16));
         assert_eq!(btf.size_of("missing"), None);
+    }
+
+    #[test]
+    fn finds_members_in_the_elements_of_arrays() {
+        let btf = Btf::parse(nested(), &["inner", "row"]).expect("well-formed");
+        assert_eq!(btf.offset_of("row", "all"), Some(0));
+        assert_eq!(btf.offset_of("row", "all[2].b"), Some(20));
+        assert_eq!(btf.offset_of("row", "all.b"), None);
+        assert_eq!(btf.offset_of("inner", "a[1]"), None);
     }
 
     #[test]

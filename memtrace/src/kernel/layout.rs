@@ -8,7 +8,8 @@ use memtrace_ebpf::layout::Layout;
 use super::{btf::Btf, require::version, same};
 
 /// Members that some supported kernel lacks; the hooks do without them.
-const OPTIONAL: [&str; 17] = [
+const OPTIONAL: [&str; 18] = [
+    "mm_anonymous",
     "mm_lock_seq",
     "task_io",
     "task_sysvsem",

@@ -10,7 +10,7 @@ use comfy_table::{CellAlignment, Table};
 use super::colour::Palette;
 use super::escape::Escaped;
 use super::wording::{Count, List, Size, Span, TaskName, size_of};
-use crate::trace::event::{Area, End, ForkAccount, Region};
+use crate::trace::event::{Area, End, ForkAccount, NotSurveyed, Region};
 
 /// Rows of forks at most; the others are summed up in one more.
 const ROWS: usize = 20;
@@ -39,6 +39,11 @@ const fn given_up(fork: &ForkAccount) -> u64 {
     fork.given_up.exec + fork.given_up.exit + fork.given_up.munmap
 }
 
+/// Pages that were left out, as far as they were counted.
+fn not_surveyed(fork: &ForkAccount) -> u64 {
+    fork.not_surveyed.and_then(|rest| rest.pages).unwrap_or(0)
+}
+
 /// The numbers of some forks together.
 fn sum<'a>(forks: impl IntoIterator<Item = &'a ForkAccount>) -> ForkAccount {
     let mut sum = ForkAccount::default();
@@ -62,6 +67,7 @@ fn sum<'a>(forks: impl IntoIterator<Item = &'a ForkAccount>) -> ForkAccount {
         sum.still_shared += fork.still_shared;
         sum.unknown += fork.unknown;
         sum.copied_again += fork.copied_again;
+        sum.not_surveyed = NotSurveyed::sum(sum.not_surveyed, fork.not_surveyed);
     }
     sum
 }
@@ -74,7 +80,7 @@ struct Column {
     always: bool,
 }
 
-const COLUMNS: [Column; 12] = {
+const COLUMNS: [Column; 13] = {
     const fn column(title: &'static str, always: bool, pages: fn(&ForkAccount) -> u64) -> Column {
         Column {
             title,
@@ -95,6 +101,7 @@ const COLUMNS: [Column; 12] = {
         column("not\nknown", false, |fork| fork.unknown),
         column("copied\nagain", false, |fork| fork.copied_again),
         column("in\nswap", false, |fork| fork.swapped),
+        column("not\nsurveyed", false, not_surveyed),
     ]
 };
 
@@ -109,7 +116,10 @@ enum Unit {
 impl Unit {
     /// Small programs in exact numbers, large ones in handy ones.
     fn of(forks: &[ForkAccount]) -> Self {
-        let largest = forks.iter().map(|fork| fork.pages).max();
+        let largest = forks
+            .iter()
+            .map(|fork| fork.pages + not_surveyed(fork))
+            .max();
         match largest.unwrap_or(0) / PAGES_IN_MIB {
             0..16 => Self::Kib,
             16..100 => Self::Mib(2),
@@ -236,7 +246,7 @@ fn who(fork: &ForkAccount) -> String {
 fn words(out: &mut impl Write, total: &ForkAccount) -> io::Result<()> {
     let copied = copied(total);
     let saved = total.taken_over + given_up(total) + total.still_shared;
-    if total.pages == 0 {
+    if total.pages == 0 && total.not_surveyed.is_none() {
         return writeln!(out, "\nNo private page was present at a fork.");
     }
     write!(
@@ -283,6 +293,16 @@ fn words(out: &mut impl Write, total: &ForkAccount) -> io::Result<()> {
     if total.unknown != 0 {
         let unknown = size_of(total.unknown);
         writeln!(out, "What became of {unknown} is not known.")?;
+    }
+    if let Some(rest) = total.not_surveyed {
+        match rest.pages {
+            Some(pages) => write!(out, "About {} more was", size_of(pages))?,
+            None => write!(out, "More was")?,
+        }
+        writeln!(
+            out,
+            " shared, too much to be surveyed at the fork: nobody was seen to copy it or to take it over."
+        )?;
     }
     if total.copied_again != 0 {
         writeln!(
@@ -340,7 +360,7 @@ mod tests {
     use expect_test::expect_file;
 
     use super::*;
-    use crate::output::samples::{end, fork};
+    use crate::output::samples::{end, fork, not_surveyed};
 
     fn section(forks: Vec<ForkAccount>) -> String {
         let end = End {
@@ -399,10 +419,23 @@ mod tests {
             dur: None,
             ..fork(2, 0)
         };
+        let large = ForkAccount {
+            not_surveyed: Some(not_surveyed()),
+            ..fork(6, 400)
+        };
+        let uncounted = ForkAccount {
+            not_surveyed: Some(NotSurveyed {
+                pages: None,
+                ..not_surveyed()
+            }),
+            ..fork(7, 0)
+        };
         let sections = [
             vec![snapshot(), unwritten],
             vec![fork(3, 2_000), fork(4, 4)],
             vec![fork(5, 40)],
+            vec![large],
+            vec![uncounted],
         ];
         expect_file!["snapshots/forks.txt"].assert_eq(&sections.map(section).concat());
     }

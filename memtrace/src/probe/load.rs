@@ -17,7 +17,7 @@ use memtrace_ebpf::{
 use object::{Object as _, ObjectSection as _};
 
 use super::{
-    adopt,
+    adopt::ADOPT_PROCESS,
     backend::{self, Backend, Refused},
     direct_map,
     log::ToStderr,
@@ -43,8 +43,6 @@ const RING_BYTES: u32 = 32 << 20;
 const SUMMARY_RING_BYTES: u32 = 8 << 20;
 /// The hook that is attached for a moment at start.
 const FIND_DIRECT_MAP: &str = "find_direct_map";
-/// The hook that is attached for a moment by `memtrace attach`.
-const ADOPT_PROCESS: &str = "adopt_process";
 
 /// Who is traced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +86,7 @@ impl Options<'_> {
 /// [`Traced::Experiments`]. They are gone from
 /// the kernel when this is dropped, or when memtrace ends in any way.
 pub struct Probe {
-    ebpf: Ebpf,
+    pub(super) ebpf: Ebpf,
     log: Option<EbpfLogger<ToStderr>>,
     /// How page faults are observed.
     pub backend: Backend,
@@ -195,33 +193,6 @@ impl Probe {
             // Where it can't be told they still go, one after the other.
             let _ = direct_map::stop(&mut map);
         }
-    }
-
-    /// Takes these running processes under trace, ids as memtrace's pid namespace has them, with all their threads, and
-    /// has the hooks send what their memory is made of. Returns those of
-    /// which a thread was there that was not traced yet.
-    ///
-    /// # Errors
-    /// The kernel refuses the hook for it.
-    pub fn adopt(&mut self, pids: &[u32]) -> Result<Vec<u32>> {
-        let program = tracepoint(&mut self.ebpf, ADOPT_PROCESS)?;
-        // It is asked again, with `--tree`, for children that have been born meanwhile.
-        if program.fd().is_err() {
-            program
-                .load()
-                .context("the kernel refused the hook adopt_process")?;
-        }
-        let link = program
-            .attach("sys_enter")
-            .context("can't attach to raw_syscalls:sys_enter")?;
-        let mut map: Array<&mut MapData, [u64; adopt::WORDS]> = Array::try_from(
-            self.ebpf
-                .map_mut("ADOPTED")
-                .context("the object has no map ADOPTED")?,
-        )?;
-        let adopted = adopt::adopt(&mut map, pids);
-        tracepoint(&mut self.ebpf, ADOPT_PROCESS)?.detach(link)?;
-        adopted
     }
 }
 
@@ -369,7 +340,7 @@ fn find_direct_map(ebpf: &mut Ebpf, sample: &Sample) -> Result<DirectMap> {
     found
 }
 
-fn tracepoint<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut RawTracePoint> {
+pub(super) fn tracepoint<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut RawTracePoint> {
     let program = ebpf
         .program_mut(name)
         .with_context(|| format!("the object has no hook {name}"))?;

@@ -10,6 +10,7 @@ mod preempt;
 mod read;
 mod timer;
 
+pub use adopt::{Adoption, Part};
 pub use backend::{Backend, FUNCTION, prefers_tracepoints};
 pub use load::{Options, Probe, Traced, locate_direct_map, tracepoints};
 pub use preempt::Functions as Undisturbed;

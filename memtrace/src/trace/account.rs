@@ -41,15 +41,6 @@ impl Counts {
         self.maj_flt = self.maj_flt.wrapping_sub(maj_flt);
     }
 
-    /// A fault came before all was told of what was there: it is taken for one of those.
-    pub fn before(&mut self, counted: Option<Counted>) {
-        match counted {
-            Some(Counted::Minor) => self.base(1, 0),
-            Some(Counted::Major) => self.base(0, 1),
-            None => {}
-        }
-    }
-
     /// The kernel counted some without an exception.
     pub fn unobserved(&mut self, by: &'static str, count: u64) {
         if count > 0 {

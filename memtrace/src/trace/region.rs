@@ -7,6 +7,7 @@ use memtrace_ebpf::{
     pte::PAGE_SIZE,
     record::{Bounds, VMA_HAS_OPS, VMA_SHMEM, Vma},
 };
+use roaring::RoaringTreemap;
 
 use super::{
     bss::{Bss, Image},
@@ -46,8 +47,8 @@ pub struct Mm {
 /// What an address space that memtrace attaches to is made of, as far as has been told.
 #[derive(Clone, Debug, Default)]
 pub struct Survey {
-    /// Faults that came before it was complete: their pages, and whether private ones came there.
-    pub early: Vec<(u64, bool)>,
+    /// Private pages that came before it was complete, of which events tell.
+    pub came: RoaringTreemap,
     /// The event of the first of its threads, which is to tell what it is made of.
     pub leader: Option<Event>,
 }
@@ -143,6 +144,11 @@ impl Mapped {
             exe: mm.exe,
             end_data: mm.bounds.end_data,
         }
+    }
+
+    /// Its first address.
+    pub const fn start(&self) -> u64 {
+        self.start
     }
 
     /// What an address in it belongs to, in an address space with this BSS.

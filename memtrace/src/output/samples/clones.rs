@@ -1,6 +1,7 @@
 //! Births: every way to be born, and how the call returns.
 
 use super::names;
+use super::not_surveyed;
 use crate::trace::event::{
     Asked, ByObject, Clone, Cloned, Copied, First, Global, Got, LetGo, ObjectKind, Row, Shared,
     What,
@@ -57,6 +58,7 @@ fn fork() -> Clone {
             at_once: 2,
             swapped: 1,
             table_bytes: 44 << 10,
+            not_surveyed: Some(not_surveyed()),
         }),
         followed: true,
     }

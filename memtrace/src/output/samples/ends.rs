@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::BEGAN;
-use crate::trace::event::{Account, Area, End, ForkAccount, Global, Life, ObjectKind, Region, Use};
+use crate::trace::event::{
+    Account, Address, Area, End, ForkAccount, Global, Life, NotSurveyed, ObjectKind, Region, Use,
+};
 
 /// A process with 24 faults that its exec took, and this many copies.
 pub(in crate::output) fn account(pid: u32, copies: u64) -> Account {
@@ -69,6 +71,7 @@ pub(in crate::output) fn whole_end() -> End {
         born_tid: Some(1238),
         ..life(1234, Some(1234), 3_000, &[(ObjectKind::Mm, 3)])
     };
+    second.not_surveyed = Some(not_surveyed());
     let in_container = Life {
         global: Some(Global {
             pid: 71_235,
@@ -85,6 +88,14 @@ pub(in crate::output) fn whole_end() -> End {
         ]),
         tasks_left_out: 3,
         ..end(vec![account(1234, 3), running])
+    }
+}
+
+/// What a fork of a large process leaves out.
+pub(in crate::output) const fn not_surveyed() -> NotSurveyed {
+    NotSurveyed {
+        from: Address(0x7f12_0020_0000),
+        pages: Some(97_000),
     }
 }
 

@@ -16,7 +16,7 @@ mod faults;
 mod objects;
 mod tasks;
 
-pub(super) use ends::{account, end, family, fork, life, whole_end};
+pub(super) use ends::{account, end, family, fork, life, not_surveyed, whole_end};
 pub(super) use experiment::experiment;
 pub use faults::fault;
 pub(super) use faults::{by_fork, copies, faults};

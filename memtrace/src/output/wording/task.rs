@@ -9,7 +9,8 @@ use super::{Count, Flags, List, SignalName, Size, Span, size_of};
 use crate::output::colour::Palette;
 use crate::output::escape::{Escaped, Quoted};
 use crate::trace::event::{
-    ByObject, Clone, Cloned, Exec, Exit, First, Got, LetGo, ObjectKind, Row, Shared, Task,
+    ByObject, Clone, Cloned, Exec, Exit, First, Got, LetGo, NotSurveyed, ObjectKind, Row, Shared,
+    Task,
 };
 
 /// A birth, told in the line of `maker`, a process.
@@ -94,7 +95,18 @@ fn fork(out: &mut impl Write, clone: &Clone) -> io::Result<()> {
     if copied.swapped != 0 {
         write!(out, ", {} more in swap", copied.swapped)?;
     }
-    write!(out, ", {} of page tables", Size(copied.table_bytes))
+    write!(out, ", {} of page tables", Size(copied.table_bytes))?;
+    match copied.not_surveyed {
+        None => Ok(()),
+        Some(NotSurveyed { from, pages: None }) => write!(out, "; not surveyed from {from} on"),
+        Some(NotSurveyed {
+            from,
+            pages: Some(pages),
+        }) => {
+            let pages = Count(pages, "more private page");
+            write!(out, "; not surveyed from {from} on: about {pages}")
+        }
+    }
 }
 
 /// A parent's object and its child's: `fs#1` when they share it, `mm#1->#2` when not.

@@ -100,6 +100,9 @@ pub struct ForkAccount {
     pub unknown: u64,
     /// Copies beyond these: of a page whose sharing had ended, as something in the kernel still held it.
     pub copied_again: u64,
+    /// What was too much to be surveyed at the fork. Its pages come into `pages` one by one, as their faults tell of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_surveyed: Option<super::NotSurveyed>,
     /// The same by region of the parent's memory.
     pub areas: Vec<Area>,
 }

@@ -21,7 +21,7 @@ pub use fault::{
 pub use memory::{Brk, By, Madvise, Mmap, Mprotect, Mremap, Range, Returned};
 pub use task::{
     Asked, ByObject, Clone, Cloned, Copied, Exec, Exit, First, Got, Joined, Left, LetGo,
-    ObjectKind, Row, Share, Shared, Task, Unshare,
+    NotSurveyed, ObjectKind, Row, Share, Shared, Task, Unshare,
 };
 
 /// An address in a process's or the kernel's space; `"0x7f12a000"` in JSON.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
-use super::Global;
+use super::{Address, Global};
 
 /// A task was born.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -282,6 +282,32 @@ pub struct Copied {
     pub swapped: u64,
     /// Bytes of the child's page tables.
     pub table_bytes: u64,
+    /// What was too much to be surveyed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_surveyed: Option<NotSurveyed>,
+}
+
+/// The part of an address space that a survey at a fork left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct NotSurveyed {
+    /// Its first address.
+    pub from: Address,
+    /// Private pages there of which nothing is known, by the kernel's count of anonymous memory, which is exact to some dozens
+    /// of pages; null where this kernel has no such count.
+    pub pages: Option<u64>,
+}
+
+impl NotSurveyed {
+    /// Two of them together.
+    pub fn sum(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        let (Some(one), Some(other)) = (one, other) else {
+            return one.or(other);
+        };
+        Some(Self {
+            from: Address(one.from.0.min(other.from.0)),
+            pages: one.pages.zip(other.pages).map(|(one, other)| one + other),
+        })
+    }
 }
 
 /// The call that made a task has returned in the parent.

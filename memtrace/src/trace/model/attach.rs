@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use memtrace_ebpf::record::{Surveyed, Task};
+use memtrace_ebpf::record::{Surveyed, Task, Vma};
 
 use super::{Mm, Model, existing, global, until_nul};
 use crate::trace::{
@@ -83,6 +83,23 @@ impl Model {
         mm.survey.take()?.leader
     }
 
+    /// What each thread's last fault fell into may be something else, as far as is known now.
+    fn rename_mapped(&mut self, address: u64, vmas: &[Vma]) {
+        let Some(mm) = self.mms.get(&address) else {
+            return;
+        };
+        for user in &mm.users {
+            if let Some(thread) = self.threads.get_mut(user)
+                && let Some(mapped) = &thread.vma
+                && let Ok(at) = vmas.binary_search_by_key(&mapped.start(), |vma| vma.start)
+            {
+                let serial = mapped.serial;
+                let vma = Vma { serial, ..vmas[at] };
+                thread.vma = Some(Mapped::new(&vma, mm, &mut self.files));
+            }
+        }
+    }
+
     /// All that a process's address space is made of has been told.
     pub(super) fn surveyed(&mut self, surveyed: &Surveyed, ts: u64, events: &mut Vec<Event>) {
         let tid = surveyed.head.tid;
@@ -95,19 +112,16 @@ impl Model {
         let Some(survey) = mm.survey.take() else {
             return;
         };
+        let Survey { leader, came } = *survey;
+        // What came while the pages were being counted, before their turn, isn't what was there: the events tell of it.
+        let came = came & &pending.present;
         for vma in &mut pending.vmas {
-            let (start, end) = (vma.start >> super::PAGE_SHIFT, vma.end >> super::PAGE_SHIFT);
-            // What came while the pages were being counted, after their turn.
-            let missed = survey
-                .early
-                .iter()
-                .filter(|(page, private)| *private && (start..end).contains(page))
-                .filter(|(page, _)| pending.present.insert(*page))
-                .count() as u64;
-            vma.private += missed;
-            vma.resident += missed;
+            let pages = vma.start >> super::PAGE_SHIFT..vma.end >> super::PAGE_SHIFT;
+            let came = came.range_cardinality(pages);
+            vma.private = vma.private.saturating_sub(came);
+            vma.resident = vma.resident.saturating_sub(came);
         }
-        let Survey { leader, .. } = *survey;
+        self.rename_mapped(surveyed.mm, &pending.vmas);
         let total = |of: fn(&memtrace_ebpf::record::Vma) -> u64| pending.vmas.iter().map(of).sum();
         if let Some(mut leader) = leader {
             if let What::Task(task) = &mut leader.what {

@@ -31,11 +31,13 @@ mod experiment;
 mod life;
 mod loader;
 mod pages;
+mod pending;
 
 use birth::Cloning;
 use experiment::Numbers;
 use loader::Loading;
-use pages::{Pending, Unfollowed};
+use pages::Unfollowed;
+use pending::Pending;
 
 const PAGE_SHIFT: u32 = 12;
 
@@ -191,7 +193,10 @@ impl Model {
                 }
             }
             Record::Rename(rename) => self.rename(tid, until_nul(&rename.comm).into()),
-            Record::Pages(pages) => self.pending(pages.mm, pages.head.ts).pages(&pages),
+            Record::Pages(pages) => {
+                let head = pages.head;
+                self.pending(pages.mm, (head.ts, head.a)).pages(&pages);
+            }
             Record::Task(task) => self.task(&task, ts, events),
             Record::Surveyed(surveyed) => self.surveyed(&surveyed, ts, events),
             Record::Held(_) => {}
@@ -371,7 +376,7 @@ impl Model {
             self.files.is_executed(vma.file);
         }
         if vma.head.a == Seen::Attach as u8 {
-            self.pending(vma.mm, vma.head.ts).vmas.push(*vma);
+            self.pending(vma.mm, (vma.head.ts, vma.head.a)).vma(vma);
             return;
         }
         let by_exec = vma.head.a == Seen::Exec as u8;
@@ -391,7 +396,8 @@ impl Model {
         let mapped = Mapped::new(vma, mm.unwrap_or(&in_exec), &mut self.files);
         if vma.head.a == Seen::Fork as u8 {
             let bss = mm.map(|mm| mm.bss.clone()).unwrap_or_default();
-            self.pending(vma.mm, vma.head.ts).area(vma, &mapped, &bss);
+            self.pending(vma.mm, (vma.head.ts, vma.head.a))
+                .area(vma, &mapped, &bss);
             return;
         }
         if by_exec {

@@ -5,20 +5,20 @@ use std::{collections::VecDeque, ops::Range};
 use memtrace_ebpf::{
     fault::{Backing, Kind as FaultKind},
     pte::PAGE_SIZE,
-    record::{Birth, Call, FAULT_VMA_UNKNOWN, Fault, Frame, Handled, Ids, Pages, Vma},
+    record::{Birth, Call, FAULT_VMA_UNKNOWN, Fault, Frame, Handled, Ids},
     syscall,
 };
-use roaring::RoaringTreemap;
 use rustc_hash::FxHashSet as HashSet;
 
 use super::{Model, PAGE_SHIFT, loader::MAP_FIXED};
 use crate::trace::{
-    bss::Bss,
     call,
-    event::{self, Because, Cause, Copied, Event, ForkAccount, ForkRef, ObjectKind, What},
+    event::{
+        self, Address, Because, Cause, Copied, Event, ForkAccount, ForkRef, NotSurveyed,
+        ObjectKind, What,
+    },
     fault,
-    region::Mapped,
-    sharing::{Blame, Fork, ForkArea, Leave},
+    sharing::{Blame, Fork, Leave, Rest},
 };
 
 /// Sharers that are named.
@@ -36,41 +36,6 @@ const MADV_DONTNEED_LOCKED: u64 = 24;
 const MADV_GUARD_INSTALL: u64 = 102;
 const MREMAP_DONTUNMAP: u64 = 4;
 const ENOMEM: i64 = 12;
-
-/// A survey whose records are coming.
-#[derive(Default)]
-pub(super) struct Pending {
-    /// The time of all its records.
-    ts: u64,
-    /// Private pages that are present.
-    pub(super) present: RoaringTreemap,
-    /// And those among them that may be written as they are.
-    writable: RoaringTreemap,
-    areas: Vec<ForkArea>,
-    /// At an attach: the VMAs.
-    pub(super) vmas: Vec<Vma>,
-}
-
-impl Pending {
-    /// Takes the pages of a table.
-    pub(super) fn pages(&mut self, record: &Pages) {
-        add(&mut self.present, record.first, &record.present);
-        add(&mut self.writable, record.first, &record.writable);
-    }
-
-    /// Takes a VMA that pages lie in.
-    pub(super) fn area(&mut self, vma: &Vma, mapped: &Mapped, bss: &Bss) {
-        if vma.private == 0 {
-            return;
-        }
-        let parts = mapped.parts(bss).into_iter();
-        self.areas.extend(parts.map(|(part, place)| ForkArea {
-            pages: part.start >> PAGE_SHIFT..part.end >> PAGE_SHIFT,
-            region: place.region,
-            file: place.file,
-        }));
-    }
-}
 
 /// Forks whose child isn't traced: nobody sees when it leaves a page.
 #[derive(Default)]
@@ -108,37 +73,7 @@ pub(super) fn child_unseen(fork: &mut ForkAccount) {
     }
 }
 
-/// Adds the pages whose bits are set, the lowest standing for `first`.
-fn add(pages: &mut RoaringTreemap, first: u64, bits: &[u64; 8]) {
-    for (word, mut bits) in (0..).zip(bits.iter().copied()) {
-        let mut at = first + 64 * word;
-        // A run of set bits at a time.
-        while bits != 0 {
-            let gap = bits.trailing_zeros();
-            bits >>= gap;
-            let run = bits.trailing_ones();
-            at += u64::from(gap);
-            pages.insert_range(at..at + u64::from(run));
-            at += u64::from(run);
-            bits = bits.checked_shr(run).unwrap_or(0);
-        }
-    }
-}
-
 impl Model {
-    /// The survey of an address space that a record of this time is of. If one before never ended, its last record was
-    /// lost.
-    pub(super) fn pending(&mut self, mm: u64, ts: u64) -> &mut Pending {
-        let pending = self.pending.entry(mm).or_default();
-        if pending.ts != ts {
-            *pending = Pending {
-                ts,
-                ..Pending::default()
-            };
-        }
-        pending
-    }
-
     /// If a clone copied the address space: the fork's number, and what it copied.
     pub(super) fn forked(&mut self, birth: &Birth, ids: Ids, ts: u64) -> Option<(u32, Copied)> {
         let unknown = birth.child.mm == 0 || birth.parent.mm == 0;
@@ -148,12 +83,19 @@ impl Model {
         // Not of a thread, whose address space may be one that memtrace is attaching to.
         let pending = self.pending.remove(&birth.child.mm);
         let pending = pending.filter(|pending| pending.ts == birth.head.ts);
-        let pending = pending.unwrap_or_default();
+        let mut pending = pending.unwrap_or_default();
         self.forks += 1;
         let number = self.forks;
         let parent = self.mm_number(birth.head.tid);
         let child = self.mm_number(birth.child_tid);
         let thread = self.threads.get(&birth.head.tid)?;
+        let rest = (birth.unsurveyed != 0).then(|| Rest {
+            from: birth.unsurveyed >> PAGE_SHIFT,
+            counted: (birth.anonymous != 0).then_some(birth.anonymous),
+        });
+        if let Some(rest) = rest {
+            pending.present.remove_range(rest.from..);
+        }
         let fork = Fork {
             number,
             ts,
@@ -164,6 +106,7 @@ impl Model {
             parent_comm: thread.comm.clone(),
             table_bytes: birth.table_bytes,
             swapped: birth.swapped,
+            rest,
         };
         let at_once = &pending.present & &pending.writable;
         let shared = &pending.present - &at_once;
@@ -189,6 +132,12 @@ impl Model {
             at_once: at_once.len(),
             swapped: birth.swapped,
             table_bytes: birth.table_bytes,
+            not_surveyed: rest.map(|rest| NotSurveyed {
+                from: Address(rest.from * PAGE_SIZE),
+                pages: rest
+                    .counted
+                    .map(|counted| counted.saturating_sub(pending.present.len())),
+            }),
         };
         Some((number, copied))
     }
@@ -228,7 +177,7 @@ impl Model {
             let owner = (mm != thread.mm).then(|| self.owner(mm)).flatten();
             fault.handled = Some(fault::handled(handled, owner));
         }
-        let early = self.page_changed(mm, record, &mut fault, private, ts);
+        self.page_changed(mm, record, &mut fault, private, ts);
         if fault.kind == FaultKind::CowCopy && fault.cause.is_none() {
             // In an address space whose exec is not complete.
             fault.cause = Some(Box::new(without_fork(record)));
@@ -237,12 +186,7 @@ impl Model {
             return;
         };
         if self.summary {
-            // The hooks count, what comes during a survey, too.
-            return;
-        }
-        if early {
-            // It is in the survey.
-            process.counts.before(fault.counted);
+            // The hooks count.
             return;
         }
         process.counts.fault(fault.kind, fault.counted);
@@ -257,7 +201,7 @@ impl Model {
             .min()
     }
 
-    /// What a fault means to the sharing of its page; a copy's cause. `true` when the address space is being surveyed.
+    /// What a fault means to the sharing of its page; a copy's cause.
     fn page_changed(
         &mut self,
         address: u64,
@@ -265,22 +209,34 @@ impl Model {
         fault: &mut event::Fault,
         private: bool,
         ts: u64,
-    ) -> bool {
+    ) {
         let Some(mm) = self.mms.get_mut(&address) else {
-            return false;
+            return;
         };
         let number = mm.number;
         let page = fault.addr.0 >> PAGE_SHIFT;
-        if let Some(survey) = &mut mm.survey {
-            let filled = fault.pfn_before.is_none() && fault.pfn_after.is_some();
-            survey.early.push((page, filled && private));
-            return true;
+        if let Some(survey) = &mut mm.survey
+            && private
+            && fault.pfn_before.is_none()
+            && fault.pfn_after.is_some()
+        {
+            survey.came.insert(page);
         }
         if number == 0 || !private {
-            return false;
+            return;
         }
         let size = fault.page_size / PAGE_SIZE;
         let others = (page & !(size - 1)..=page | (size - 1)).filter(|other| *other != page);
+        let of_fork = !matches!(
+            Frame::from_number(record.frame),
+            Frame::PageCache | Frame::Ksm
+        );
+        if of_fork && matches!(fault.kind, FaultKind::CowCopy | FaultKind::CowReuse) {
+            for page in others.clone().chain([page]) {
+                self.sharing
+                    .shows_shared(number, page, fault.region, fault.file.as_ref());
+            }
+        }
         match fault.kind {
             FaultKind::CowCopy => {
                 let cause = self.copied(address, number, page, record, ts);
@@ -305,7 +261,6 @@ impl Model {
             | FaultKind::UffdFill => self.sharing.lost(number, page),
             _ => {}
         }
-        false
     }
 
     /// A write has copied a page: why it had to.

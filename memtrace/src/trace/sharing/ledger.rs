@@ -1,11 +1,12 @@
 //! The account of each fork: what became of the pages that it left shared.
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
+use memtrace_ebpf::pte::PAGE_SIZE;
 use rustc_hash::FxHashMap as HashMap;
 
-use super::{Ending, Fork, ForkArea, Origin, Reason, pages::Pages};
-use crate::trace::event::{Area, ForkAccount, Region};
+use super::{Ending, Fork, ForkArea, Origin, Reason, Rest, pages::Pages};
+use crate::trace::event::{Address, Area, ForkAccount, NotSurveyed, Region};
 
 /// A fork's ledger.
 pub struct Ledger {
@@ -14,13 +15,13 @@ pub struct Ledger {
     parent: u32,
     /// Its copy.
     child: u32,
-    /// Which area a page belonged to at the fork: in the order of addresses, while one of them may still change.
-    spans: Vec<Span>,
-}
-
-struct Span {
-    pages: Range<u64>,
-    area: usize,
+    /// Which area a page belonged to at the fork: from a page on this one, up to the next. In the order of addresses, while
+    /// one of the pages may still change. What lies between two areas has no pages, and may belong to either.
+    runs: Vec<(u64, usize)>,
+    /// Where it was not surveyed.
+    rest: Option<Rest>,
+    /// The pages from there on that have been found since, by their area.
+    found: Vec<(usize, Pages)>,
 }
 
 impl Ledger {
@@ -38,7 +39,7 @@ impl Ledger {
             at_once: at_once.len(),
             ..ForkAccount::default()
         };
-        let mut spans: Vec<Span> = Vec::with_capacity(areas.len());
+        let mut runs: Vec<(u64, usize)> = Vec::new();
         let mut numbers = HashMap::default();
         for area in areas {
             let copied = at_once.range_cardinality(area.pages.clone());
@@ -55,16 +56,18 @@ impl Ledger {
                     });
             account.areas[number].pages += count;
             account.areas[number].copied += copied;
-            spans.push(Span {
-                pages: area.pages,
-                area: number,
-            });
+            // A heap of many mappings is one run.
+            if runs.last().is_none_or(|(_, last)| *last != number) {
+                runs.push((area.pages.start, number));
+            }
         }
         Self {
             account,
             parent: fork.parent,
             child: fork.child,
-            spans,
+            runs,
+            rest: fork.rest,
+            found: Vec::new(),
         }
     }
 
@@ -81,11 +84,16 @@ impl Ledger {
     /// Books what became of pages, by what `mm` did. They are where they were at the fork.
     pub fn book(&mut self, pages: &Pages, ending: Ending, mm: u32) {
         *self.total(ending, mm) += pages.len();
-        for span in &self.spans {
-            let count = pages.range_cardinality(span.pages.clone());
+        let surveyed = self.rest.map_or(u64::MAX, |rest| rest.from);
+        let ends = self.runs.iter().skip(1).map(|(start, _)| *start);
+        for ((start, area), end) in self.runs.iter().zip(ends.chain([surveyed])) {
+            let count = pages.range_cardinality(*start..end);
             if count > 0 {
-                *in_area(&mut self.account.areas[span.area], ending) += count;
+                *in_area(&mut self.account.areas[*area], ending) += count;
             }
+        }
+        for (area, found) in &self.found {
+            *in_area(&mut self.account.areas[*area], ending) += found.intersection_len(pages);
         }
     }
 
@@ -104,6 +112,22 @@ impl Ledger {
             *in_area(area, before) -= 1;
         }
         self.book_page(page, ending, mm);
+    }
+
+    /// A page that was not surveyed turns out to have been left shared, in memory of this kind.
+    pub fn found(&mut self, page: u64, region: Region, file: Option<&Arc<str>>) {
+        self.account.pages += 1;
+        let areas = &mut self.account.areas;
+        let is_it = |area: &Area| area.region == region && area.file.as_ref() == file;
+        let number = areas.iter().position(is_it).unwrap_or_else(|| {
+            areas.push(empty_area(region, file.cloned()));
+            areas.len() - 1
+        });
+        areas[number].pages += 1;
+        match self.found.iter_mut().find(|(area, _)| *area == number) {
+            Some((_, pages)) => _ = pages.insert(page),
+            None => self.found.push((number, Pages::from_iter([page]))),
+        }
     }
 
     /// A page was copied beyond the one time that it counts.
@@ -133,11 +157,17 @@ impl Ledger {
 
     /// Nothing will change any more for any page.
     pub fn close(&mut self) {
-        self.spans = Vec::new();
+        self.runs = Vec::new();
+        self.found = Vec::new();
     }
 
     /// The account as it is.
-    pub fn into_account(self) -> ForkAccount {
+    pub fn into_account(mut self) -> ForkAccount {
+        let pages = self.account.pages;
+        self.account.not_surveyed = self.rest.map(|rest| NotSurveyed {
+            from: Address(rest.from * PAGE_SIZE),
+            pages: rest.counted.map(|counted| counted.saturating_sub(pages)),
+        });
         self.account
     }
 
@@ -157,11 +187,14 @@ impl Ledger {
     }
 
     fn area(&mut self, page: u64) -> Option<&mut Area> {
-        let after = self.spans.partition_point(|span| span.pages.end <= page);
-        let span = self.spans.get(after)?;
-        span.pages
-            .contains(&page)
-            .then(|| &mut self.account.areas[span.area])
+        let found = self.found.iter().find(|(_, pages)| pages.contains(page));
+        let area = if let Some((area, _)) = found {
+            *area
+        } else {
+            let after = self.runs.partition_point(|(start, _)| *start <= page);
+            self.runs.get(after.checked_sub(1)?)?.1
+        };
+        Some(&mut self.account.areas[area])
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap as HashMap;
 
 use super::{Fork, ForkArea, ledger::Ledger, pages::Pages};
-use crate::trace::event::ForkAccount;
+use crate::trace::event::{ForkAccount, NotSurveyed};
 
 /// Forks that have an account of their own.
 pub const KEPT: usize = 10_000;
@@ -159,6 +159,7 @@ fn add(sum: &mut ForkAccount, account: ForkAccount) {
     sum.still_shared += account.still_shared;
     sum.unknown += account.unknown;
     sum.copied_again += account.copied_again;
+    sum.not_surveyed = NotSurveyed::sum(sum.not_surveyed, account.not_surveyed);
     for mut area in account.areas {
         area.file = None;
         match sum.areas.iter_mut().find(|of| of.region == area.region) {

@@ -15,7 +15,8 @@ use roaring::RoaringTreemap;
 use self::{
     edge::{Edges, End, Link},
     ledgers::Ledgers,
-    solo::Solos,
+    solo::{Key, Solos},
+    unsurveyed::Unsurveyed,
 };
 use super::event::{ForkAccount, Region};
 
@@ -27,6 +28,7 @@ mod pages;
 mod solo;
 #[cfg(test)]
 mod tests;
+mod unsurveyed;
 
 /// A fork that copied an address space.
 #[derive(Clone, Debug)]
@@ -49,6 +51,17 @@ pub struct Fork {
     pub table_bytes: u64,
     /// Private pages in swap.
     pub swapped: u64,
+    /// What was not surveyed.
+    pub rest: Option<Rest>,
+}
+
+/// The part of an address space that was not surveyed as it was copied: from a page on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rest {
+    /// Its first page.
+    pub from: u64,
+    /// Private pages in all of the address space, by the kernel's count.
+    pub counted: Option<u64>,
 }
 
 /// A part of the memory that a fork copied.
@@ -132,6 +145,7 @@ pub struct Sharing {
     edges: Edges,
     solos: Solos,
     ledgers: Ledgers,
+    unsurveyed: Unsurveyed,
 }
 
 impl Sharing {
@@ -151,12 +165,61 @@ impl Sharing {
         if known || parent == child || self.ledgers.knows(number) {
             return;
         }
+        self.unsurveyed.fork(&fork, &mut self.ledgers);
         self.ledgers.open(fork, areas, pages, at_once);
+        if self.unsurveyed.contains(number) {
+            self.ledgers.hold(number);
+        }
         self.solos.forget(parent, pages, &mut self.ledgers);
         let [parent, child] = [parent, child].map(|mm| End { mm, shift: 0 });
         let pages = pages::without_runs(pages);
         self.edges
             .add(Link::new(number, parent, child), pages, &mut self.ledgers);
+    }
+
+    /// A write is about to copy a page, or to take it over: so it was shared since the latest fork. Where forks were not
+    /// surveyed that is news, and it goes on their accounts, where it is in memory of this kind.
+    pub fn shows_shared(&mut self, mm: u32, page: u64, region: Region, file: Option<&Arc<str>>) {
+        if self.unsurveyed.is_empty() {
+            return;
+        }
+        // Who shares it since a fork that is news may do so since others.
+        let mut ahead = vec![mm];
+        while let Some(mm) = ahead.pop() {
+            let edges = self.edges.at(mm, page).map(|(_, part)| part.fork);
+            let latest = edges.filter(|fork| !self.unsurveyed.contains(*fork)).max();
+            for found in self.unsurveyed.find(mm, page, latest.unwrap_or(0)) {
+                let Some(ledger) = self.ledgers.get_mut(found.fork) else {
+                    continue;
+                };
+                ledger.found(page, region, file);
+                let other = found.other(mm);
+                let Some(ending) = found.left else {
+                    let link = Link::new(
+                        found.fork,
+                        End { mm, shift: 0 },
+                        End {
+                            mm: other,
+                            shift: 0,
+                        },
+                    );
+                    self.solos.take_page(found.parent, page);
+                    self.solos.drop_empty(found.parent, &mut self.ledgers);
+                    self.edges.add_page(link, page, &mut self.ledgers);
+                    ahead.push(other);
+                    continue;
+                };
+                ledger.book_page(page, ending, other);
+                if ending.leaves_solo() && !self.edges.any_at(mm, page) {
+                    let key = Key {
+                        fork: found.fork,
+                        ending,
+                        shift: 0,
+                    };
+                    self.solos.add_page(mm, key, page, &mut self.ledgers);
+                }
+            }
+        }
     }
 
     /// A write copied a page: why it had to. `None` when no traced fork is known to have made it shared.
@@ -219,6 +282,7 @@ impl Sharing {
 
     /// A page was seen to be in another state than is thought here.
     pub fn lost(&mut self, mm: u32, page: u64) {
+        self.unsurveyed.changed(mm, &(page..page + 1));
         if self.leave_page(mm, page, Ending::Unknown).is_none()
             && self.solos.take_page(mm, page).is_some()
         {
@@ -228,6 +292,7 @@ impl Sharing {
 
     /// A range of pages was unmapped, discarded, or mapped over.
     pub fn gave_up(&mut self, mm: u32, pages: &Range<u64>) {
+        self.unsurveyed.changed(mm, pages);
         self.leave(mm, Some(pages), Ending::GivenUp(Reason::Munmap));
         self.solos.forget_range(mm, pages, &mut self.ledgers);
     }
@@ -239,6 +304,7 @@ impl Sharing {
             return;
         }
         self.gave_up(mm, &pages::moved_range(from, by));
+        self.unsurveyed.changed(mm, from);
         self.edges.relocate(mm, from, by, &mut self.ledgers);
         self.solos.relocate(mm, from, by, &mut self.ledgers);
     }
@@ -251,6 +317,7 @@ impl Sharing {
             Leave::Unseen => Ending::Unknown,
         };
         self.leave(mm, None, ending);
+        self.unsurveyed.left(mm, ending, &mut self.ledgers);
         self.solos.forget_all(mm, &mut self.ledgers);
         self.ledgers.gone(mm);
     }

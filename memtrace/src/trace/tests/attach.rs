@@ -142,54 +142,80 @@ fn what_is_found_is_told() {
     assert_eq!(lives, [(500, None, None), (501, None, None)]);
 }
 
-/// What comes while the survey goes on is in the snapshot, and no event: also where its page came after the pages there
-/// had been counted.
+/// What comes while the survey goes on is an event, and not in the snapshot: also where its page came before the pages there
+/// were counted.
 #[test]
 fn the_snapshot_and_the_first_events_agree() {
     let mut story = found();
     story.fills(500, 3);
     story.fills(501, 30);
-    let shared = file(0x7100_0000, 0x7100_2000, 0x8b, 0xf1, 0);
-    story.fault_in(501, shared, minor(READ, 0x7100_0000, 0, ro(9)));
-    let began = story.survey(
-        500,
-        &[
-            (owned(0..8), 12),
-            (
-                Area {
-                    vma: shared,
-                    ..owned(0..0)
-                },
-                1,
-            ),
-        ],
-    );
+    let began = story.survey(500, &[(owned(0..8), 12)]);
     story.fills(500, 40);
-    story.fills(500, 30);
     // Not new: the page was there, and is counted.
-    story.fault_in(
-        501,
-        heap(),
-        minor(WRITE, heap_page(2), ro(0x1002), rw(0x1002)),
-    );
+    story.takes_over(501, 2);
     story.surveyed(500, PROG, BOUNDS);
     story.fills(500, 41);
     // It began before, and its end was seen after.
     story.at(began + 5, |story| story.fills(501, 42));
     let outcome = story.play();
-    assert_eq!(outcome.kinds(), ["zero-fill"]);
-    assert_eq!(outcome.faults()[0].addr.0, heap_page(41));
+    let pages: Vec<u64> = outcome.faults().iter().map(|fault| fault.addr.0).collect();
+    assert_eq!(pages, [3, 30, 42, 40, 2, 41].map(heap_page));
     assert_eq!(
         tasks(&outcome),
-        [(501, None, None), (500, Some(16), Some(11))]
+        [(501, None, None), (500, Some(11), Some(7))]
     );
     assert_eq!(
         mappings(&outcome),
+        ["500 0x7b000000 0x1000000 anon - resident 11 private 7"]
+    );
+}
+
+/// A survey comes in parts, each at its time; a VMA may be in two of them, and pages come again where a part had to be begun
+/// anew.
+#[test]
+fn the_parts_of_a_survey_are_one() {
+    let mut story = found();
+    story.survey(500, &[(owned(0..4), 6)]);
+    story.fills(501, 5);
+    story.fills(501, 9);
+    let library = file(0x7f00_0000, 0x7f00_9000, 5, 0xe3, 0);
+    let no_page = Area {
+        vma: library,
+        ..owned(0..0)
+    };
+    story.survey(500, &[(owned(4..8), 5), (no_page, 3)]);
+    story.surveyed(500, PROG, BOUNDS);
+    let outcome = story.play();
+    assert_eq!(
+        tasks(&outcome),
+        [(501, None, None), (500, Some(13), Some(7))]
+    );
+    let told: Vec<_> = mappings(&outcome)
+        .iter()
+        .map(|line| {
+            line.split_once(" resident ")
+                .map(|(_, rest)| rest.to_owned())
+        })
+        .collect();
+    assert_eq!(
+        told,
         [
-            "500 0x7b000000 0x1000000 anon - resident 15 private 11",
-            "500 0x71000000 0x2000 file - resident 1 private 0",
+            Some("10 private 7".to_owned()),
+            Some("3 private 0".to_owned())
         ]
     );
+}
+
+/// What a fork shares while its parent is being surveyed, and who copies it then, is on the fork's account all the same.
+#[test]
+fn copies_during_the_survey_are_the_forks() {
+    let mut story = found();
+    story.survey(500, &[(owned(0..8), 9)]);
+    story.fork_of(500, 700, 0xb, &[heap_pages(0..4)]);
+    story.copies(500, 0, 2);
+    story.surveyed(500, PROG, BOUNDS);
+    story.takes_over(700, 0);
+    assert_eq!(story.play().accounts(), ["4: parent 1 shared 3"]);
 }
 
 #[test]
@@ -201,7 +227,7 @@ fn counters_begin_with_what_they_are() {
             (task.min_flt, task.maj_flt) = counted;
         });
     }
-    // In the snapshot; one of them counted as major.
+    // Before the snapshot; one of them counted as major.
     story.fills(500, 0);
     let read = minor(WRITE, heap_page(1), 0, rw(0x21));
     story.fault_in(500, heap(), flagged(read, FAULT_MAJOR));
@@ -219,8 +245,8 @@ fn counters_begin_with_what_they_are() {
     };
     let outcome = story.play_with(&[living]);
     let row = outcome.row(500);
-    assert_eq!((row.min_flt, row.maj_flt), (3, 0));
-    assert_eq!(row.faults, tallied(&[("zero-fill", 2)]));
+    assert_eq!((row.min_flt, row.maj_flt), (4, 1));
+    assert_eq!(row.faults, tallied(&[("zero-fill", 4)]));
     assert_eq!(row.unobserved, 1);
     assert!(row.alive);
 }

@@ -39,6 +39,7 @@ fn a_clone_says_what_it_copied() {
         at_once: 2,
         swapped: 3,
         table_bytes: 12_288,
+        not_surveyed: None,
     };
     let nothing = Some(event::Copied::default());
     assert_eq!(

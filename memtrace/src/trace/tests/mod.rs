@@ -20,3 +20,4 @@ mod random;
 mod regions;
 mod story;
 mod tasks;
+mod unsurveyed;

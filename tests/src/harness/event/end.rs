@@ -59,6 +59,7 @@ pub struct ForkAccount {
     pub still_shared: u64,
     pub unknown: u64,
     pub copied_again: u64,
+    pub not_surveyed: Option<super::NotSurveyed>,
     pub areas: Vec<Area>,
 }
 

@@ -10,7 +10,7 @@ mod task;
 pub use end::{Account, Area, End, ForkAccount, GivenUp, Life, Use};
 pub use fault::{Cause, Fault, ForkRef};
 pub use task::{
-    Clone, Cloned, Copied, Exec, Exit, Joined, Left, Row, Share, Shared, Task, Unshare,
+    Clone, Cloned, Copied, Exec, Exit, Joined, Left, NotSurveyed, Row, Share, Shared, Task, Unshare,
 };
 
 /// The first line.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::hex;
+
 #[derive(Debug, Deserialize)]
 #[expect(missing_docs, reason = "the schema describes them")]
 pub struct Clone {
@@ -49,6 +51,17 @@ pub struct Copied {
     pub at_once: u64,
     pub swapped: u64,
     pub table_bytes: u64,
+    pub not_surveyed: Option<NotSurveyed>,
+}
+
+/// What a survey at a fork left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[expect(missing_docs, reason = "the schema describes them")]
+pub struct NotSurveyed {
+    #[serde(deserialize_with = "hex")]
+    pub from: u64,
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub pages: Option<u64>,
 }
 
 /// A clone has returned in the parent.

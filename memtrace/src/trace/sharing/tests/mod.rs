@@ -28,6 +28,7 @@ fn fork(number: u32, parent: u32, child: u32) -> Fork {
         parent_comm: "parent".into(),
         table_bytes: 4096,
         swapped: 0,
+        rest: None,
     }
 }
 

@@ -122,7 +122,11 @@ impl Story {
     /// What a process is made of, at an attach: its private pages are `area.pinned`, as they may be written, and
     /// `area.shared`; `resident` are all that are there.
     pub fn survey(&mut self, tid: u32, areas: &[(Area, u64)]) -> u64 {
-        let (head, mm) = (self.head(tid, Kind::Pages), self.parts(tid).mm);
+        let head = Header {
+            a: Seen::Attach as u8,
+            ..self.head(tid, Kind::Pages)
+        };
+        let mm = self.parts(tid).mm;
         for (area, resident) in areas {
             self.pages(head, mm, &area.shared, &area.pinned);
             let record = Vma {

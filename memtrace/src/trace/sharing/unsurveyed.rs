@@ -1,0 +1,154 @@
+//! Forks that were not surveyed to their end: which pages they left shared there only faults tell, one by one. A write that the
+//! kernel has to handle on a page that was there at the fork, and that nothing has changed since, is such news.
+
+use std::ops::Range;
+
+use rustc_hash::FxHashMap as HashMap;
+
+use super::{Ending, Fork, ledgers::Ledgers, pages::Pages};
+
+/// The forks whose parent or child is still there.
+#[derive(Default)]
+pub struct Unsurveyed {
+    forks: HashMap<u32, Part>,
+    /// The forks that have made an address space, or its copies.
+    by_mm: HashMap<u32, Vec<u32>>,
+}
+
+/// What was not surveyed of a fork.
+struct Part {
+    parent: u32,
+    child: u32,
+    /// The first page.
+    from: u64,
+    /// Pages of which all is known, or nothing can be any more: what is there has changed since.
+    settled: Pages,
+    /// How one of the two left.
+    left: Option<Ending>,
+}
+
+/// A fork that has turned out to have left a page shared.
+pub struct Found {
+    /// Its number.
+    pub fork: u32,
+    /// The address space that was copied.
+    pub parent: u32,
+    child: u32,
+    /// How the other side has left, if it has.
+    pub left: Option<Ending>,
+}
+
+impl Found {
+    /// The other of the two address spaces.
+    pub const fn other(&self, mm: u32) -> u32 {
+        if mm == self.parent {
+            self.child
+        } else {
+            self.parent
+        }
+    }
+}
+
+impl Unsurveyed {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.forks.is_empty()
+    }
+
+    /// Whether it is one of them.
+    pub fn contains(&self, fork: u32) -> bool {
+        self.forks.contains_key(&fork)
+    }
+
+    /// An address space is copied. Of copies of it that are gone nothing more is asked: what they left to it alone is shared
+    /// anew.
+    pub fn fork(&mut self, fork: &Fork, ledgers: &mut Ledgers) {
+        for number in self.of(fork.parent) {
+            if self
+                .forks
+                .get(&number)
+                .is_some_and(|part| part.left.is_some())
+            {
+                self.drop(number, ledgers);
+            }
+        }
+        let Some(rest) = fork.rest else { return };
+        let (parent, child) = (fork.parent, fork.child);
+        let part = Part {
+            parent,
+            child,
+            from: rest.from,
+            settled: Pages::new(),
+            left: None,
+        };
+        self.forks.insert(fork.number, part);
+        for mm in [parent, child] {
+            self.by_mm.entry(mm).or_default().push(fork.number);
+        }
+    }
+
+    /// The forks later than `latest` that turn out to have left a page of an address space shared. Each time but the first
+    /// that is no news.
+    pub fn find(&mut self, mm: u32, page: u64, latest: u32) -> Vec<Found> {
+        let mut found = Vec::new();
+        for &fork in self.by_mm.get(&mm).into_iter().flatten() {
+            if let Some(part) = self.forks.get_mut(&fork)
+                && fork > latest
+                && page >= part.from
+                && part.settled.insert(page)
+            {
+                found.push(Found {
+                    fork,
+                    parent: part.parent,
+                    child: part.child,
+                    left: part.left,
+                });
+            }
+        }
+        found
+    }
+
+    /// What an address space has in a range of pages is not what it had before.
+    pub fn changed(&mut self, mm: u32, pages: &Range<u64>) {
+        for fork in self.by_mm.get(&mm).into_iter().flatten() {
+            if let Some(part) = self.forks.get_mut(fork) {
+                let from = pages.start.max(part.from);
+                part.settled.insert_range(from..pages.end.max(from));
+            }
+        }
+    }
+
+    /// An address space is gone.
+    pub fn left(&mut self, mm: u32, how: Ending, ledgers: &mut Ledgers) {
+        for number in self.of(mm) {
+            let Some(part) = self.forks.get_mut(&number) else {
+                continue;
+            };
+            if part.left.is_some() {
+                self.drop(number, ledgers);
+            } else {
+                part.left = Some(how);
+            }
+        }
+        self.by_mm.remove(&mm);
+    }
+
+    fn of(&self, mm: u32) -> Vec<u32> {
+        self.by_mm.get(&mm).cloned().unwrap_or_default()
+    }
+
+    fn drop(&mut self, fork: u32, ledgers: &mut Ledgers) {
+        let Some(part) = self.forks.remove(&fork) else {
+            return;
+        };
+        for mm in [part.parent, part.child] {
+            if let Some(forks) = self.by_mm.get_mut(&mm) {
+                forks.retain(|other| *other != fork);
+                if forks.is_empty() {
+                    self.by_mm.remove(&mm);
+                }
+            }
+        }
+        ledgers.release(fork);
+    }
+}
