@@ -81,6 +81,9 @@ fn same_as_untraced<const N: usize>(folder: &Path, program: [&str; N]) -> Result
     )?;
     let trace = memtrace.read(run)?;
     trace.check_accounts()?;
+    for (event, fault) in trace.faults() {
+        ensure!(fault.region != "unknown", "{}", event.line);
+    }
     assert_eq!(trace.run.stdout, plain.stdout);
     assert_eq!(trace.run.stderr, plain.stderr);
     assert_eq!(trace.run.code(), plain.code());

@@ -22,8 +22,8 @@ const TMPFS_MAGIC: u64 = 0x0102_1994;
 const DEPTH: u32 = 64;
 /// Bytes of a name, with its zero byte (`NAME_MAX` is 255).
 const NAME_BYTES: usize = 256;
-/// Words of a directory entry that are read: all of it.
-const ENTRY_WORDS: usize = 32;
+/// Words of a directory entry that are read: as many as each kernel's has at least.
+const ENTRY_WORDS: usize = 24;
 
 /// What a mapped file's pages are in.
 #[derive(Clone, Copy)]
@@ -261,7 +261,7 @@ pub extern "C" fn step_up() -> u32 {
         return 1;
     }
     let entry = &scratch.entry;
-    let word = |offset: u32| -> u64 { entry[(offset as usize / 8) & (ENTRY_WORDS - 1)] };
+    let word = |offset: u32| entry.get(offset as usize / 8).copied().unwrap_or(0);
     let parent = word(offset!(dentry_parent));
     let name = word(offset!(dentry_name));
     // The hash and the length of its name, and of which directory: the hash begins with the parent's address

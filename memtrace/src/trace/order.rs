@@ -96,7 +96,7 @@ impl Order {
 mod tests {
     use std::convert::Infallible;
 
-    use memtrace_ebpf::record::{Exit, Fault, Header, Held};
+    use memtrace_ebpf::record::{Exit, Fault, Header, Held, Path};
 
     use super::*;
 
@@ -144,6 +144,18 @@ mod tests {
         let mut order = Order::default();
         order.push(&mut vec![exit(2, 20), exit(3, 30), fault(1, 10)]);
         assert_eq!(released(&mut order, 25), [(10, 10), (20, 20)]);
+        assert_eq!(released(&mut order, 30), [(30, 30)]);
+        assert_eq!(order.late, 0);
+    }
+
+    #[test]
+    fn a_path_comes_before_all_that_may_refer_to_it() {
+        let mut order = Order::default();
+        order.push(&mut vec![exit(2, 20)]);
+        assert_eq!(released(&mut order, 25), [(20, 20)]);
+        let path = Record::Path(Path::default(), Box::default());
+        order.push(&mut vec![exit(3, 30), path]);
+        assert_eq!(released(&mut order, 25), [(0, 20)], "whatever its turn");
         assert_eq!(released(&mut order, 30), [(30, 30)]);
         assert_eq!(order.late, 0);
     }

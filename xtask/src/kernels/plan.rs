@@ -16,7 +16,7 @@ enum Part {
 use Part::{All, Nothing, Only};
 
 /// Every live test.
-const PARTS: [(&str, Part); 32] = [
+const PARTS: [(&str, Part); 33] = [
     (
         "cow",
         Only(&["the_first_to_write_copies_and_the_last_takes_over"]),
@@ -69,6 +69,15 @@ const PARTS: [(&str, Part); 32] = [
             "stacks_of_the_first_and_of_other_threads",
             "a_library_and_its_parts",
             "the_vdso",
+        ]),
+    ),
+    (
+        "files",
+        Only(&[
+            "memory_beside_a_library_is_not_the_librarys",
+            "what_a_loader_maps_behind_a_librarys_data_is_its_bss",
+            "a_file_has_the_name_that_was_used_until_it_is_renamed",
+            "a_task_sees_paths_from_its_own_root",
         ]),
     ),
     (

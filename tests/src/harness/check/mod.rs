@@ -144,6 +144,10 @@ fn well_formed(fault: &Fault) -> Result<()> {
         "a part goes with a library, and only there"
     );
     ensure!(
+        fault.region != "lib" || fault.file.is_some(),
+        "a library without a file"
+    );
+    ensure!(
         fault.file.is_some() || fault.offset.is_none(),
         "an offset without a file"
     );
