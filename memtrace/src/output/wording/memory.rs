@@ -45,7 +45,8 @@ pub(super) fn mmap(out: &mut impl Write, mmap: &Mmap, palette: Palette) -> io::R
     }
     match (&mmap.file, mmap.offset) {
         (Some(file), Some(offset)) => write!(out, "{sharing}{}+{offset:#x}", Escaped(file))?,
-        (Some(file), None) => write!(out, "{sharing}{}", Escaped(file))?,
+        // The BSS of a library.
+        (Some(file), None) => write!(out, "{sharing}memory of {}", Escaped(file))?,
         (None, _) if mmap.region.is_none() => write!(out, "{sharing}anonymous memory")?,
         (None, _) => {}
     }
