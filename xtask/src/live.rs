@@ -15,6 +15,9 @@ use crate::memtrace;
 use crate::programs::{self, Programs};
 use crate::workspace::Workspace;
 
+/// The test that `cargo xtask soak` runs.
+pub(crate) const SOAK: &str = "soak";
+
 /// Of the invoker's environment, what the tests look at themselves.
 const PASSED_ON: [&str; 3] = ["CI", "RUST_BACKTRACE", "RUST_TEST_THREADS"];
 
@@ -74,11 +77,19 @@ pub(crate) fn variables(
     workspace: &Workspace,
     programs: Programs,
 ) -> Vec<(&'static str, OsString)> {
+    let mut variables = own_variables(workspace);
+    variables.extend([
+        ("MEMTRACE_REDIS_SERVER", programs.redis_server.into()),
+        ("PATH", programs.path),
+    ]);
+    variables
+}
+
+/// The same, for those that trace no programs but the workspace's own.
+pub(crate) fn own_variables(workspace: &Workspace) -> Vec<(&'static str, OsString)> {
     let mut variables = vec![
         ("MEMTRACE", workspace.release("memtrace").into()),
         ("MEMTRACE_SUBJECTS", workspace.release("").into()),
-        ("MEMTRACE_REDIS_SERVER", programs.redis_server.into()),
-        ("PATH", programs.path),
     ];
     for name in PASSED_ON {
         variables.extend(env::var_os(name).map(|value| (name, value)));
@@ -102,10 +113,17 @@ pub(crate) struct TestProgram {
     pub(crate) is_live: bool,
 }
 
-/// Builds the package `tests` as this user, by that `cargo test`.
-pub(crate) fn build(mut cargo: Command) -> Result<Built> {
+/// Builds the package `tests` as this user, by that `cargo test`: all but what is for `cargo xtask soak`.
+pub(crate) fn build(cargo: Command) -> Result<Built> {
+    let mut built = build_tests(cargo, "*")?;
+    built.tests.retain(|test| test.name != SOAK);
+    Ok(built)
+}
+
+/// Builds the tests of which the names match.
+pub(crate) fn build_tests(mut cargo: Command, names: &str) -> Result<Built> {
     cargo
-        .args(["--package", "tests", "--release", "--lib", "--test", "*"])
+        .args(["--package", "tests", "--release", "--lib", "--test", names])
         .args(["--no-run", "--message-format=json-render-diagnostics"])
         .stdout(Stdio::piped());
     let mut building = cargo.spawn().with_context(|| cannot_start(&cargo))?;

@@ -17,6 +17,7 @@ mod live;
 mod memtrace;
 mod programs;
 mod setup;
+mod soak;
 mod table;
 mod workspace;
 
@@ -54,6 +55,12 @@ enum Task {
         /// Only the tests whose name contains this.
         filter: Option<String>,
     },
+    /// Set up, build, then put memtrace under load for some minutes, case by case, as root.
+    Soak {
+        /// Only these cases, or groups of them; a wrong name shows all there are.
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+    },
     /// Set up, build, then run the live tests on other kernels, in QEMU, and print a table.
     Kernels(kernels::Options),
     /// Set up, then formatting and clippy, of the BPF side too.
@@ -88,6 +95,7 @@ fn perform(task: Task) -> Result<()> {
         } => memtrace::build_for(&workspace, target),
         Task::Run { program } => memtrace::run(&workspace, &program),
         Task::Test { filter } => live::test_all(&workspace, filter.as_deref()),
+        Task::Soak { names } => soak::perform(&workspace, &names),
         Task::Check => check::perform(&workspace),
         Task::Kernels(options) => kernels::perform(&workspace, &options),
         Task::Bench(options) => bench::perform(&workspace, &options),

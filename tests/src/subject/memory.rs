@@ -26,6 +26,11 @@ impl Pages {
         Self::anonymous(count, MapFlags::MAP_PRIVATE)
     }
 
+    /// The same, for more than the machine has: few of the pages are to be touched.
+    pub fn reserved(count: usize) -> Result<Self> {
+        Self::anonymous(count, MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE)
+    }
+
     /// Fresh memory that children share.
     pub fn shared(count: usize) -> Result<Self> {
         Self::anonymous(count, MapFlags::MAP_SHARED)
