@@ -71,9 +71,9 @@ fn attach_and_leave(
     let memtrace = Attached::to(Memtrace::new()?.options(["--tree"]), &[pid])?;
     let first = Hooks::of(memtrace.pid())?;
     goes_on("answers while it is attached to")?;
-    // Microseconds a key: the load writes meanwhile.
-    redis.ask(&["CONFIG", "SET", "rdb-key-save-delay", "200"])?;
-    redis.ask(&["BGSAVE"])?;
+    let save = redis.hold_save()?;
+    goes_on("answers while a snapshot is taken")?;
+    save.go_on()?;
     wait_for("the end of BGSAVE", || {
         let state = redis.info("persistence", "rdb_bgsave_in_progress")?;
         Ok((state == "0").then_some(()))

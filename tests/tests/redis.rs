@@ -17,13 +17,11 @@ fn a_background_save_under_writes() -> Result<()> {
     for key in 0..KEYS {
         redis.ask(&["SET", &key.to_string(), &value])?;
     }
-    // Microseconds a key: the child still saves while the parent writes.
-    redis.ask(&["CONFIG", "SET", "rdb-key-save-delay", "500"])?;
-    redis.ask(&["BGSAVE"])?;
+    let save = redis.hold_save()?;
     for key in 0..KEYS {
         redis.ask(&["SETRANGE", &key.to_string(), "0", "changed"])?;
     }
-    redis.ask(&["CONFIG", "SET", "rdb-key-save-delay", "0"])?;
+    save.go_on()?;
     running.until("the end of BGSAVE", || {
         let state = redis.info("persistence", "rdb_bgsave_in_progress")?;
         Ok((state == "0").then_some(()))

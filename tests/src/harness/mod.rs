@@ -15,6 +15,6 @@ pub use attach::{Attached, Attended};
 pub use event::*;
 pub use expect::{Seen, faults_as_counted};
 pub use memtrace::{Memtrace, subject};
-pub use redis::{Redis, RedisServer};
+pub use redis::{HeldSave, Redis, RedisServer};
 pub use run::{Run, Running, command, untraced, wait_for, within};
 pub use trace::{Trace, without};

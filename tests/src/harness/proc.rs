@@ -63,3 +63,23 @@ fn range(word: &str) -> Option<(u64, u64)> {
     let number = |text| u64::from_str_radix(text, 16).ok();
     Some((number(start)?, number(end)?))
 }
+
+/// The processes whose parent is `pid`.
+pub fn children(pid: i32) -> Result<Vec<i32>> {
+    let mut children = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Ok(child) = entry?.file_name().to_string_lossy().parse() else {
+            continue;
+        };
+        // It may have gone meanwhile.
+        let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        // After the name, which may hold anything: the state, then the parent.
+        let parent = stat
+            .rsplit_once(") ")
+            .and_then(|(_, fields)| fields.split(' ').nth(1)?.parse().ok());
+        if parent == Some(pid) {
+            children.push(child);
+        }
+    }
+    Ok(children)
+}

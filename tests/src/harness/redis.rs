@@ -7,7 +7,11 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
+
+use super::proc;
 
 /// Where a server lives: a folder, which goes with this.
 #[derive(Debug)]
@@ -99,6 +103,19 @@ impl Redis {
         }
     }
 
+    /// Begins a background save, and holds the child that makes it: what is to happen meanwhile does.
+    pub fn hold_save(&mut self) -> Result<HeldSave> {
+        // Microseconds a key: so that there is a child to hold.
+        self.ask(&["CONFIG", "SET", "rdb-key-save-delay", "1000"])?;
+        self.ask(&["BGSAVE"])?;
+        let server = self.info("server", "process_id")?.parse()?;
+        let [child] = proc::children(server)?[..] else {
+            bail!("Redis has no child, or several");
+        };
+        kill(Pid::from_raw(child), Signal::SIGSTOP)?;
+        Ok(HeldSave(Pid::from_raw(child)))
+    }
+
     /// A field of INFO.
     pub fn info(&mut self, section: &str, field: &str) -> Result<String> {
         let answer = self.ask(&["INFO", section])?;
@@ -109,5 +126,16 @@ impl Redis {
             Some(value) => Ok(value.trim_end().to_owned()),
             None => bail!("no {field} in {answer}"),
         }
+    }
+}
+
+/// A child of Redis's that saves, and is held.
+#[derive(Debug)]
+pub struct HeldSave(Pid);
+
+impl HeldSave {
+    /// Lets it go on.
+    pub fn go_on(self) -> Result<()> {
+        Ok(kill(self.0, Signal::SIGCONT)?)
     }
 }
