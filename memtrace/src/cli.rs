@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, value_parser};
 
-use crate::output::Format;
+use crate::output::{Format, Seen};
 use crate::probe::Backend;
 use crate::select::Only;
 use crate::target::status;
@@ -263,7 +264,7 @@ impl Cli {
     /// Reads the command line. What is wrong with it, or the help that it asks for, is printed; then the exit status
     /// comes back.
     pub fn read() -> Result<Self, ExitCode> {
-        Self::try_parse().map_err(|answer| {
+        Self::of(&env::args_os().collect::<Vec<_>>()).map_err(|answer| {
             // Where not even this can be written there is no one left to tell.
             let _ = answer.print();
             if answer.use_stderr() {
@@ -271,6 +272,18 @@ impl Cli {
             } else {
                 ExitCode::SUCCESS
             }
+        })
+    }
+}
+
+impl Cli {
+    /// Reads these words. In what is said of a wrong one all is seen.
+    fn of(words: &[OsString]) -> Result<Self, clap::Error> {
+        Self::try_parse_from(words).map_err(|answer| {
+            let seen = words
+                .iter()
+                .map(|word| Seen(&word.to_string_lossy()).to_string());
+            Self::try_parse_from(seen).err().unwrap_or(answer)
         })
     }
 }
@@ -434,6 +447,23 @@ mod tests {
         assert!(error(&["-o", "f"]).contains("PROG"));
         assert!(error(&["--format", "xml", "ls"]).contains("[possible values: text, json]"));
         assert!(error(&["--summary", "--only", "exec", "ls"]).contains("'--summary'"));
+    }
+
+    #[test]
+    fn all_of_a_wrong_word_is_seen() {
+        for words in [
+            &["run", "--\x1b[2J\n", "ls"][..],
+            &["run", "--format", "\u{202e}\u{7f}", "ls"],
+            &["attach", "1\u{200b}"],
+            &["attach", "--duration", "3\u{9b}m", "1"],
+        ] {
+            let words = ["memtrace"].iter().chain(words).map(OsString::from);
+            let error = Cli::of(&words.collect::<Vec<_>>())
+                .expect_err("a usage error")
+                .to_string();
+            let odd = |c: char| !c.is_ascii_graphic() && ![' ', '\n'].contains(&c);
+            assert!(!error.contains(odd) && error.contains('\\'), "{error:?}");
+        }
     }
 
     #[test]

@@ -2,20 +2,22 @@
 
 use anyhow::Error;
 
+use crate::output::Seen;
+
 /// How aya's error about a program that the kernel didn't load goes on: with the verifier's log, which may have hundreds of lines.
 /// The kernel's reason comes after it.
 const LOG: &str = "Verifier output:";
 
-/// What went wrong, from the whole to its cause, in one line.
+/// What went wrong, from the whole to its cause, in one line of which all is seen, whatever has been named in it.
 pub fn in_a_line(error: &Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     for cause in error.chain() {
         let words = cause.to_string();
-        let first = words.lines().next().unwrap_or_default();
+        let first = Seen(words.lines().next().unwrap_or_default()).to_string();
         // It says what its cause says again, if that is there.
         let is_log = words.contains(LOG) && cause.source().is_some();
-        if !is_log && parts.last().is_none_or(|last| last != first) {
-            parts.push(first.to_owned());
+        if !is_log && parts.last() != Some(&first) {
+            parts.push(first);
         }
     }
     parts.join(": ")
@@ -53,6 +55,12 @@ mod tests {
     fn causes_follow_the_whole() {
         let error = Err::<(), _>(anyhow!("c\nd")).context("b").context("a");
         assert_eq!(in_a_line(&error.expect_err("an error")), "a: b: c");
+    }
+
+    #[test]
+    fn a_name_in_it_can_not_act_on_the_terminal() {
+        let error = anyhow!("\"\u{fe0f}\x1b[2J\" isn't");
+        assert_eq!(in_a_line(&error), r#""\u{fe0f}\x1b[2J" isn't"#);
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub(super) fn json(findings: &Findings, rows: &[Row], verdict: &Verdict) -> Resu
         can: &verdict.can,
         cannot: &verdict.cannot,
     };
-    Ok(serde_json::to_string(&whole)? + "\n")
+    Ok(output::to_json(&whole)? + "\n")
 }
 
 pub(super) fn text(rows: &[Row], verdict: &Verdict, colour: bool) -> String {

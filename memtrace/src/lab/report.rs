@@ -254,7 +254,7 @@ fn json(one: &Decided) -> Result<String> {
             row.contradiction = Some(what);
         }
     }
-    Ok(serde_json::to_string(&row)?)
+    Ok(output::to_json(&row)?)
 }
 
 fn new_table() -> Table {

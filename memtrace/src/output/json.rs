@@ -7,7 +7,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::{Out, Sink};
+use super::{Out, Sink, seen_json};
 use crate::trace::event::{
     Access, Address, Cause, Counted, End, Event, Fault, Global, Handled, Mode, Start, What,
 };
@@ -27,7 +27,7 @@ impl Json {
     }
 
     fn write(&mut self, line: &impl Serialize) -> io::Result<()> {
-        serde_json::to_writer(&mut self.out, line)?;
+        seen_json::write(&mut self.out, line)?;
         self.out.write_all(b"\n")
     }
 }
@@ -241,7 +241,7 @@ impl Line {
     }
 
     fn string(&mut self, text: &str) -> io::Result<&mut Self> {
-        serde_json::to_writer(&mut self.0, text)?;
+        seen_json::write(&mut self.0, text)?;
         Ok(self)
     }
 

@@ -15,14 +15,16 @@ mod json;
 pub mod samples;
 #[cfg(test)]
 mod schema;
+mod seen_json;
 mod table;
 mod text;
 mod tree;
 mod wording;
 
 pub use colour::wanted as colour_wanted;
-pub use escape::Escaped;
+pub use escape::{Escaped, Seen};
 pub use gather::{Gather, Gathered};
+pub use seen_json::to_json;
 
 /// Takes the events of a run in time order and writes them.
 ///

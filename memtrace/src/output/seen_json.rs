@@ -1,0 +1,61 @@
+//! JSON in which nothing is hidden: it is read on terminals, too.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+use serde_json::{Serializer, ser::Formatter};
+
+use super::escape::is_hidden;
+
+/// Writes each hidden character of a string as `\u` with its UTF-16 code.
+struct Seen;
+
+impl Formatter for Seen {
+    fn write_string_fragment<W: ?Sized + Write>(
+        &mut self,
+        out: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some((at, c)) = rest.char_indices().find(|&(_, c)| is_hidden(c)) {
+            out.write_all(&rest.as_bytes()[..at])?;
+            for code in c.encode_utf16(&mut [0; 2]) {
+                write!(out, "\\u{code:04x}")?;
+            }
+            rest = &rest[at + c.len_utf8()..];
+        }
+        out.write_all(rest.as_bytes())
+    }
+}
+
+/// Writes a value.
+pub(super) fn write(out: impl Write, value: &(impl Serialize + ?Sized)) -> io::Result<()> {
+    value.serialize(&mut Serializer::with_formatter(out, Seen))?;
+    Ok(())
+}
+
+/// A value on one line, without its end.
+///
+/// # Errors
+/// None that is known: serde asks for it.
+pub fn to_json(value: &impl Serialize) -> io::Result<String> {
+    let mut json = Vec::new();
+    write(&mut json, value)?;
+    String::from_utf8(json).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_hidden_is_a_code() {
+        let name = "a\x1b\x7f\u{9b}\u{202e}\u{feff}\u{e0041}\"\\é日😀 ";
+        let json = to_json(&name).expect("JSON");
+        assert_eq!(
+            json,
+            r#""a\u001b\u007f\u009b\u202e\ufeff\udb40\udc41\"\\é日😀 ""#
+        );
+        assert_eq!(serde_json::from_str::<String>(&json).expect("JSON"), name);
+    }
+}
