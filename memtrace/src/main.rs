@@ -11,6 +11,7 @@ mod error;
 mod follow;
 mod kernel;
 mod lab;
+mod memory;
 mod output;
 mod probe;
 mod run;

@@ -61,7 +61,9 @@ pub fn look(asked: &Kernel) -> Result<Findings> {
         ring_buffer: by(root, trial::ring_buffer),
         kernel_reads: by(root, trial::kernel_reads),
         tracepoints: tracepoints(root, types.as_ref().ok().map(|types| &types.btf))?,
-        fentry: by(root, || trial::fentry(file.unwrap_or(Path::new(RUNNING)))),
+        fentry: by(root, || {
+            trial::fentry(types.as_ref().map(|types| types.btf.bytes()))
+        }),
         preemption: preemption::look(),
         undisturbed: types
             .as_ref()
@@ -93,7 +95,7 @@ fn found(file: Option<&Path>, types: &layout::Types) -> Types {
             .unwrap_or(Path::new(RUNNING))
             .to_string_lossy()
             .into_owned(),
-        bytes: types.btf.len(),
+        bytes: types.btf.bytes().len(),
         found: types.numbers.found,
         missing: types.numbers.missing.clone(),
         done_without: types.numbers.done_without.clone(),

@@ -1,10 +1,8 @@
 //! Trials of what the kernel grants to eBPF, each with a program or map that does nothing.
 
-use std::path::Path;
-
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
-    Btf, Ebpf, EbpfLoader, Endianness, include_bytes_aligned,
+    Btf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel, include_bytes_aligned,
     maps::MapType,
     programs::{
         FEntry, PerfEvent, Program, ProgramType, RawTracePoint,
@@ -14,7 +12,7 @@ use aya::{
 };
 
 use super::findings::Tried;
-use crate::probe::FUNCTION;
+use crate::{kernel::again::again, probe::FUNCTION};
 
 /// The programs.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memtrace-trial"));
@@ -40,8 +38,8 @@ fn map(kind: MapType) -> Tried<()> {
 /// confidentiality (`bpf_base_func_proto` in `kernel/bpf/helpers.c`), older ones when it is called.
 pub fn kernel_reads() -> Tried<()> {
     let helper = BpfHelper::BPF_FUNC_probe_read_kernel;
-    let supported =
-        is_helper_supported(ProgramType::RawTracePoint, helper).map_err(anyhow::Error::from);
+    let supported = again(|| is_helper_supported(ProgramType::RawTracePoint, helper))
+        .map_err(anyhow::Error::from);
     known(supported, "this kernel doesn't let eBPF read its memory").into()
 }
 
@@ -50,14 +48,15 @@ fn known(supported: Result<bool>, otherwise: &'static str) -> Result<()> {
 }
 
 /// Loads a program at the entry of the function that page faults are observed at, and attaches it for a moment. The types tell where that is.
-pub fn fentry(types: &Path) -> Tried<()> {
+pub fn fentry(types: Result<&[u8], &String>) -> Tried<()> {
     let attach = || {
-        let btf = Btf::parse_file(types, Endianness::default())
+        let btf = types
+            .map_err(|why| anyhow!("{why}"))
+            .and_then(|types| Ok(Btf::parse(types, Endianness::default())?))
             .context("where a function begins is in the kernel's types (BTF)")?;
         let mut ebpf = load()?;
         let program: &mut FEntry = program(&mut ebpf, "function")?.try_into()?;
-        program
-            .load(FUNCTION, &btf)
+        again(|| program.load(FUNCTION, &btf))
             .with_context(|| format!("the kernel refuses a program at the entry of {FUNCTION}"))?;
         program
             .attach()
@@ -74,9 +73,7 @@ pub fn fentry(types: &Path) -> Tried<()> {
 pub fn tracepoints(names: impl Iterator<Item = String>) -> Result<Vec<(String, Tried<()>)>> {
     let mut ebpf = load()?;
     let program: &mut RawTracePoint = program(&mut ebpf, "tracepoint")?.try_into()?;
-    program
-        .load()
-        .context("the kernel refuses a program for tracepoints")?;
+    again(|| program.load()).context("the kernel refuses a program for tracepoints")?;
     names
         .map(|name| {
             let attached = match program.attach(&name) {
@@ -93,9 +90,7 @@ pub fn timer(cpu: u32) -> Tried<()> {
     let attach = || {
         let mut ebpf = load()?;
         let program: &mut PerfEvent = program(&mut ebpf, "timer")?.try_into()?;
-        program
-            .load()
-            .context("the kernel refuses a program for timers")?;
+        again(|| program.load()).context("the kernel refuses a program for timers")?;
         program
             .attach(
                 PerfEventConfig::Software(SoftwareEvent::CpuClock),
@@ -111,6 +106,7 @@ pub fn timer(cpu: u32) -> Tried<()> {
 
 fn load() -> Result<Ebpf> {
     EbpfLoader::new()
+        .verifier_log_level(VerifierLogLevel::STATS)
         .load(OBJECT)
         .context("the kernel refuses an empty program")
 }

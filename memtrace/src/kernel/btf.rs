@@ -8,10 +8,15 @@ use std::{collections::HashMap, fs, io, path::Path};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use super::regular::read;
+
 /// Where the running kernel shows its type information.
 pub const RUNNING: &str = "/sys/kernel/btf/vmlinux";
 
 const MAGIC: u16 = 0xeb9f;
+/// Members at most that are looked at for one name, with those of structures without a name: a kernel's `task_struct` has
+/// 300. A file may nest types in each other so that there is no end of it.
+const LOOKS: u32 = 1 << 12;
 /// How an ELF file begins.
 const ELF: &[u8] = b"\x7fELF";
 
@@ -72,7 +77,7 @@ impl Btf {
     pub fn file(path: &Path, structures: &[&'static str]) -> Result<Self> {
         // As the user has it, but nothing that a terminal acts on.
         let name = format!("--btf {:?}", path.to_string_lossy());
-        let bytes = fs::read(path).with_context(|| format!("can't read {name}"))?;
+        let bytes = read(path).with_context(|| format!("can't read {name}"))?;
         ensure!(
             !bytes.starts_with(ELF),
             "{name} is an ELF file: take the BTF out of it with \"objcopy -O binary --only-section=.BTF \
@@ -91,6 +96,10 @@ impl Btf {
         let first = header + word(&bytes, 8)? as usize;
         let end = first + word(&bytes, 12)? as usize;
         let strings = header + word(&bytes, 16)? as usize;
+        ensure!(
+            strings + word(&bytes, 20)? as usize <= bytes.len(),
+            "it ends too early"
+        );
         let mut btf = Self {
             bytes,
             strings,
@@ -102,8 +111,8 @@ impl Btf {
             let info = word(&btf.bytes, at + 4)?;
             let (kind, count) = (info >> 24 & 0x1f, (info & 0xffff) as usize);
             if [KIND_STRUCT, KIND_ENUM].contains(&kind) {
-                let name = btf.string(word(&btf.bytes, at)?)?;
-                if let Some(wanted) = structures.iter().find(|wanted| wanted.as_bytes() == name) {
+                let name = word(&btf.bytes, at)?;
+                if let Some(wanted) = structures.iter().find(|wanted| btf.is_named(name, wanted)) {
                     btf.structures
                         .entry(wanted)
                         .or_insert(btf.types.len() as u32);
@@ -128,15 +137,14 @@ impl Btf {
         (1..).zip(&self.types[1..]).find_map(|(id, &at)| {
             let at = at as usize;
             let kind = word(&self.bytes, at + 4).ok()? >> 24 & 0x1f;
-            let is = kind == KIND_FUNC
-                && self.string(word(&self.bytes, at).ok()?).ok()? == name.as_bytes();
+            let is = kind == KIND_FUNC && self.is_named(word(&self.bytes, at).ok()?, name);
             is.then_some(id)
         })
     }
 
-    /// Bytes of the file.
-    pub fn len(&self) -> usize {
-        self.bytes.len()
+    /// The whole of it.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// The size in bytes of a structure; `None` where there is none.
@@ -150,9 +158,7 @@ impl Btf {
         self.types.iter().skip(1).any(|&at| {
             let (at, info) = (at as usize, word(&self.bytes, at as usize + 4));
             info.is_ok_and(|info| info >> 24 & 0x1f == KIND_TYPEDEF)
-                && word(&self.bytes, at)
-                    .and_then(|offset| self.string(offset))
-                    .is_ok_and(|found| found == name.as_bytes())
+                && word(&self.bytes, at).is_ok_and(|found| self.is_named(found, name))
         })
     }
 
@@ -172,10 +178,8 @@ impl Btf {
             return None;
         }
         let mut all = (0..(info & 0xffff) as usize).map(|index| at + COMMON + index * ENUMERATOR);
-        let is_it = |&at: &usize| {
-            let name = word(&self.bytes, at).and_then(|offset| self.string(offset));
-            name.is_ok_and(|name| name == enumerator.as_bytes())
-        };
+        let is_it =
+            |&at: &usize| word(&self.bytes, at).is_ok_and(|name| self.is_named(name, enumerator));
         let found = all.find(is_it)?;
         word(&self.bytes, found + 4).ok()
     }
@@ -191,12 +195,12 @@ impl Btf {
                 Some(indexed) => indexed.split_once('[')?,
                 None => (name, ""),
             };
-            let (member, bits) = self.member(id, name.as_bytes(), 0)?;
-            offset += bits / 8;
+            let (member, bits) = self.member(id, name, 0, &mut LOOKS.clone())?;
+            offset = u32::checked_add(offset, bits / 8)?;
             id = member;
             if !index.is_empty() {
                 let (element, size) = self.element(member)?;
-                offset += size * index.parse::<u32>().ok()?;
+                offset = offset.checked_add(size.checked_mul(index.parse().ok()?)?)?;
                 id = element;
             }
         }
@@ -218,13 +222,14 @@ impl Btf {
     }
 
     /// Finds a member by name in a structure or union, and in those without a name inside of it: its type, and its
-    /// offset in bits.
-    fn member(&self, id: u32, name: &[u8], depth: u8) -> Option<(u32, u32)> {
+    /// offset in bits. `looks` more members are looked at.
+    fn member(&self, id: u32, name: &str, depth: u8, looks: &mut u32) -> Option<(u32, u32)> {
         let at = self.structure(id)?;
         let info = word(&self.bytes, at + 4).ok()?;
         for index in 0..(info & 0xffff) as usize {
+            *looks = looks.checked_sub(1)?;
             let member = at + COMMON + index * MEMBER;
-            let found = self.string(word(&self.bytes, member).ok()?).ok()?;
+            let found = word(&self.bytes, member).ok()?;
             let kind = word(&self.bytes, member + 4).ok()?;
             // With the kind flag set, the upper eight bits are the size of a bit field.
             let mask = if info >> 31 == 1 {
@@ -233,14 +238,14 @@ impl Btf {
                 u32::MAX
             };
             let bits = word(&self.bytes, member + 8).ok()? & mask;
-            if found == name {
+            if self.is_named(found, name) {
                 return Some((kind, bits));
             }
-            if found.is_empty()
+            if self.is_named(found, "")
                 && depth < 8
-                && let Some((inner, more)) = self.member(kind, name, depth + 1)
+                && let Some((inner, more)) = self.member(kind, name, depth + 1, looks)
             {
-                return Some((inner, bits + more));
+                return Some((inner, bits.checked_add(more)?));
             }
         }
         None
@@ -267,16 +272,12 @@ impl Btf {
         None
     }
 
-    fn string(&self, offset: u32) -> Result<&[u8]> {
-        let rest = self
-            .bytes
+    /// Whether this is the name at an offset among the strings.
+    fn is_named(&self, offset: u32, name: &str) -> bool {
+        self.bytes
             .get(self.strings + offset as usize..)
-            .context("a name lies outside of the strings")?;
-        let len = rest
-            .iter()
-            .position(|byte| *byte == 0)
-            .context("a name has no end")?;
-        Ok(&rest[..len])
+            .and_then(|rest| rest.strip_prefix(name.as_bytes()))
+            .is_some_and(|rest| rest.first() == Some(&0))
     }
 }
 
@@ -430,11 +431,34 @@ mod tests {
     }
 
     #[test]
+    fn types_nested_without_end_are_searched_for_a_while() {
+        // A union without a name of so many of its own kind, and a structure with one of it.
+        let many = 60_000;
+        let mut types = vec![0, KIND_UNION << 24 | many, 4];
+        types.extend((0..many).flat_map(|_| [0, 1, 0]));
+        types.extend([1, KIND_STRUCT << 24 | 1, 4, 0, 1, 0]);
+        let btf = Btf::parse(file(&types, b"\0outer\0"), &["outer"]).expect("well-formed");
+        for _ in 0..1000 {
+            assert_eq!(btf.offset_of("outer", "a.b"), None);
+        }
+    }
+
+    #[test]
+    fn names_without_an_end_are_none() {
+        let names = [b"\0".as_slice(), &vec![b'a'; 1 << 20]].concat();
+        let types: Vec<u32> = (0..1 << 16)
+            .flat_map(|_| [1, KIND_STRUCT << 24, 4])
+            .collect();
+        let btf = Btf::parse(file(&types, &names), &["aaaa"]).expect("well-formed");
+        assert_eq!(btf.size_of("aaaa"), None);
+    }
+
+    #[test]
     fn a_broken_file_is_an_error() {
         assert!(Btf::parse(Vec::new(), &[]).is_err());
         assert!(Btf::parse(vec![0; 64], &[]).is_err());
         let whole = nested();
-        for len in 0..whole.len() - 30 {
+        for len in 0..whole.len() {
             assert!(
                 Btf::parse(whole[..len].to_vec(), &[]).is_err(),
                 "{len} bytes"

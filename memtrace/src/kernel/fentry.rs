@@ -1,6 +1,8 @@
 //! Whether the kernel lets its functions be hooked (fentry and fexit).
 
-use std::ptr;
+use std::{io, ptr};
+
+use super::again::again;
 
 /// `BPF_PROG_LOAD`, `BPF_PROG_TYPE_TRACING` and `BPF_TRACE_FENTRY` (`include/uapi/linux/bpf.h`).
 const PROG_LOAD: libc::c_long = 5;
@@ -47,18 +49,24 @@ pub fn is_granted(function: u32) -> bool {
         attach_btf_id: function,
         ..ProgLoad::default()
     };
-    // SAFETY: the kernel reads the attributes, whose size is told and whose pointers are valid, and keeps none of them.
-    let fd = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            PROG_LOAD,
-            ptr::from_ref(&attr),
-            size_of::<ProgLoad>(),
-        )
+    let load = || {
+        // SAFETY: the kernel reads the attributes, whose size is told and whose pointers are valid, and keeps none of them.
+        let fd = unsafe {
+            libc::syscall(
+                libc::SYS_bpf,
+                PROG_LOAD,
+                ptr::from_ref(&attr),
+                size_of::<ProgLoad>(),
+            )
+        };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(fd)
     };
-    if fd < 0 {
+    let Ok(fd) = again(load) else {
         return false;
-    }
+    };
     // SAFETY: the program's descriptor, which nothing else has. If it can't be closed it goes with the process.
     unsafe { libc::close(fd as i32) };
     true

@@ -7,7 +7,7 @@ use aya::{
     sys::{BpfHelper, is_helper_supported},
 };
 
-use super::btf::RUNNING;
+use super::{again::again, btf::RUNNING};
 
 /// Whether the kernel's helpers give pointers to a task, and to its registers, whose type the verifier knows
 /// (`bpf_get_current_task_btf`, 5.11, and `bpf_task_pt_regs`, 5.15). For that it needs the kernel's own type information.
@@ -23,8 +23,6 @@ pub fn read_memory() -> bool {
 }
 
 fn is_there(helper: BpfHelper) -> bool {
-    matches!(
-        is_helper_supported(ProgramType::RawTracePoint, helper),
-        Ok(true)
-    )
+    let supported = again(|| is_helper_supported(ProgramType::RawTracePoint, helper));
+    matches!(supported, Ok(true))
 }

@@ -1,11 +1,13 @@
 //! What memtrace must know about the running kernel before it can look at it.
 
+pub mod again;
 pub mod btf;
 pub mod clock;
 pub mod fentry;
 pub mod helpers;
 pub mod layout;
 pub mod preemption;
+mod regular;
 pub mod require;
 mod same;
 pub mod zero_page;

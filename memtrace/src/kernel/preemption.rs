@@ -4,6 +4,8 @@ use std::fs;
 
 use nix::sys::utsname::uname;
 
+use super::require::{Lockdown, lockdown};
+
 /// Where it is shown (`sched_dynamic_show` in `kernel/sched/debug.c`) if it is chosen at boot.
 const MODE: &str = "/sys/kernel/debug/sched/preempt";
 
@@ -21,9 +23,16 @@ pub enum Preemption {
 /// Asks the kernel.
 pub fn look() -> Preemption {
     let version = uname().map(|names| names.version().to_string_lossy().into_owned());
-    judge(&version.unwrap_or_default(), || {
-        fs::read_to_string(MODE).ok()
-    })
+    judge(&version.unwrap_or_default(), || mode(lockdown()))
+}
+
+/// What debugfs shows. Where the kernel is locked down it is left alone: it would be refused, with a line in the kernel's
+/// log each time (`debugfs_locked_down` in `fs/debugfs/file.c`).
+fn mode(lockdown: Lockdown) -> Option<String> {
+    match lockdown {
+        Lockdown::Integrity | Lockdown::Confidentiality | Lockdown::NotShown => None,
+        Lockdown::None | Lockdown::NotThere => fs::read_to_string(MODE).ok(),
+    }
 }
 
 /// Decides by the kernel's version line, which says how it was built (`init/Makefile`), and by the mode.
@@ -51,6 +60,17 @@ fn chosen(modes: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn debugfs_is_left_alone_where_it_may_be_restricted() {
+        for restricted in [
+            Lockdown::Integrity,
+            Lockdown::Confidentiality,
+            Lockdown::NotShown,
+        ] {
+            assert_eq!(mode(restricted), None);
+        }
+    }
 
     fn shown(version: &str, mode: Option<&str>) -> Preemption {
         judge(version, || mode.map(str::to_owned))

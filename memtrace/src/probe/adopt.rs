@@ -10,6 +10,7 @@ use memtrace_ebpf::layout::{
 };
 
 use super::load::{Probe, tracepoint};
+use crate::kernel::again::again;
 
 /// The hook, which is attached while processes are taken under trace.
 pub(super) const ADOPT_PROCESS: &str = "adopt_process";
@@ -57,9 +58,7 @@ impl Probe {
             .take_map("ADOPTED")
             .context("the object has no map ADOPTED")?;
         let program = tracepoint(&mut self.ebpf, ADOPT_PROCESS)?;
-        program
-            .load()
-            .context("the kernel refused the hook adopt_process")?;
+        again(|| program.load()).context("the kernel refused the hook adopt_process")?;
         let link = program
             .attach("sys_enter")
             .context("can't attach to raw_syscalls:sys_enter")?;

@@ -7,7 +7,10 @@ use aya::{Btf, Ebpf, programs::Program};
 use clap::ValueEnum;
 use memtrace_ebpf::arch::FAULT_TRACEPOINTS;
 
-use crate::kernel::preemption::{self, Preemption};
+use crate::kernel::{
+    again::again,
+    preemption::{self, Preemption},
+};
 
 /// How page faults are observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -72,12 +75,12 @@ pub fn attach(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
             .program_mut(name)
             .with_context(|| format!("the object has no hook {name}"))?;
         let attached = match program {
-            Program::FEntry(enter) => enter
-                .load(FUNCTION, btf)
-                .and_then(|()| enter.attach().map(drop)),
-            Program::FExit(leave) => leave
-                .load(FUNCTION, btf)
-                .and_then(|()| leave.attach().map(drop)),
+            Program::FEntry(enter) => {
+                again(|| enter.load(FUNCTION, btf)).and_then(|()| enter.attach().map(drop))
+            }
+            Program::FExit(leave) => {
+                again(|| leave.load(FUNCTION, btf)).and_then(|()| leave.attach().map(drop))
+            }
             _ => return Err(anyhow!("the hook {name} is none of a function")),
         };
         attached.context(Refused(name))?;

@@ -1,6 +1,6 @@
 //! Loading the hooks into the kernel and attaching them.
 
-use std::{collections::BTreeSet, path::Path, thread};
+use std::{collections::BTreeSet, io, path::Path, thread};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::{
@@ -27,6 +27,7 @@ use super::{
     timer::Timers,
 };
 use crate::kernel::{
+    again::again,
     fentry, helpers, layout,
     require::{release, require},
     zero_page::Sample,
@@ -41,6 +42,8 @@ const PAGE_FAULT: &str = "page_fault_user";
 const RING_BYTES: u32 = 32 << 20;
 /// The same where no fault is sent.
 const SUMMARY_RING_BYTES: u32 = 8 << 20;
+/// What is said where the machine has no room for another thread.
+const NO_THREAD: &str = "can't start a thread";
 /// The hook that is attached for a moment at start.
 const FIND_DIRECT_MAP: &str = "find_direct_map";
 
@@ -220,10 +223,9 @@ fn types(options: Options<'_>) -> Result<Types> {
         "this kernel, or its policy, doesn't let {} be hooked (fentry): use --backend tracepoints",
         backend::FUNCTION
     );
-    let btf = match options.btf {
-        Some(file) => Some(Btf::parse_file(file, Endianness::default())?),
-        None => fentry.then(Btf::from_sys_fs).transpose()?,
-    };
+    let btf = (fentry || options.btf.is_some())
+        .then(|| Btf::parse(types.btf.bytes(), Endianness::default()))
+        .transpose()?;
     Ok(Types {
         layout: types.numbers.layout,
         fentry,
@@ -253,7 +255,9 @@ pub fn locate_direct_map(btf: Option<&Path>) -> Result<DirectMap> {
 /// Loads the object, and finds the direct map.
 fn prepare(options: Options<'_>, sample: &Sample) -> Result<(Ebpf, Types, DirectMap)> {
     let (types, mut loader) = thread::scope(|scope| {
-        let types = scope.spawn(|| types(options));
+        let types = thread::Builder::new()
+            .spawn_scoped(scope, || types(options))
+            .context(NO_THREAD)?;
         // It reads the kernel's BTF, too, which takes the most time of all: so beside ours.
         let loader = EbpfLoader::new();
         let types = types
@@ -309,7 +313,9 @@ fn load<'a>(
         &(LevelFilter::Off as u8)
     };
     loader
-        .verifier_log_level(VerifierLogLevel::DISABLE)
+        // aya tries a program that was refused again with room for a log. Without a level for that the kernel would refuse
+        // this for itself (`bpf_verifier_log_attr_valid` in `kernel/bpf/log.c`), and its reason for the first be hidden.
+        .verifier_log_level(VerifierLogLevel::STATS)
         .override_global("LAYOUT", bytemuck::bytes_of(&types.layout), true)
         .override_global("CONFIG", bytemuck::bytes_of(task), true)
         .override_global(aya_log::LEVEL, level, true)
@@ -321,7 +327,7 @@ fn load<'a>(
 /// Has the hook for it find the direct map, then takes that hook away.
 fn find_direct_map(ebpf: &mut Ebpf, sample: &Sample) -> Result<DirectMap> {
     let program = tracepoint(ebpf, FIND_DIRECT_MAP)?;
-    program.load().map_err(|error| {
+    again(|| program.load()).map_err(|error| {
         if helpers::read_memory() {
             anyhow!(error).context("the kernel refused the hook find_direct_map")
         } else {
@@ -357,9 +363,7 @@ fn attach_hook(name: &str, program: &mut Program) -> Result<()> {
         return Ok(());
     }
     let program: &mut RawTracePoint = program.try_into()?;
-    program
-        .load()
-        .with_context(|| format!("the kernel refused the hook {name}"))?;
+    again(|| program.load()).with_context(|| format!("the kernel refused the hook {name}"))?;
     for tracepoint in tracepoints {
         program
             .attach(tracepoint)
@@ -392,12 +396,13 @@ fn attach(ebpf: &mut Ebpf) -> Result<()> {
             .filter(|(name, _)| ![FIND_DIRECT_MAP, ADOPT_PROCESS].contains(name))
             .filter(|(name, _)| !backend::HOOKS.contains(name))
             .map(|(name, program)| {
-                scope.spawn(|| match program {
+                thread::Builder::new().spawn_scoped(scope, || match program {
                     Program::PerfEvent(tick) => timers.start(tick),
                     tracepoint => attach_hook(name, tracepoint),
                 })
             })
-            .collect();
+            .collect::<io::Result<_>>()
+            .context(NO_THREAD)?;
         hooks
             .into_iter()
             .try_for_each(|hook| hook.join().map_err(|_| anyhow!("loading a hook failed"))?)

@@ -16,7 +16,7 @@ use aya::{
 };
 use nix::{errno::Errno, libc};
 
-use crate::kernel::clock::now;
+use crate::kernel::{again::again, clock::now};
 
 /// Nanoseconds between two ticks on a CPU: how late a fault of a thread that only computes is shown.
 const TICK_PERIOD: u64 = 10_000_000;
@@ -39,7 +39,7 @@ impl Timers {
 
     /// Loads the hook, and starts the timers.
     pub(super) fn start(&self, tick: &mut PerfEvent) -> Result<()> {
-        tick.load().context("the kernel refused the hook tick")?;
+        again(|| tick.load()).context("the kernel refused the hook tick")?;
         for &cpu in &self.cpus {
             tick.attach(
                 PerfEventConfig::Software(SoftwareEvent::CpuClock),

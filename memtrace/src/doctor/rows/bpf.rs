@@ -5,7 +5,7 @@ use nix::errno::Errno;
 use super::{ALL, Row, list};
 use crate::{
     doctor::findings::{Findings, Refusal, Tracepoint, Tried},
-    kernel::preemption::Preemption,
+    kernel::{preemption::Preemption, require::Lockdown},
     probe,
 };
 
@@ -257,6 +257,12 @@ pub fn preemption(findings: &Findings) -> Row {
             "boot with preempt=voluntary, or take Linux 6.15 or later",
         ),
         Preemption::NotShown if !findings.root => Row::untried(name),
+        Preemption::NotShown if findings.lockdown == Lockdown::NotShown => Row::unknown(
+            name,
+            "whether the kernel may switch tasks in the middle of a hook was chosen at boot, and debugfs, which shows it, is \
+             left alone, as the kernel may be locked down",
+            "see lockdown",
+        ),
         Preemption::NotShown => Row::unknown(
             name,
             "whether the kernel may switch tasks in the middle of a hook was chosen at boot, and debugfs, which shows it, is \
