@@ -1,7 +1,13 @@
 //! Frames of memtrace's own pages, from `/proc/self/pagemap`: of the zero page, of two pages by which the direct
 //! map is found, and of two pages of files by which the array of `struct page` is.
 
-use std::{ffi::CStr, fs::File, num::NonZeroUsize, os::unix::fs::FileExt as _};
+use std::{
+    ffi::CStr,
+    fs::File,
+    io::{self, PipeReader, PipeWriter},
+    num::NonZeroUsize,
+    os::{fd::AsRawFd as _, unix::fs::FileExt as _},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use memtrace_ebpf::pte::PAGE_SIZE;
@@ -29,7 +35,12 @@ pub struct Sample {
     pub file_frames: [u64; 2],
     /// Frame of the zero page, which the third page maps.
     pub zero: u64,
+    /// What keeps the pages in their frames.
+    held: Option<Pipe>,
 }
+
+/// A pipe, and where it is filled.
+type Pipe = (PipeReader, PipeWriter);
 
 impl Sample {
     /// Makes the mapping and looks up its frames.
@@ -55,6 +66,7 @@ impl Sample {
             frames: [0; 2],
             file_frames: [0; 2],
             zero: 0,
+            held: None,
         };
         for at in FILE_PAGES..PAGES {
             sample.map_file(at)?;
@@ -65,10 +77,23 @@ impl Sample {
             bytes.add(page).write_volatile(1);
             bytes.add(2 * page).read_volatile();
         }
+        sample.held = sample.hold();
+        [
+            sample.frames[0],
+            sample.frames[1],
+            sample.zero,
+            sample.file_frames[0],
+            sample.file_frames[1],
+        ] = sample.look()?;
+        Ok(sample)
+    }
+
+    /// The frames of all its pages.
+    fn look(&self) -> Result<[u64; PAGES]> {
         let pagemap = File::open("/proc/self/pagemap").context("can't read /proc/self/pagemap")?;
         let mut entries = [0; 8 * PAGES];
         pagemap
-            .read_exact_at(&mut entries, sample.address() / PAGE_SIZE * 8)
+            .read_exact_at(&mut entries, self.address() / PAGE_SIZE * 8)
             .context("can't read /proc/self/pagemap")?;
         let mut frames = [0; PAGES];
         for (frame, entry) in frames.iter_mut().zip(entries.as_chunks().0) {
@@ -79,14 +104,23 @@ impl Sample {
                 "the kernel doesn't show frame numbers in /proc/self/pagemap: memtrace needs root (CAP_SYS_ADMIN)"
             );
         }
-        [
-            sample.frames[0],
-            sample.frames[1],
-            sample.zero,
-            sample.file_frames[0],
-            sample.file_frames[1],
-        ] = frames;
-        Ok(sample)
+        Ok(frames)
+    }
+
+    /// Puts all but the zero page into a pipe. The kernel moves pages about to have larger ones free, but none that has a user
+    /// whom it doesn't know (`folio_migrate_mapping` in `mm/migrate.c`). Where it refuses, they may be moved.
+    fn hold(&self) -> Option<Pipe> {
+        let pipe = io::pipe().ok()?;
+        let page = PAGE_SIZE as usize;
+        let first: *mut u8 = self.start.as_ptr().cast();
+        let pages = |at: usize| libc::iovec {
+            iov_base: first.wrapping_add(at * page).cast(),
+            iov_len: 2 * page,
+        };
+        let pages = [pages(0), pages(FILE_PAGES)];
+        // SAFETY: the kernel takes references to pages of the mapping's own, which nothing writes to any more.
+        let taken = unsafe { libc::vmsplice(pipe.1.as_raw_fd(), pages.as_ptr(), pages.len(), 0) };
+        (taken > 0).then_some(pipe)
     }
 
     /// Puts a page of a file of its own in the place of one of the mapping's pages, and writes to it.
@@ -124,5 +158,25 @@ impl Drop for Sample {
     fn drop(&mut self) {
         // SAFETY: the mapping that `new` made; nothing else refers to it. A failure leaves five pages mapped.
         let _ = unsafe { munmap(self.start, PAGES * PAGE_SIZE as usize) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pages_are_held_where_they_are() {
+        if !nix::unistd::geteuid().is_root() {
+            assert!(Sample::new().is_err());
+            return;
+        }
+        let sample = Sample::new().expect("pages");
+        let before = (sample.frames, sample.file_frames);
+        // Has the kernel move what it can.
+        let _ = std::fs::write("/proc/sys/vm/compact_memory", "1");
+        let after = sample.look().expect("frames");
+        assert_eq!([after[0], after[1]], before.0);
+        assert_eq!([after[FILE_PAGES], after[FILE_PAGES + 1]], before.1);
     }
 }
