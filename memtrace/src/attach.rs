@@ -2,7 +2,7 @@
 
 use std::{future::pending, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use tokio::{task::yield_now, time::sleep};
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     follow::{Follow, Step, event_loop},
     kernel::clock::now,
     probe::{Adoption, Part, Traced},
-    target::{self, Inherited, Interrupt, Signals, status},
+    target::{self, Asked, Inherited, Interrupt, Signals, status},
 };
 
 /// Traces processes that exist. Returns memtrace's exit status.
@@ -19,26 +19,43 @@ use crate::{
 /// memtrace itself failed, or one of the processes can't be traced.
 pub fn attach(args: &Attach) -> Result<u8> {
     target::require_root()?;
+    // Ctrl-C is listened for in any case: a script's background job is started to ignore it, and may be one that only it is
+    // to end.
+    let inherited = Inherited::at_start().but_for_keyboard();
+    target::end_at_signals(&inherited).context("can't listen for signals")?;
     let targets = target::traceable(&args.pids)?;
-    event_loop()?.block_on(trace(args, &targets))
+    event_loop()?.block_on(trace(args, &targets, &inherited))
 }
 
-async fn trace(args: &Attach, targets: &[u32]) -> Result<u8> {
-    let mut signals = Signals::new(&Inherited::at_start().but_for_keyboard())?;
-    let mut follow = Follow::open(&args.shown, Traced::Running, &mut signals)?;
-    let traced = match adopt(&mut follow, targets, args.tree).await {
-        Ok(None) => follow.until_end(elapsed(args.duration)).await,
+async fn trace(args: &Attach, targets: &[u32], inherited: &Inherited) -> Result<u8> {
+    let program = |pid| {
+        let what = format!("the program of process {pid}");
+        (what, format!("/proc/{pid}/exe").into())
+    };
+    let kept = targets.iter().map(program).collect();
+    let mut follow = Follow::open(&args.shown, Traced::Running, kept)?;
+    let mut signals = Signals::new(inherited, &[])?;
+    let traced = match adopt(&mut follow, &mut signals, targets, args.tree).await {
+        Ok(None) => {
+            let over = elapsed(args.duration);
+            follow.until_end(&mut signals, over).await
+        }
         ended => ended,
     };
-    Ok(match follow.close(traced)? {
+    Ok(match follow.close(traced)?.map(|asked| asked.interrupt) {
         Some(Interrupt::End) => status::TERMINATED,
-        Some(Interrupt::Keyboard) | None => status::DONE,
+        Some(Interrupt::Keyboard | Interrupt::Stop) | None => status::DONE,
     })
 }
 
 /// Takes `targets` under trace, with `tree` their descendants, too. From then on the hooks follow what they start. A signal
 /// that asks to stop comes back.
-async fn adopt(follow: &mut Follow<'_>, targets: &[u32], tree: bool) -> Result<Option<Interrupt>> {
+async fn adopt(
+    follow: &mut Follow,
+    signals: &mut Signals,
+    targets: &[u32],
+    tree: bool,
+) -> Result<Option<Asked>> {
     let begin = now();
     let mut adoption = follow.probe.adoption()?;
     let mut attached = Vec::new();
@@ -67,22 +84,23 @@ async fn adopt(follow: &mut Follow<'_>, targets: &[u32], tree: bool) -> Result<O
     let missing: Vec<_> = targets.iter().filter(ended).copied().collect();
     attached.splice(0..0, missing);
     follow.session.start(&[], &attached, begin)?;
-    survey(follow, &mut adoption, &attached).await
+    survey(follow, signals, &mut adoption, &attached).await
 }
 
 /// Has the hooks tell what the memory of each process is made of, part by part. In between others get the CPU, and what was
 /// told is taken out of the ring buffer.
 async fn survey(
-    follow: &mut Follow<'_>,
+    follow: &mut Follow,
+    signals: &mut Signals,
     adoption: &mut Adoption,
     pids: &[u32],
-) -> Result<Option<Interrupt>> {
+) -> Result<Option<Asked>> {
     for &pid in pids {
         let mut part = Part::first(pid);
         while let Some(next) = adoption.survey(part)? {
             part = next;
-            if let Step::Asked(interrupt) = follow.step(yield_now()).await? {
-                return Ok(Some(interrupt));
+            if let Step::Asked(asked) = follow.step(signals, yield_now()).await? {
+                return Ok(Some(asked));
             }
         }
     }

@@ -29,7 +29,8 @@ Exit status:
   run, 125 when memtrace itself fails.
 
 Ctrl-C reaches PROG as it would without memtrace, which shows its tables once PROG has ended.
-SIGTERM or SIGHUP to memtrace ends the trace, and PROG goes on.";
+SIGTERM or SIGHUP to memtrace ends the trace, and PROG goes on; what PROG sends to its own group
+does not. When PROG is stopped memtrace stops, too, and both go on when one is continued.";
 
 const ATTACH_HELP: &str = "\
 Examples:
@@ -127,6 +128,13 @@ pub enum Command {
     /// The program that doctor traces.
     #[command(hide = true)]
     DoctorSubject,
+
+    /// What continues memtrace when it has stopped with PROG.
+    #[command(hide = true)]
+    StopGuard {
+        /// PROG's id.
+        prog: u32,
+    },
 }
 
 /// How the kernel is looked at.
@@ -145,7 +153,7 @@ pub struct Kernel {
 /// What is shown of a trace, and where.
 #[derive(Args, Debug)]
 pub struct Shown {
-    /// Write the trace to FILE instead of stderr
+    /// Write the trace to FILE instead of stderr; what is there is replaced once PROG has started
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
@@ -195,7 +203,8 @@ pub struct Run {
     #[arg(long)]
     pub no_follow: bool,
 
-    /// Run PROG as this user; `root` keeps root and its environment as they are
+    /// Run PROG as this user; `root` keeps root and its environment as they are. Another than who typed sudo is kept from
+    /// the terminal where the kernel would let PROG type there: see doctor
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
 

@@ -1,12 +1,30 @@
 //! An error in one line.
 
+use std::{
+    io::{Write as _, stderr},
+    os::fd::AsFd as _,
+};
+
 use anyhow::Error;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::output::Seen;
 
 /// How aya's error about a program that the kernel didn't load goes on: with the verifier's log, which may have hundreds of lines.
 /// The kernel's reason comes after it.
 const LOG: &str = "Verifier output:";
+
+/// Milliseconds that stderr is waited for: who reads it may have stopped.
+const PATIENCE: u8 = 250;
+
+/// Says on stderr what went wrong. Where that can't be written, there is no one left to tell.
+pub fn say(error: &Error) {
+    let stderr = stderr();
+    let mut ready = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+    if poll(&mut ready, PollTimeout::from(PATIENCE)) != Ok(0) {
+        let _ = writeln!(&stderr, "memtrace: {}", in_a_line(error));
+    }
+}
 
 /// What went wrong, from the whole to its cause, in one line of which all is seen, whatever has been named in it.
 pub fn in_a_line(error: &Error) -> String {

@@ -27,23 +27,26 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(status) => return status,
     };
-    let result = match cli.command {
+    match command(cli.command) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            let status = error
+                .downcast_ref::<target::SpawnError>()
+                .map_or(target::status::FAILED, target::SpawnError::exit_status);
+            error::say(&error);
+            ExitCode::from(status)
+        }
+    }
+}
+
+fn command(command: cli::Command) -> anyhow::Result<u8> {
+    target::outlive_limits()?;
+    match command {
         cli::Command::Run(args) => run::run(&args),
         cli::Command::Attach(args) => attach::attach(&args),
         cli::Command::Lab(args) => lab::lab(&args),
         cli::Command::Doctor(args) => doctor::doctor(&args),
         cli::Command::DoctorSubject => doctor::subject(),
-    };
-    match result {
-        Ok(status) => ExitCode::from(status),
-        Err(error) => {
-            use std::io::Write as _;
-            let status = error
-                .downcast_ref::<target::SpawnError>()
-                .map_or(target::status::FAILED, target::SpawnError::exit_status);
-            // Where not even this can be written there is no one left to tell.
-            let _ = writeln!(std::io::stderr(), "memtrace: {}", error::in_a_line(&error));
-            ExitCode::from(status)
-        }
+        cli::Command::StopGuard { prog } => target::guard(prog),
     }
 }

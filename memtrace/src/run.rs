@@ -3,14 +3,19 @@
 use std::{future::pending, process::ExitStatus};
 
 use anyhow::{Context as _, Result};
-use tokio::process::Child;
+use nix::{
+    errno::Errno,
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+use tokio::{process::Child, time::sleep};
 
 use crate::{
     cli::Run,
-    follow::{Follow, Step, event_loop},
+    follow::{Follow, PERIOD, Step, event_loop},
     kernel::clock::now,
     probe::Traced,
-    target::{self, Credentials, Inherited, Interrupt, Signals, status},
+    target::{self, Asked, Credentials, Inherited, Interrupt, Signals, Stops, status, terminal},
 };
 
 /// Runs a program under trace. Returns memtrace's exit status.
@@ -19,20 +24,35 @@ use crate::{
 /// memtrace itself failed, or the program could not be started ([`target::SpawnError`]).
 pub fn run(args: &Run) -> Result<u8> {
     target::require_root()?;
+    target::end_at_signals(Inherited::at_start()).context("can't listen for signals")?;
     let credentials = Credentials::choose(args.user.as_deref())?;
     event_loop()?.block_on(trace(args, &credentials))
 }
 
 async fn trace(args: &Run, credentials: &Credentials) -> Result<u8> {
     let inherited = Inherited::at_start();
-    let mut signals = Signals::new(inherited)?;
+    let file = target::program(&args.command, credentials)?;
     let whom = Traced::Started {
         follow: !args.no_follow,
     };
-    let mut follow = Follow::open(&args.shown, whom, &mut signals)?;
+    let kept = vec![("the program to run".to_owned(), file)];
+    let mut follow = Follow::open(&args.shown, whom, kept)?;
+    let is_apart = terminal::is_kept(credentials);
+    let adapt = |command: &mut _| {
+        if is_apart {
+            terminal::keep_from(command);
+        }
+    };
+    target::keep_signals();
     let began = now();
     // The first process that is forked from here on is the one that is traced.
-    let mut prog = target::spawn(&args.command, |_| (), credentials, inherited)?;
+    let mut prog = match target::spawn(&args.command, adapt, credentials, inherited) {
+        Ok(child) => Prog::new(child, is_apart, inherited)?,
+        Err(error) => {
+            follow.discard();
+            return Err(error.into());
+        }
+    };
 
     let mut ended = None;
     let traced = match follow.session.start(&args.command, &[], began) {
@@ -42,36 +62,92 @@ async fn trace(args: &Run, credentials: &Credentials) -> Result<u8> {
     let stopped = matches!(traced, Ok(Some(_)));
     let closed = follow.close(traced);
     if ended.is_none() && !stopped {
-        tokio::select! {
-            status = prog.wait() => ended = Some(status.context("can't learn how PROG ended")?),
-            () = terminated(&mut signals) => {}
-        }
+        ended = prog.end().await?;
     }
     closed?;
     Ok(ended.map_or(status::TERMINATED, status::of))
 }
 
+/// PROG, and what the terminal has to say to it.
+struct Prog {
+    child: Child,
+    group: Pid,
+    /// Whether it is in a session of its own, where the terminal's keys don't reach it.
+    is_apart: bool,
+    signals: Signals,
+    stops: Stops,
+}
+
+impl Prog {
+    /// PROG has just been started.
+    fn new(child: Child, is_apart: bool, inherited: &Inherited) -> Result<Self> {
+        let id = child.id().context("PROG has no id")?;
+        let more: &[_] = if is_apart { &[target::STOP] } else { &[] };
+        Ok(Self {
+            child,
+            group: Pid::from_raw(id.cast_signed()),
+            is_apart,
+            signals: Signals::new(inherited, more)?,
+            stops: Stops::of(id, is_apart)?,
+        })
+    }
+
+    /// Has PROG get a signal of the terminal's that didn't reach it.
+    fn pass_on(&self, asked: Asked) -> Result<()> {
+        if !self.is_apart || asked.from.is_some() {
+            return Ok(());
+        }
+        let signal = match asked.interrupt {
+            // The kernel ignores SIGTSTP there: no shell could continue it (`get_signal` in `kernel/signal.c`).
+            Interrupt::Stop => Signal::SIGSTOP,
+            Interrupt::Keyboard | Interrupt::End => Signal::try_from(asked.number)?,
+        };
+        match killpg(self.group, signal) {
+            Ok(()) | Err(Errno::ESRCH) => Ok(()),
+            Err(error) => Err(error).context("can't pass a signal on to PROG"),
+        }
+    }
+
+    /// Waits for its end, which is not traced any more, or for SIGTERM or SIGHUP.
+    async fn end(&mut self) -> Result<Option<ExitStatus>> {
+        loop {
+            tokio::select! {
+                status = self.child.wait() => {
+                    return status.map(Some).context("can't learn how PROG ended");
+                }
+                () = sleep(PERIOD) => self.stops.follow()?,
+                asked = self.signals.next() => {
+                    self.pass_on(asked)?;
+                    if asked.interrupt == Interrupt::End {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Shows what happens until all that is traced has ended, or a signal, which comes back, asks to stop. `ended` is
 /// PROG's own end.
 async fn watch(
-    follow: &mut Follow<'_>,
-    prog: &mut Child,
+    follow: &mut Follow,
+    prog: &mut Prog,
     ended: &mut Option<ExitStatus>,
-) -> Result<Option<Interrupt>> {
+) -> Result<Option<Asked>> {
     while ended.is_none() {
-        match follow.step(prog.wait()).await? {
+        match follow.step(&mut prog.signals, prog.child.wait()).await? {
             Step::Happened(status) => {
                 *ended = Some(status.context("can't learn how PROG ended")?);
             }
-            Step::Asked(interrupt @ Interrupt::End) => return Ok(Some(interrupt)),
-            // The keyboard's signal is PROG's to act on, while it lives.
-            Step::Asked(Interrupt::Keyboard) | Step::Ticked => {}
+            Step::Asked(asked) => {
+                prog.pass_on(asked)?;
+                // The keyboard's signal is PROG's to act on, while it lives.
+                if asked.interrupt == Interrupt::End {
+                    return Ok(Some(asked));
+                }
+            }
+            Step::Ticked => prog.stops.follow()?,
         }
     }
-    follow.until_end(pending()).await
-}
-
-/// Waits for SIGTERM or SIGHUP.
-async fn terminated(signals: &mut Signals) {
-    while signals.next().await != Interrupt::End {}
+    follow.until_end(&mut prog.signals, pending()).await
 }

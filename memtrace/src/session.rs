@@ -121,6 +121,20 @@ impl Session {
         !self.reader.any_lives()
     }
 
+    /// Whether a process, by its id as memtrace sees it, is traced, or was a moment ago.
+    pub fn knows(&mut self, pid: u32) -> bool {
+        // What the model has been told is of a moment ago: who has ended since is there.
+        if self.model.has_process(pid) || self.reader.living().iter().any(|known| known.pid == pid)
+        {
+            return true;
+        }
+        // It may have been too short for that.
+        self.reader.drain(BATCH, &mut self.batch);
+        self.order.push(&mut self.batch);
+        self.order
+            .holds(|record| matches!(record, Record::Birth(birth) if birth.child_ids.pid == pid))
+    }
+
     fn written(&self, result: io::Result<()>) -> Result<()> {
         result.with_context(|| format!("can't write the trace to {}", self.name))
     }

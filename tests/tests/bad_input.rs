@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::resource::{Resource, setrlimit};
 use tests::harness::{Memtrace, Run, subject};
 
 const NOBODY: u32 = 65_534;
@@ -128,13 +129,13 @@ fn a_program_that_a_signal_kills() -> Result<()> {
 
 #[test]
 fn a_name_that_would_paint_the_terminal() -> Result<()> {
-    const NAME: &str = "evil\n\u{1b}[31mname";
+    const NAME: &str = "evil\n\u{1b}[31m\u{7f}name\u{202e}\u{feff}";
     let memtrace = Memtrace::new()?;
     let file = memtrace.folder().join(NAME);
     fs::copy(subject("fork-write"), &file)?;
     let run = memtrace.run([&file])?;
     assert_eq!(run.code(), Some(0), "{run:?}");
-    let odd = run.stderr.chars().find(|c| c.is_control() && *c != '\n');
+    let odd = run.stderr.chars().find(|&c| is_odd(c));
     ensure!(odd.is_none(), "{odd:?} in {:?}", run.stderr);
     for line in run.stderr.lines().filter(|line| line.contains("evil")) {
         ensure!(
@@ -147,11 +148,60 @@ fn a_name_that_would_paint_the_terminal() -> Result<()> {
     let file = memtrace.folder().join(NAME);
     fs::copy(subject("fork-write"), &file)?;
     let argument = OsStr::from_bytes(b"not UTF-8: \xff");
-    let trace = memtrace.trace([file.as_os_str(), argument])?;
+    let memtrace = memtrace.with_json();
+    let trace = memtrace.read(memtrace.run([file.as_os_str(), argument])?)?;
+    let json = fs::read_to_string(memtrace.json_file())?;
+    ensure!(!json.contains(is_odd), "{json}");
     let (event, exec) = trace.execs().next().context("no exec")?;
     assert_eq!(Some(exec.file.as_str()), file.to_str());
-    assert_eq!(event.comm, NAME);
+    ensure!(
+        NAME.starts_with(&event.comm) && event.comm.ends_with("name"),
+        "{event:?}"
+    );
     ensure!(exec.args[1].starts_with("not UTF-8: "), "{exec:?}");
+    Ok(())
+}
+
+#[test]
+fn a_wrong_option_that_would_paint_the_terminal() -> Result<()> {
+    let odd = "\u{1b}[2J\u{9b}1m\u{202e}";
+    for words in [
+        vec![format!("--{odd}")],
+        vec!["--format".to_owned(), odd.to_owned()],
+        vec!["--user".to_owned(), odd.to_owned()],
+        vec!["--btf".to_owned(), odd.to_owned()],
+        vec!["-o".to_owned(), format!("/no/such/{odd}")],
+    ] {
+        let run = Memtrace::new()?.options(&words).run(["true"])?;
+        ensure!(
+            run.code() == Some(125) && !run.stderr.contains(is_odd),
+            "{run:?}"
+        );
+    }
+    Ok(())
+}
+
+/// Whether a terminal acts on a character, or doesn't show it.
+fn is_odd(c: char) -> bool {
+    c.is_control() && c != '\n' || ['\u{202e}', '\u{feff}'].contains(&c)
+}
+
+#[test]
+fn little_memory() -> Result<()> {
+    let mut refused = 0;
+    for limit in [64, 96, 128, 160, 192, 224, 256, 512, 1024, 4096] {
+        let memtrace = Memtrace::new()?;
+        let mut command = memtrace.command(["true"]);
+        let bytes = limit << 20;
+        // SAFETY: it makes a system call.
+        unsafe { command.pre_exec(move || Ok(setrlimit(Resource::RLIMIT_AS, bytes, bytes)?)) };
+        let run = Run::of(&mut command)?;
+        if run.code() != Some(0) {
+            one_line(&run, 125, "memtrace: ").with_context(|| format!("{limit} MiB"))?;
+            refused += 1;
+        }
+    }
+    ensure!(refused > 0, "no limit was too low");
     Ok(())
 }
 

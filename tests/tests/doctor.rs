@@ -6,12 +6,14 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use serde_json::Value;
 use tests::harness::{Memtrace, Run, within};
 
 const NOBODY: u32 = 65_534;
 /// The checks, in their order.
-const ROWS: [&str; 19] = [
+const ROWS: [&str; 20] = [
     "kernel",
     "root",
     "capabilities",
@@ -30,6 +32,7 @@ const ROWS: [&str; 19] = [
     "kallsyms",
     "pid-namespace",
     "cpus",
+    "terminal",
     "main-job",
 ];
 
@@ -229,7 +232,51 @@ fn a_btf_file_that_is_none() -> Result<()> {
         refuses(memtrace, &file, part)?;
     }
     refuses(Memtrace::new()?, Path::new("/no/such/file"), "No such file")?;
-    refuses(Memtrace::new()?, Path::new("/"), "directory")
+    refuses(Memtrace::new()?, Path::new("/"), "directory")?;
+    refuses(
+        Memtrace::new()?,
+        Path::new("/dev/zero"),
+        "not a regular file",
+    )?;
+    let memtrace = Memtrace::new()?;
+    let pipe = memtrace.folder().join("pipe");
+    mkfifo(&pipe, Mode::S_IRWXU)?;
+    refuses(memtrace, &pipe, "not a regular file")
+}
+
+#[test]
+fn a_btf_file_of_types_without_end() -> Result<()> {
+    // A union without a name of 64 of its own kind, and a task_struct with one.
+    let unnamed = [0_u32, 1, 0];
+    let mut types = vec![0, 5 << 24 | 64, 4];
+    types.extend(unnamed.repeat(64));
+    types.extend([1, 4 << 24 | 1, 4]);
+    types.extend(unnamed);
+    let bytes = size_of_val(types.as_slice()) as u32;
+    let names = b"\0task_struct\0";
+    let header = [24, 0, bytes, bytes, names.len() as u32];
+    let words = header
+        .iter()
+        .chain(&types)
+        .flat_map(|word| word.to_ne_bytes());
+    let mut file = [0xeb9f_u16.to_ne_bytes(), [1, 0]].concat();
+    file.extend(words);
+    file.extend(names);
+
+    let memtrace = Memtrace::new()?;
+    let path = memtrace.folder().join("nested.btf");
+    fs::write(&path, file)?;
+    let run = memtrace
+        .options(["--btf".as_ref(), path.as_os_str()])
+        .run(["true"])?;
+    ensure!(
+        run.code() == Some(125)
+            && run
+                .stderr
+                .contains("this kernel's types have no task_struct."),
+        "{run:?}"
+    );
+    Ok(())
 }
 
 #[test]

@@ -78,3 +78,38 @@ fn an_interrupt_that_ends_the_program_still_gives_the_summary() -> Result<()> {
     );
     Ok(())
 }
+
+#[test]
+fn a_signal_that_prog_sends_to_its_group_is_not_for_memtrace() -> Result<()> {
+    // By itself, and by a child that is gone at once.
+    let script = "trap '' TERM HUP; kill -TERM 0; env kill -HUP 0; \
+                  for i in $(seq 1 50); do /bin/true; done; exit 5";
+    let trace = Memtrace::new()?.trace(["sh", "-c", script])?;
+    assert_eq!(trace.run.code(), Some(5), "{:?}", trace.run);
+    ensure!(trace.execs().count() >= 50, "the trace ended before PROG");
+    trace.check_accounts()
+}
+
+#[test]
+fn a_program_that_ends_its_group_is_traced_to_its_end() -> Result<()> {
+    let trace = Memtrace::new()?.trace(["sh", "-c", "/bin/true; kill -TERM 0"])?;
+    assert_eq!(trace.run.code(), Some(143), "{:?}", trace.run);
+    let (_, exit) = trace.exits().last().context("no exit")?;
+    assert_eq!((exit.code, exit.signal), (None, Some(15)));
+    trace.check_accounts()
+}
+
+#[test]
+fn a_signal_to_memtrace_ends_the_trace_and_the_program_goes_on() -> Result<()> {
+    let memtrace = Memtrace::new()?.with_json();
+    let file = memtrace.folder().join("go on");
+    let mut running =
+        Running::start(&mut memtrace.command([subject("patient"), file.clone().into()]))?;
+    running.until("the program's start", || memtrace.note("ready"))?;
+    kill(running.pid(), Signal::SIGTERM)?;
+    let run = running.finish()?;
+    assert_eq!(run.code(), Some(143), "{run:?}");
+    fs::write(&file, "")?;
+    wait_for("the program's end", || memtrace.note("done"))?;
+    Ok(())
+}

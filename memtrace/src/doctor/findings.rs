@@ -6,6 +6,7 @@ use crate::{
     error::in_a_line,
     kernel::{preemption::Preemption, require::Lockdown},
     probe::Backend,
+    target::terminal::Pushing,
 };
 
 /// All that was found.
@@ -65,6 +66,8 @@ pub struct Findings {
     pub memlock: Option<u64>,
     /// CPUs that are switched on, and that there can be.
     pub cpus: Result<(usize, usize), String>,
+    /// Whether a program may push characters into its terminal.
+    pub pushing: Pushing,
     /// A program that was traced.
     pub job: Tried<Job>,
 }

@@ -39,7 +39,6 @@ pub fn job(asked: &Kernel) -> Result<Job> {
 
 async fn trace(asked: &Kernel) -> Result<Job> {
     let inherited = Inherited::at_start();
-    let mut signals = Signals::new(inherited)?;
     let (sink, gathered) = Gather::new();
     let mut follow = Follow::to(
         Box::new(sink),
@@ -53,8 +52,8 @@ async fn trace(asked: &Kernel) -> Result<Job> {
             backend: asked.backend,
         },
         Only::ALL,
-        &mut signals,
     )?;
+    let mut signals = Signals::new(inherited, &[])?;
     let backend = follow.probe.backend;
     let command: Vec<OsString> = vec!["/proc/self/exe".into(), SUBJECT.into()];
     let began = now();
@@ -64,7 +63,7 @@ async fn trace(asked: &Kernel) -> Result<Job> {
     };
     let mut prog = target::spawn(&command, piped, &Credentials::Own, inherited)?;
     let traced = match follow.session.start(&command, &[], began) {
-        Ok(()) => watch(&mut follow, &mut prog).await,
+        Ok(()) => watch(&mut follow, &mut signals, &mut prog).await,
         Err(error) => Err(error),
     };
     let ended = follow.close(traced)?;
@@ -81,7 +80,7 @@ async fn trace(asked: &Kernel) -> Result<Job> {
 }
 
 /// Waits for the end of the program and all that it starts: whether it came.
-async fn watch(follow: &mut Follow<'_>, prog: &mut Child) -> Result<bool> {
+async fn watch(follow: &mut Follow, signals: &mut Signals, prog: &mut Child) -> Result<bool> {
     let late = sleep(PATIENCE);
     tokio::pin!(late);
     let mut ended = false;
@@ -92,7 +91,7 @@ async fn watch(follow: &mut Follow<'_>, prog: &mut Child) -> Result<bool> {
                 () = &mut late => None,
             }
         };
-        match follow.step(next).await? {
+        match follow.step(signals, next).await? {
             Step::Happened(Some(status)) => {
                 let status = status.context("can't learn how the program ended")?;
                 ensure!(

@@ -23,6 +23,7 @@ use crate::{
         zero_page::Sample,
     },
     probe::{self, Undisturbed},
+    target::terminal::Pushing,
 };
 
 /// The inodes of the initial namespaces (`PROC_USER_INIT_INO` and `PROC_PID_INIT_INO` in `include/linux/proc_ns.h`).
@@ -80,6 +81,7 @@ pub fn look(asked: &Kernel) -> Result<Findings> {
         cpus: cpus
             .and_then(|online| Ok((online.len(), nr_cpus()?)))
             .map_err(|(what, error)| format!("{what}: {error}")),
+        pushing: Pushing::look(),
         job: by(root, || job::job(asked).into()),
     })
 }

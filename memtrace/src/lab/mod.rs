@@ -17,7 +17,7 @@ use self::{
 use crate::{
     cli,
     follow::event_loop,
-    target::{self, Inherited, Interrupt, Signals, status},
+    target::{self, Inherited},
 };
 
 mod choose;
@@ -74,14 +74,14 @@ pub fn lab(args: &cli::Lab) -> Result<u8> {
     if needs_programs(&chosen) {
         target::require_root()?;
     }
+    target::end_at_signals(Inherited::at_start()).context("can't listen for signals")?;
     event_loop()?.block_on(decide(&chosen, &report, &args.kernel))
 }
 
 async fn decide(chosen: &[&'static Claim], report: &Report, kernel: &cli::Kernel) -> Result<u8> {
     let inherited = Inherited::at_start();
-    let mut signals = Signals::new(inherited)?;
     let mut bench = if needs_programs(chosen) {
-        Some(Bench::new(kernel, inherited, &mut signals)?)
+        Some(Bench::new(kernel, inherited)?)
     } else {
         None
     };
@@ -99,10 +99,7 @@ async fn decide(chosen: &[&'static Claim], report: &Report, kernel: &cli::Kernel
                     let observed = match bench.observe(known).await? {
                         Outcome::Ended(observed) => Ok(observed),
                         Outcome::Stuck(why) => Err(Undecided::NotHere(why)),
-                        Outcome::Interrupted(Interrupt::Keyboard) => {
-                            return Ok(status::INTERRUPTED);
-                        }
-                        Outcome::Interrupted(Interrupt::End) => return Ok(status::TERMINATED),
+                        Outcome::Interrupted(asked) => return Ok(asked.interrupt.status()),
                     };
                     seen.insert(program, observed);
                 }

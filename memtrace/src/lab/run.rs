@@ -40,7 +40,7 @@ use crate::{
     output::{Gather, Gathered},
     probe::{Options, Traced},
     select::Only,
-    target::{self, Credentials, Inherited, Interrupt, Signals},
+    target::{self, Asked, Credentials, Inherited, Signals},
 };
 
 /// Where a program finds the socket for its marks.
@@ -59,7 +59,7 @@ pub enum Outcome {
     /// It had to be ended: why.
     Stuck(String),
     /// A signal asked memtrace to stop.
-    Interrupted(Interrupt),
+    Interrupted(Asked),
 }
 
 /// Where programs run, one after the other, under the same hooks: to load those takes longer than most programs.
@@ -67,7 +67,8 @@ pub struct Bench<'a> {
     folder: TempDir,
     credentials: Credentials,
     inherited: &'a Inherited,
-    follow: Follow<'a>,
+    follow: Follow,
+    signals: Signals,
     gathered: Rc<RefCell<Gathered>>,
 }
 
@@ -76,18 +77,7 @@ impl<'a> Bench<'a> {
     ///
     /// # Errors
     /// One of them can't be done.
-    pub fn new(
-        kernel: &Kernel,
-        inherited: &'a Inherited,
-        signals: &'a mut Signals,
-    ) -> Result<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix("memtrace-lab-")
-            .permissions(Permissions::from_mode(0o755))
-            .tempdir()
-            .context(
-                "can't make a folder for the programs; set TMPDIR to one where programs may run",
-            )?;
+    pub fn new(kernel: &Kernel, inherited: &'a Inherited) -> Result<Self> {
         let (sink, gathered) = Gather::new();
         let follow = Follow::to(
             Box::new(sink),
@@ -101,13 +91,22 @@ impl<'a> Bench<'a> {
                 backend: kernel.backend,
             },
             Only::ALL,
-            signals,
         )?;
+        // From here on a signal doesn't end memtrace at once, and leave the folder behind.
+        let signals = Signals::new(inherited, &[])?;
+        let folder = tempfile::Builder::new()
+            .prefix("memtrace-lab-")
+            .permissions(Permissions::from_mode(0o755))
+            .tempdir()
+            .context(
+                "can't make a folder for the programs; set TMPDIR to one where programs may run",
+            )?;
         Ok(Self {
             folder,
             credentials: Credentials::choose(None)?,
             inherited,
             follow,
+            signals,
             gathered,
         })
     }
@@ -147,8 +146,11 @@ impl<'a> Bench<'a> {
             .map_err(|error| anyhow!("{error}; set TMPDIR to a folder where programs may run"))?;
         let group = Pid::from_raw(prog.id().context("the program has no id")?.cast_signed());
         let mut marks = Vec::new();
-        self.follow.session.start(&command, &[], began)?;
-        let watched = watch(&mut self.follow, &mut prog, &listener, &mut marks).await;
+        let Self {
+            follow, signals, ..
+        } = self;
+        follow.session.start(&command, &[], began)?;
+        let watched = watch(follow, signals, &mut prog, &listener, &mut marks).await;
         if !matches!(watched, Ok(Watched::Ended(_))) {
             // It may wait for something that never comes.
             match killpg(group, Signal::SIGKILL) {
@@ -160,15 +162,15 @@ impl<'a> Bench<'a> {
         let status = match watched? {
             Watched::Ended(status) => Some(status),
             Watched::Stuck => None,
-            Watched::Interrupted(interrupt) => return Ok(Outcome::Interrupted(interrupt)),
+            Watched::Interrupted(asked) => return Ok(Outcome::Interrupted(asked)),
         };
         // The next program's trace has nothing of this one.
-        let rest = timeout(PATIENCE, self.follow.until_end(pending())).await;
+        let rest = timeout(PATIENCE, follow.until_end(signals, pending())).await;
         let rest = rest.with_context(|| format!("the program {} can't be ended", program.name))?;
-        if let Some(interrupt) = rest? {
-            return Ok(Outcome::Interrupted(interrupt));
+        if let Some(asked) = rest? {
+            return Ok(Outcome::Interrupted(asked));
         }
-        self.follow.session.finish(false)?;
+        follow.session.finish(false)?;
         let Gathered { events, end } = self.gathered.take();
         let Some(status) = status else {
             let why = format!("the program {} did not end", program.name);
@@ -190,7 +192,7 @@ impl<'a> Bench<'a> {
 enum Watched {
     Ended(i32),
     Stuck,
-    Interrupted(Interrupt),
+    Interrupted(Asked),
 }
 
 /// What happens next.
@@ -201,7 +203,8 @@ enum Next {
 }
 
 async fn watch(
-    follow: &mut Follow<'_>,
+    follow: &mut Follow,
+    signals: &mut Signals,
     prog: &mut Child,
     listener: &UnixListener,
     marks: &mut Vec<Mark>,
@@ -218,7 +221,7 @@ async fn watch(
                 () = sleep_until(deadline) => Next::Late,
             }
         };
-        match follow.step(next).await? {
+        match follow.step(signals, next).await? {
             Step::Happened(Next::Mark(stream)) => marks.push(take(stream?).await?),
             Step::Happened(Next::Ended(ended)) => {
                 status = Some(
@@ -228,7 +231,7 @@ async fn watch(
                 );
             }
             Step::Happened(Next::Late) => return Ok(Watched::Stuck),
-            Step::Asked(interrupt) => return Ok(Watched::Interrupted(interrupt)),
+            Step::Asked(asked) => return Ok(Watched::Interrupted(asked)),
             Step::Ticked => {}
         }
     }

@@ -7,10 +7,12 @@ use crate::trace::event::{End, Event, Start, What};
 mod accounting;
 mod colour;
 mod escape;
+pub mod file;
 mod fold;
 mod forks;
 mod gather;
 mod json;
+mod queue;
 #[cfg(test)]
 pub mod samples;
 #[cfg(test)]
@@ -24,6 +26,7 @@ mod wording;
 pub use colour::wanted as colour_wanted;
 pub use escape::{Escaped, Seen};
 pub use gather::{Gather, Gathered};
+pub use queue::Queue;
 pub use seen_json::to_json;
 
 /// Takes the events of a run in time order and writes them.

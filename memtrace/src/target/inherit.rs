@@ -1,6 +1,6 @@
 //! What memtrace was started with and doesn't keep for itself: PROG gets it back.
 //!
-//! The rest (environment, folder, umask, other limits, signal mask, open files, ...) passes through memtrace untouched.
+//! The rest (environment, folder, umask, other limits, open files, ...) passes through memtrace untouched.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -10,12 +10,17 @@ use std::sync::OnceLock;
 
 use nix::libc::{self, c_int, rlim_t};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::SigSet;
 
-/// The signals that memtrace treats otherwise than it was told: the Rust runtime ignores SIGPIPE, [`super::spawn`]
-/// needs SIGCHLD, and [`super::Signals`] listens for the rest.
-const CHANGED: [c_int; 6] = [
+use super::early::pass_on;
+
+/// The signals that memtrace treats otherwise than it was told: the Rust runtime ignores SIGPIPE, [`outlive_limits`]
+/// SIGXFSZ, [`super::spawn`] needs SIGCHLD, and memtrace listens for the rest.
+const CHANGED: [c_int; 8] = [
     libc::SIGPIPE,
+    libc::SIGXFSZ,
     libc::SIGCHLD,
+    libc::SIGTSTP,
     libc::SIGHUP,
     libc::SIGINT,
     libc::SIGQUIT,
@@ -47,6 +52,8 @@ static BEFORE_MAIN: extern "C" fn() = {
 pub struct Inherited {
     /// Which of [`CHANGED`] were ignored.
     pub(super) ignored: [bool; CHANGED.len()],
+    /// Which signals were blocked.
+    pub(super) blocked: Option<SigSet>,
     /// Which of the standard streams were closed.
     pub(super) closed: [bool; STANDARD.len()],
     /// The limits of locked memory, which aya raises for its maps before Linux 5.11.
@@ -60,6 +67,7 @@ impl Inherited {
     pub fn at_start() -> &'static Self {
         AT_START.get_or_init(|| Self {
             ignored: CHANGED.map(is_ignored),
+            blocked: SigSet::thread_get_mask().ok(),
             closed: STANDARD.map(is_closed),
             locked: getrlimit(Resource::RLIMIT_MEMLOCK).ok(),
             nice: nice(),
@@ -89,6 +97,7 @@ impl Inherited {
         for (signal, ignored) in CHANGED.into_iter().zip(self.ignored) {
             set_ignored(signal, ignored)?;
         }
+        pass_on();
         for (fd, _) in STANDARD
             .into_iter()
             .zip(self.closed)
@@ -100,7 +109,12 @@ impl Inherited {
         if let Some((soft, hard)) = self.locked {
             setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard)?;
         }
-        set_nice(self.nice)
+        set_nice(self.nice)?;
+        // Last: what waits may end it.
+        if let Some(blocked) = &self.blocked {
+            blocked.thread_set_mask()?;
+        }
+        Ok(())
     }
 }
 
@@ -127,7 +141,16 @@ fn set_nice(value: c_int) -> io::Result<()> {
     }
 }
 
-fn is_ignored(signal: c_int) -> bool {
+/// Has a write to a file that may not be longer fail, in place of a signal that ends memtrace.
+///
+/// # Errors
+/// The kernel refuses it.
+pub fn outlive_limits() -> io::Result<()> {
+    set_ignored(libc::SIGXFSZ, true)
+}
+
+/// Whether the signal is ignored.
+pub(super) fn is_ignored(signal: c_int) -> bool {
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: no new action is given, and there is room for the old one; a zeroed one is valid.
     let action = unsafe {

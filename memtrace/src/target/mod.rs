@@ -2,16 +2,21 @@
 //! memtrace; or processes that exist.
 
 mod bss;
+mod early;
 mod existing;
 mod inherit;
 mod signals;
 mod spawn;
 pub mod status;
+mod stops;
+pub mod terminal;
 mod user;
 
 pub use bss::bss;
+pub use early::{end_at_signals, keep_signals};
 pub use existing::{traceable, with_descendants};
-pub use inherit::{Inherited, hurry};
-pub use signals::{Interrupt, Signals};
-pub use spawn::{SpawnError, spawn};
+pub use inherit::{Inherited, hurry, outlive_limits};
+pub use signals::{Asked, Interrupt, STOP, Signals, are_waiting};
+pub use spawn::{SpawnError, program, spawn};
+pub use stops::{Stops, guard};
 pub use user::{Credentials, require_root};

@@ -9,6 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -22,6 +23,18 @@ use super::user::Credentials;
 /// Marks an errno of the child as one of becoming another user. Its number is all that comes back from the child, and
 /// exec may fail with the same one.
 const WHILE_BECOMING_USER: i32 = 1 << 16;
+
+/// The file that `command` runs.
+///
+/// # Errors
+/// There is none.
+pub fn program(command: &[OsString], credentials: &Credentials) -> Result<PathBuf, SpawnError> {
+    let Some(program) = command.first() else {
+        return Err(SpawnError::failed("no program is given"));
+    };
+    let missing = || io::Error::from_raw_os_error(libc::ENOENT);
+    find(program).ok_or_else(|| SpawnError::new(program, credentials, &missing()))
+}
 
 /// Starts `command` (a program, looked up in PATH unless it has a slash, and its arguments) in memtrace's own process
 /// group, session and folder, with all that memtrace was started with, but for what `adapt` changes. It isn't killed when
@@ -153,9 +166,17 @@ fn find(program: &OsStr) -> Option<PathBuf> {
         return Some(program.into()).filter(|file: &PathBuf| file.exists());
     }
     let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
+    let mut files = env::split_paths(&path)
         .map(|directory| directory.join(program))
-        .find(|file| file.is_file())
+        .filter(|file| file.is_file())
+        .peekable();
+    // exec goes on where it may not run one, and is refused if there is no other.
+    let first = files.peek().cloned();
+    files.find(|file| is_executable(file)).or(first)
+}
+
+fn is_executable(file: &Path) -> bool {
+    file.metadata().is_ok_and(|file| file.mode() & 0o111 != 0)
 }
 
 /// The name in quotes, with control characters escaped.
@@ -170,7 +191,7 @@ mod tests {
     use nix::unistd::geteuid;
 
     use super::*;
-    use crate::target::Signals;
+    use crate::target::{STOP, Signals};
 
     fn words(command: &[&str]) -> Vec<OsString> {
         command.iter().map(Into::into).collect()
@@ -332,7 +353,8 @@ mod tests {
     async fn prog_is_started_as_it_would_be_without_memtrace() {
         let prog = ["sh", "-c", SHOW];
         if env::var_os(INNER).is_some_and(|inner| inner == "with") {
-            let _signals = Signals::new(Inherited::at_start()).expect("a runtime is there");
+            let _signals =
+                Signals::new(Inherited::at_start(), &[STOP]).expect("a runtime is there");
             assert_eq!(
                 run(&words(&prog), &Credentials::Own)
                     .await

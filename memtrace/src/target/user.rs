@@ -45,6 +45,8 @@ pub struct Account {
     groups: Vec<Gid>,
     home: PathBuf,
     shell: PathBuf,
+    /// Whether it is someone else than who typed sudo.
+    is_stranger: bool,
 }
 
 impl Credentials {
@@ -61,7 +63,10 @@ impl Credentials {
                 let user = User::from_name(name)
                     .with_context(|| format!("can't look up user {name:?}"))?
                     .with_context(|| format!("there is no user {name:?}"))?;
-                Self::of(user, None)
+                let sudo = Choice::of(None, variable("SUDO_UID").as_deref(), None).ok();
+                let is_stranger =
+                    !matches!(sudo, Some(Choice::Sudo { uid, .. }) if uid == user.uid);
+                Self::of(user, None, is_stranger)
             }
             Choice::Sudo { uid, gid } => {
                 let user = User::from_uid(uid)
@@ -69,12 +74,12 @@ impl Credentials {
                     .with_context(|| {
                         format!("SUDO_UID: there is no user with id {uid}; name one with --user")
                     })?;
-                Self::of(user, gid)
+                Self::of(user, gid, false)
             }
         }
     }
 
-    fn of(user: User, gid: Option<Gid>) -> anyhow::Result<Self> {
+    fn of(user: User, gid: Option<Gid>, is_stranger: bool) -> anyhow::Result<Self> {
         if user.uid == geteuid() {
             return Ok(Self::Own);
         }
@@ -89,7 +94,13 @@ impl Credentials {
             groups,
             home: user.dir,
             shell: user.shell,
+            is_stranger,
         }))
+    }
+
+    /// Whether they are neither root's nor those of who typed sudo: who sits at the terminal is someone else.
+    pub(super) const fn are_a_strangers(&self) -> bool {
+        matches!(self, Self::Of(account) if account.is_stranger)
     }
 
     /// Variables to set for PROG.
@@ -273,7 +284,8 @@ mod tests {
         let user = User::from_name("nobody")
             .expect("a user database")
             .expect("nobody");
-        let Ok(Credentials::Of(account)) = Credentials::of(user, Some(Gid::from_raw(12345))) else {
+        let Ok(Credentials::Of(account)) = Credentials::of(user, Some(Gid::from_raw(12345)), false)
+        else {
             panic!("another user");
         };
         assert_eq!(account.gid.as_raw(), 12345);

@@ -46,6 +46,11 @@ impl Order {
         self.waiting.append(records);
     }
 
+    /// Whether a record like that waits.
+    pub fn holds(&self, is_it: impl FnMut(&Record) -> bool) -> bool {
+        self.waiting.iter().any(is_it)
+    }
+
     /// The time of the last record that was handed out.
     pub const fn released(&self) -> u64 {
         self.released

@@ -128,6 +128,7 @@ pub fn rows(findings: &Findings) -> Vec<Row> {
         system::kallsyms(findings),
         system::pid_namespace(findings),
         system::cpus(findings),
+        system::terminal(findings),
         memory::main_job(findings).needed(),
     ];
     refer(&mut rows);

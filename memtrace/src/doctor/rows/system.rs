@@ -4,6 +4,7 @@ use super::{ALL, ROOT, Row, SUDO, list};
 use crate::{
     doctor::findings::{Findings, Tried},
     kernel::require::{KNOWN_NAMES, Lockdown, OLDEST, is_known, is_old},
+    target::terminal::Pushing,
 };
 
 /// Its version and the architecture.
@@ -201,4 +202,22 @@ pub fn cpus(findings: &Findings) -> Row {
         }
         Err(why) => Row::lacks("cpus", why, ALL, "mount sysfs on /sys").needed(),
     }
+}
+
+/// Whether a program may push characters into its terminal.
+pub fn terminal(findings: &Findings) -> Row {
+    let name = "terminal";
+    let remedy = match findings.pushing {
+        Pushing::Refused => {
+            return Row::ok(name, "a program can't push characters into its terminal");
+        }
+        Pushing::Granted => "sysctl dev.tty.legacy_tiocsti=0",
+        Pushing::Always => "take Linux 6.2 or later, and set sysctl dev.tty.legacy_tiocsti=0",
+    };
+    Row::lacks(
+        name,
+        "the kernel lets a program push characters into its terminal (TIOCSTI)",
+        "a program that --user runs as someone else has a session of its own: no /dev/tty, and no job control",
+        remedy,
+    )
 }

@@ -8,6 +8,7 @@ use crate::{
         rows::State,
     },
     kernel::{preemption::Preemption, require::Lockdown},
+    target::terminal::Pushing,
 };
 
 /// That the row of this name lacks, and what it says of it.
@@ -421,4 +422,20 @@ fn locked_memory_counts_before_5_11() {
     let failed = row(&old(Some(64 << 10), Some(refused(1, "no"))), "memlock");
     assert_eq!(failed.state, State::Lacks);
     assert!(failed.found.contains("64 KiB") && failed.remedy.expect("one").contains("ulimit -l"));
+}
+
+#[test]
+fn a_terminal_that_can_be_typed_into_has_a_remedy() {
+    assert_eq!(row(&all_granted(), "terminal").state, State::Ok);
+    let remedy_of = |pushing| {
+        let found = with(|found| found.pushing = pushing);
+        let row = row(&found, "terminal");
+        assert!(row.state == State::Lacks && !row.needed, "{row:?}");
+        row.remedy.expect("a remedy")
+    };
+    assert_eq!(
+        remedy_of(Pushing::Granted),
+        "sysctl dev.tty.legacy_tiocsti=0"
+    );
+    assert!(remedy_of(Pushing::Always).starts_with("take Linux 6.2"));
 }

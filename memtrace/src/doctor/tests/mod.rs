@@ -10,6 +10,7 @@ use super::{
 use crate::{
     kernel::{preemption::Preemption, require::Lockdown},
     probe::Backend,
+    target::terminal::Pushing,
 };
 
 mod lacks;
@@ -64,6 +65,7 @@ fn all_granted() -> Findings {
         },
         memlock: Some(8 << 20),
         cpus: Ok((2, 4)),
+        pushing: Pushing::Refused,
         job: Tried::Works(Job {
             copied: Copied {
                 address: 0x7000,

@@ -286,6 +286,11 @@ impl Model {
         ]
     }
 
+    /// Whether a process lives, as far as the records have told, by its id as a reader sees it.
+    pub fn has_process(&self, pid: u32) -> bool {
+        self.processes.values().any(|process| process.shown == pid)
+    }
+
     fn event(&self, tid: u32, ts: u64, what: What) -> Option<Event> {
         let thread = self.threads.get(&tid)?;
         Some(Event {

@@ -1,0 +1,117 @@
+//! The signals that ask memtrace to stop, for as long as nothing is traced.
+//!
+//! Until PROG is started one ends memtrace at once, whatever that is waiting for: nothing has begun. While PROG is being
+//! started it is PROG's as well, as it would be if it had come a moment later. The kernel sees to that: a signal to the
+//! group that comes during a fork is handled before it, or reaches both processes (`copy_process` in `kernel/fork.c`).
+//! So what is kept here before the fork is in the child's memory, too.
+
+use std::{
+    io, ptr,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+};
+
+use nix::libc::{self, c_int, c_void, siginfo_t};
+
+use super::{
+    inherit::Inherited,
+    signals::{Asked, HEARD},
+};
+
+/// Whether PROG is being started: then signals are kept.
+static STARTING: AtomicBool = AtomicBool::new(false);
+/// Those of [`HEARD`] that have come since: nothing, or [`CAME`] and who sent it.
+static KEPT: [AtomicU64; HEARD.len()] = [const { AtomicU64::new(0) }; _];
+const CAME: u64 = 1 << 32;
+
+/// From now on the signals end memtrace at once, but for those that it was started to ignore.
+///
+/// # Errors
+/// The kernel refuses it.
+pub fn end_at_signals(inherited: &Inherited) -> io::Result<()> {
+    for (number, _) in HEARD {
+        if inherited.ignores(number) {
+            continue;
+        }
+        // SAFETY: a zeroed one is valid.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
+        action.sa_sigaction = heard as *const () as usize;
+        // SAFETY: the handler ends the process or stores to a static, which is all that one may do.
+        if unsafe { libc::sigaction(number, &raw const action, ptr::null_mut()) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+extern "C" fn heard(number: c_int, info: *const siginfo_t, _: *const c_void) {
+    let Some(at) = HEARD.iter().position(|(heard, _)| *heard == number) else {
+        return;
+    };
+    if !STARTING.load(SeqCst) {
+        let (_, interrupt) = HEARD[at];
+        // SAFETY: it ends the process, with nothing done on the way.
+        unsafe { libc::_exit(interrupt.status().into()) };
+    }
+    // SAFETY: the kernel gives a valid one to a handler that asked for it.
+    let from = unsafe { sender((*info).si_code, (*info).si_pid()) };
+    KEPT[at].store(CAME | u64::from(from.unwrap_or(0)), SeqCst);
+}
+
+/// From now on the signals are kept: PROG is about to be started.
+pub fn keep_signals() {
+    STARTING.store(true, SeqCst);
+}
+
+/// Those that were kept in memtrace.
+pub(super) fn kept() -> Vec<Asked> {
+    HEARD
+        .into_iter()
+        .zip(&KEPT)
+        .filter_map(|((number, interrupt), kept)| {
+            let came = kept.swap(0, SeqCst);
+            (came != 0).then_some(Asked {
+                number,
+                interrupt,
+                from: Some(came as u32).filter(|&pid| pid != 0),
+            })
+        })
+        .collect()
+}
+
+/// Sends those that were kept to this process, where nothing is kept any more: PROG before its exec. To be called in the child,
+/// between fork and exec: async-signal-safe.
+pub(super) fn pass_on() {
+    for ((number, _), kept) in HEARD.into_iter().zip(&KEPT) {
+        if kept.load(SeqCst) != 0 {
+            // SAFETY: a plain system call.
+            unsafe { libc::raise(number) };
+        }
+    }
+}
+
+/// The process that sent a signal; nothing where it was the kernel, as for a terminal's keys, or a process of another
+/// namespace.
+pub(super) const fn sender(code: c_int, pid: c_int) -> Option<u32> {
+    match code {
+        libc::SI_USER | libc::SI_QUEUE | libc::SI_TKILL if pid != 0 => Some(pid as u32),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_sends_a_signal_is_told_but_for_the_terminal() {
+        for code in [libc::SI_USER, libc::SI_QUEUE, libc::SI_TKILL] {
+            assert_eq!(sender(code, 7), Some(7));
+            // Of a process of another pid namespace the kernel says no id.
+            assert_eq!(sender(code, 0), None);
+        }
+        assert_eq!(sender(libc::SI_KERNEL, 0), None);
+        // What a timer has there is no process.
+        assert_eq!(sender(libc::SI_TIMER, 7), None);
+    }
+}
