@@ -335,8 +335,8 @@ pub struct Task {
     /// The bit in `f_mode` of a `struct file` that is part of a `struct backing_file` (`FMODE_BACKING` in
     /// `include/linux/fs.h`).
     pub backing: u32,
-    /// Not used.
-    pub pad: u32,
+    /// Bytes of the ring buffer that the records which come by the thousand may fill; the rest is kept for others.
+    pub common: u32,
     /// The frames of two pages of this memtrace's own, which nobody else has: by them it finds the direct map, and is told
     /// from another memtrace that starts at the same moment.
     pub frames: [u64; 2],

@@ -17,6 +17,7 @@ mod probe;
 mod run;
 mod select;
 mod session;
+mod size;
 mod target;
 mod trace;
 

@@ -1,6 +1,11 @@
 //! A trace under way: from the ring buffer to the output.
 
-use std::{collections::BTreeMap, ffi::OsString, io, mem, ops::Range};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+    io, mem,
+    ops::Range,
+};
 
 use anyhow::{Context as _, Result};
 use nix::sys::utsname::uname;
@@ -49,6 +54,10 @@ pub struct Session {
     sink: Box<dyn Sink>,
     /// What the sink writes to, for errors.
     name: String,
+    /// When it was last looked whether records were lost.
+    looked: u64,
+    /// What has been lost and not been reported yet, by kind.
+    unreported: BTreeMap<&'static str, u64>,
     /// What has been reported as lost, by kind.
     lost: BTreeMap<&'static str, u64>,
     /// How often hooks have been reported as left out, by hook.
@@ -81,6 +90,8 @@ impl Session {
             only,
             sink,
             name,
+            looked: 0,
+            unreported: BTreeMap::new(),
             lost: BTreeMap::new(),
             missed: BTreeMap::new(),
             rounds: 0,
@@ -150,15 +161,19 @@ impl Session {
             self.reader.mark();
         }
         let more = self.reader.drain(BATCH, &mut self.batch);
+        self.reader.take_ends(&mut self.batch)?;
         if self.reader.is_past_mark() {
             // A tick may interrupt a hook that has taken its time but not yet its place in the buffer, so the answer before
             // the last is what counts.
             self.until = self.before;
         }
         self.order.push(&mut self.batch);
+        // Before anything is released: what is older than this is known to be complete, or not to be.
+        self.look_for_losses()?;
         self.release(self.until)?;
         self.rounds = self.rounds.wrapping_add(1);
         if self.rounds.is_multiple_of(LOST_EVERY) {
+            self.meet_strangers();
             self.report_lost()?;
         }
         let written = self.sink.flush();
@@ -185,8 +200,34 @@ impl Session {
         self.written(written)
     }
 
+    /// Has the model know when records were lost.
+    fn look_for_losses(&mut self) -> Result<()> {
+        let looked = mem::replace(&mut self.looked, now());
+        let newly = self.reader.newly_lost()?;
+        if !newly.is_empty() {
+            self.model.lost(looked..=now());
+        }
+        for (kind, count) in newly {
+            *self.unreported.entry(kind).or_default() += count;
+        }
+        Ok(())
+    }
+
+    /// Has the model know the threads whose births were lost, as far as they live.
+    fn meet_strangers(&mut self) {
+        let strangers: BTreeSet<u32> = self.model.strangers().collect();
+        if strangers.is_empty() {
+            return;
+        }
+        for known in self.reader.living() {
+            if strangers.contains(&known.tid) {
+                self.model.introduce(&known, self.order.released());
+            }
+        }
+    }
+
     fn report_lost(&mut self) -> Result<()> {
-        let by_kind = self.reader.newly_lost()?;
+        let by_kind = mem::take(&mut self.unreported);
         let missed = self.reader.newly_missed()?;
         if by_kind.is_empty() && missed.is_empty() {
             return Ok(());
@@ -223,14 +264,17 @@ impl Session {
     /// # Errors
     /// It can't be written.
     pub fn finish(&mut self, cut_short: bool) -> Result<()> {
+        self.look_for_losses()?;
         let mut taken = 0;
         loop {
             let more = if cut_short && taken >= LAST {
+                self.model.lost(self.order.released()..=now());
                 self.reader.drain_but_faults(BATCH, &mut self.batch)
             } else {
                 self.reader.drain(BATCH, &mut self.batch)
             };
             taken += self.batch.len();
+            self.reader.take_ends(&mut self.batch)?;
             self.order.push(&mut self.batch);
             self.release(self.until)?;
             if !more {
@@ -238,6 +282,7 @@ impl Session {
             }
         }
         self.order.let_go();
+        self.look_for_losses()?;
         self.release(u64::MAX)?;
         self.report_lost()?;
         let Finished {
@@ -246,7 +291,9 @@ impl Session {
             forks,
             tasks,
             tasks_left_out,
-        } = self.model.finish(&self.reader.living());
+        } = self
+            .model
+            .finish(&self.reader.living(), &self.reader.further_ends()?);
         let end = End {
             ts: now().max(self.order.released()),
             processes,

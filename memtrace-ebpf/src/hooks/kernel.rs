@@ -25,7 +25,7 @@ static CONFIG: Config = Config {
     typed: 0,
     one_by_one: 0,
     backing: 0,
-    pad: 0,
+    common: 0,
     frames: [0; 2],
     file_frames: [0; 2],
 };

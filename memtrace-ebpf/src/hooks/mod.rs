@@ -8,6 +8,7 @@ pub(crate) mod experiment;
 pub(crate) mod fault;
 pub(crate) mod file;
 pub(crate) mod frame;
+pub(crate) mod gone;
 pub(crate) mod handled;
 pub(crate) mod kernel;
 pub(crate) mod paging;

@@ -3,7 +3,7 @@
 use core::ptr;
 
 use aya_ebpf::{
-    bindings::BPF_RB_NO_WAKEUP,
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_NO_WAKEUP},
     helpers::generated::bpf_ringbuf_output,
     macros::map,
     maps::{PerCpuArray, RingBuf},
@@ -11,16 +11,25 @@ use aya_ebpf::{
 use bytemuck::Pod;
 use memtrace_ebpf::record::Kind;
 
+use crate::hooks::kernel::config;
+
 /// User space sets the size at load.
 #[map]
 static RECORDS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
 /// Lost records by [`Kind`]; slot 0 counts tasks that could not be followed.
 #[map]
-static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(Kind::SLOTS, 0);
+static LOST: PerCpuArray<[u64; Kind::SLOTS as usize]> = PerCpuArray::with_max_entries(1, 0);
 
 /// Slot of [`LOST`] for tasks that could not be followed.
 pub(crate) const UNFOLLOWED: u32 = 0;
+
+/// Whether there is room for one of the records that come by the thousand. The last part of the buffer is kept for what is
+/// rare: births, execs, ends, surveys, calls.
+#[inline(always)]
+pub(crate) fn has_room() -> bool {
+    RECORDS.query(u64::from(BPF_RB_AVAIL_DATA)) < u64::from(config!(common))
+}
 
 /// Sends a record. The reader polls: a wake-up for each record makes the traced program ten times slower.
 #[inline(always)]
@@ -28,6 +37,16 @@ pub(crate) fn send<T: Pod>(kind: Kind, record: T) {
     if let Some(mut entry) = RECORDS.reserve::<T>(0) {
         entry.write(record);
         entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+    } else {
+        lose(kind as u32);
+    }
+}
+
+/// Sends a record, one of very many, if there [is room](has_room) for such.
+#[inline(always)]
+pub(crate) fn send_common<T: Pod>(kind: Kind, record: T) {
+    if has_room() {
+        send(kind, record);
     } else {
         lose(kind as u32);
     }
@@ -81,9 +100,14 @@ pub(crate) fn try_send_bytes(start: *mut u8, len: u64) -> bool {
 /// Counts a lost record.
 #[inline(always)]
 pub(crate) fn lose(slot: u32) {
-    if let Some(count) = LOST.get_ptr_mut(slot) {
-        // SAFETY: a valid pointer into this CPU's slot; an interrupt between load and store is the tick alone, whose
-        // own loss would at worst be counted once less, never read as none: see `tick`.
-        unsafe { ptr::write(count, ptr::read(count) + 1) };
+    if let Some(counts) = LOST.get_ptr_mut(0) {
+        // SAFETY: a valid pointer to this CPU's counts.
+        let counts = unsafe { &mut *counts };
+        if let Some(count) = counts.get_mut(slot as usize) {
+            let count: *mut u64 = count;
+            // SAFETY: a valid pointer into this CPU's counts; an interrupt between load and store is the tick alone, whose
+            // own loss would at worst be counted once less, never read as none: see `tick`.
+            unsafe { ptr::write(count, ptr::read(count) + 1) };
+        }
     }
 }

@@ -214,9 +214,9 @@ fn finish(thread: &mut Thread, after: u64, level: u8, flags: u8, signal: u32) {
             retries: open.retries,
             call: thread.call,
         };
-        ring::send(kind, handled);
+        ring::send_common(kind, handled);
     } else {
-        ring::send(kind, fault);
+        ring::send_common(kind, fault);
     }
 }
 

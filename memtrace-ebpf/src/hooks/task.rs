@@ -11,8 +11,8 @@ use memtrace_ebpf::{
     arch,
     layout::ABSENT,
     record::{
-        Birth, Bounds, EXEC_BYTES, EXEC_HANDLED, EXEC_TRUNCATED, Exec, Exit, Gone, Header, Kind,
-        Objects, Rename, Seen,
+        Birth, Bounds, EXEC_BYTES, EXEC_HANDLED, EXEC_TRUNCATED, Exec, Exit, Header, Kind, Objects,
+        Rename, Seen,
     },
     syscall,
 };
@@ -20,7 +20,7 @@ use memtrace_ebpf::{
 use crate::hooks::{
     experiment,
     fault::{NO_CALL, now, pause},
-    file,
+    file, gone,
     kernel::{Object, config, offset, read_into, read_member},
     paging::direct_map,
     parts, returned, ring,
@@ -231,6 +231,7 @@ pub(crate) fn rename(ctx: &RawTracePointContext) {
             ctx.arg::<*const u8>(1).cast(),
         );
     }
+    thread.known.comm = record.comm;
     ring::send(Kind::Rename, record);
 }
 
@@ -250,6 +251,7 @@ pub(crate) fn exec(ctx: &RawTracePointContext) {
     thread.hidden_mm = 0;
     // A thread that isn't the leader takes over the leader's id (de_thread in fs/exec.c).
     thread.known.tid = task.load(offset!(task_pid));
+    thread.known.ids = parts::ids(task.address());
     let hidden = thread.hidden;
     thread.hidden = [0; 2];
     let mm = task.follow(offset!(task_mm));
@@ -433,14 +435,7 @@ fn leave_cpu(ctx: &RawTracePointContext) {
     }
     if dead {
         debug!(ctx, "thread {} is gone", thread.known.tid);
-        let head = thread.head(Kind::Gone, ts);
-        ring::send(
-            Kind::Gone,
-            Gone {
-                head,
-                tally: thread.known.tally,
-            },
-        );
+        gone::tell(thread, ts);
         thread::remove(task);
     } else {
         pause(thread);

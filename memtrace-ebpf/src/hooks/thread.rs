@@ -6,7 +6,12 @@ use aya_ebpf::{
 };
 use memtrace_ebpf::record::{Header, Kind, Known, MAX_THREADS, Returned, THREAD_WORDS};
 
-use crate::hooks::{kernel::Object, paging::direct_map, repeat::repeat};
+use crate::hooks::{
+    kernel::{Object, offset, read_into},
+    paging::direct_map,
+    parts,
+    repeat::repeat,
+};
 
 /// A traced thread.
 #[repr(C)]
@@ -213,6 +218,9 @@ pub(crate) fn insert(
     new.task = task;
     new.known.pid = pid;
     new.known.tid = tid;
+    new.known.ids = parts::ids(task);
+    // A child's name is a copy of its parent's.
+    read_into(task + u64::from(offset!(task_comm)), &mut new.known.comm);
     [new.known.tally.min_flt, new.known.tally.maj_flt] = counted;
     new.call = call;
     new.hidden_mm = hidden_mm;

@@ -171,6 +171,8 @@ fn remember(thread: &mut Thread, mm: Object, found: Found, seq: u32, ts: u64, se
     outgoing.pages = [0; 2];
     if send_outgoing() != 0 {
         ring::lose(Kind::Vma as u32);
+        // The next fault in it looks for it again, and tells.
+        thread.vma.mm = 0;
     }
 }
 
@@ -242,6 +244,9 @@ pub(crate) fn outgoing() -> Option<&'static mut Outgoing> {
 #[inline(never)]
 pub extern "C" fn send_outgoing() -> u32 {
     let Some(vma) = outgoing() else { return 1 };
+    if vma.head.a == Seen::Fault as u8 && !ring::has_room() {
+        return 1;
+    }
     let path = file::tell(vma.found.file, vma.fs, vma.head.tid);
     let file = if path == 0 { 0 } else { file::told_file() };
     let Some(vma) = outgoing() else { return 1 };

@@ -244,7 +244,7 @@ pub struct Gone {
     /// Time and thread.
     pub head: Header,
     /// What it was.
-    pub tally: Tally,
+    pub known: Known,
 }
 
 /// A thread's faults as the kernel counts them, and as the hooks do.
@@ -281,10 +281,14 @@ pub struct Known {
     pub pid: u32,
     /// Thread.
     pub tid: u32,
+    /// Both as memtrace's pid namespace has them.
+    pub ids: Ids,
+    /// Its name, nul-terminated.
+    pub comm: [u8; 16],
 }
 
 /// Words of that state as a whole.
-pub const THREAD_WORDS: usize = 67;
+pub const THREAD_WORDS: usize = 70;
 
 /// Threads that are traced at one time, at the most.
 pub const MAX_THREADS: u32 = 16384;

@@ -92,8 +92,8 @@ fn lost(
     let by_kind = Counted(lost);
     writeln!(
         out,
-        "{alarm}LOST: {} ({by_kind}).{alarm:#} What is shown is incomplete. \
-         Use --summary, or -o FILE on a fast disk.",
+        "{alarm}LOST: {} ({by_kind}).{alarm:#} What is shown is incomplete, but for the kernel's count. \
+         Use --summary, a larger --buffer, or -o FILE on a fast disk.",
         Count(count, "record")
     )
 }
@@ -224,7 +224,7 @@ mod tests {
                 It also saw 1 fault that the kernel does not count.
                 1 process still ran; the kernel goes on counting.
                 1 fault took so long that others were shown first.
-                LOST: 17 records (5 call, 12 fault). What is shown is incomplete. Use --summary, or -o FILE on a fast disk.
+                LOST: 17 records (5 call, 12 fault). What is shown is incomplete, but for the kernel's count. Use --summary, a larger --buffer, or -o FILE on a fast disk.
                 LEFT OUT: 41 hooks (40 sys_exit, 1 task_newtask). The kernel switched tasks in the middle of a hook, and didn't call it for those that came by meanwhile, traced or not: what is shown may be incomplete.
             "#]],
         );

@@ -68,6 +68,7 @@ fn sum<'a>(forks: impl IntoIterator<Item = &'a ForkAccount>) -> ForkAccount {
         sum.unknown += fork.unknown;
         sum.copied_again += fork.copied_again;
         sum.not_surveyed = NotSurveyed::sum(sum.not_surveyed, fork.not_surveyed);
+        sum.incomplete |= fork.incomplete;
     }
     sum
 }
@@ -228,7 +229,7 @@ fn first_rows(forks: &[ForkAccount]) -> (Vec<&ForkAccount>, Vec<&ForkAccount>) {
     (shown, others)
 }
 
-/// Parent and child; the name once when both have the same.
+/// Parent and child, the name once when both have the same; and whether the row is complete.
 fn who(fork: &ForkAccount) -> String {
     let name = |comm, pid| TaskName {
         comm,
@@ -236,10 +237,12 @@ fn who(fork: &ForkAccount) -> String {
         tid: pid,
     };
     let parent = name(&fork.parent_comm, fork.parent);
+    let incomplete = if fork.incomplete { " (incomplete)" } else { "" };
     if fork.parent_comm == fork.child_comm {
-        format!("{parent} -> {}", fork.child)
+        format!("{parent} -> {}{incomplete}", fork.child)
     } else {
-        format!("{parent} -> {}", name(&fork.child_comm, fork.child))
+        let child = name(&fork.child_comm, fork.child);
+        format!("{parent} -> {child}{incomplete}")
     }
 }
 
@@ -302,6 +305,12 @@ fn words(out: &mut impl Write, total: &ForkAccount) -> io::Result<()> {
         writeln!(
             out,
             " shared, too much to be surveyed at the fork: nobody was seen to copy it or to take it over."
+        )?;
+    }
+    if total.incomplete {
+        writeln!(
+            out,
+            "Records were lost: of forks marked as incomplete more may have been copied."
         )?;
     }
     if total.copied_again != 0 {
@@ -417,6 +426,7 @@ mod tests {
     fn large_processes_and_small_ones() {
         let unwritten = ForkAccount {
             dur: None,
+            incomplete: true,
             ..fork(2, 0)
         };
         let large = ForkAccount {

@@ -128,12 +128,16 @@ fn name(process: &Account) -> String {
         pid,
         ref comm,
         alive,
+        incomplete,
         ..
     } = *process;
-    match (pid, alive) {
-        (0, _) => Escaped(comm).to_string(),
-        (_, false) => format!("{}[{pid}]", Escaped(comm)),
-        (_, true) => format!("{}[{pid}] (runs on)", Escaped(comm)),
+    let comm = Escaped(comm);
+    match (pid, alive, incomplete) {
+        (0, ..) => comm.to_string(),
+        (_, false, false) => format!("{comm}[{pid}]"),
+        (_, true, false) => format!("{comm}[{pid}] (runs on)"),
+        (_, false, true) => format!("{comm}[{pid}] (incomplete)"),
+        (_, true, true) => format!("{comm}[{pid}] (runs on, incomplete)"),
     }
 }
 
@@ -187,6 +191,15 @@ mod tests {
         let mut running = account(1236, 1_000_000);
         running.alive = true;
         running.comm = "redis\x1b[2J".into();
+        let cut = Account {
+            incomplete: true,
+            ..account(1238, 1)
+        };
+        let cut_running = Account {
+            alive: true,
+            incomplete: true,
+            ..account(1239, 1)
+        };
         let nothing = Account {
             pid: 1237,
             comm: "true".into(),
@@ -202,6 +215,8 @@ mod tests {
             account(1235, 20_000),
             running,
             nothing,
+            cut,
+            cut_running,
             over,
         ];
         expect_file!["snapshots/table.txt"].assert_eq(&table(processes));

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, io, path::Path, thread};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel, include_bytes_aligned,
-    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, MapData, PerCpuArray, Queue, RingBuf},
     programs::{Program, RawTracePoint},
 };
 use aya_log::EbpfLogger;
@@ -20,10 +20,12 @@ use super::{
     adopt::ADOPT_PROCESS,
     backend::{self, Backend, Refused},
     direct_map,
+    ends::Ends,
     log::ToStderr,
     missed::Missed,
     preempt,
     read::Reader,
+    threads::Threads,
     timer::Timers,
 };
 use crate::kernel::{
@@ -169,8 +171,14 @@ impl Probe {
             u64::from(self.ring_bytes),
             PerCpuArray::try_from(take("LOST")?)?,
             PerCpuArray::try_from(take("WRITTEN_UNTIL")?)?,
-            HashMap::try_from(take("THREADS")?)?,
-            Array::try_from(take("STATES")?)?,
+            Threads::new(
+                HashMap::try_from(take("THREADS")?)?,
+                Array::try_from(take("STATES")?)?,
+            ),
+            Ends::new(
+                Queue::try_from(take("ENDS")?)?,
+                PerCpuArray::try_from(take("FURTHER_ENDS")?)?,
+            ),
             missed,
         ))
     }
@@ -294,7 +302,7 @@ fn task(options: Options<'_>, types: &Types, sample: &Sample) -> Result<Task> {
         typed: u32::from(helpers::are_typed()),
         one_by_one: u32::from(types.one_by_one),
         backing: layout::backing_bit(&release()),
-        pad: 0,
+        common: options.ring_bytes() / 4 * 3,
         frames: sample.frames,
         file_frames: sample.file_frames,
     })

@@ -3,11 +3,13 @@
 mod adopt;
 mod backend;
 mod direct_map;
+mod ends;
 mod load;
 mod log;
 mod missed;
 mod preempt;
 mod read;
+mod threads;
 mod timer;
 
 pub use adopt::{Adoption, Part};

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
-use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
-use memtrace_ebpf::record::{Kind, Known, THREAD_WORDS};
+use aya::maps::{MapData, PerCpuArray, RingBuf};
+use memtrace_ebpf::record::{Kind, Known, Tally};
 
-use super::missed::Missed;
+use super::{ends::Ends, missed::Missed, threads::Threads};
 use crate::trace::record::Record;
 
 /// Bytes that the ring buffer has before each record; records begin at multiples of them.
@@ -21,11 +21,11 @@ pub struct Reader {
     unread: u64,
     /// Faults that were passed over, as of the last [`Self::newly_lost`].
     passed_over: u64,
-    lost: PerCpuArray<MapData, u64>,
+    lost: PerCpuArray<MapData, [u64; Kind::SLOTS as usize]>,
     lost_before: [u64; Kind::SLOTS as usize],
     written_until: PerCpuArray<MapData, u64>,
-    threads: HashMap<MapData, u64, u32>,
-    states: Array<MapData, [u64; THREAD_WORDS]>,
+    threads: Threads,
+    ends: Ends,
     missed: Missed,
 }
 
@@ -33,10 +33,10 @@ impl Reader {
     pub(super) const fn new(
         records: RingBuf<MapData>,
         room: u64,
-        lost: PerCpuArray<MapData, u64>,
+        lost: PerCpuArray<MapData, [u64; Kind::SLOTS as usize]>,
         written_until: PerCpuArray<MapData, u64>,
-        threads: HashMap<MapData, u64, u32>,
-        states: Array<MapData, [u64; THREAD_WORDS]>,
+        threads: Threads,
+        ends: Ends,
         missed: Missed,
     ) -> Self {
         Self {
@@ -48,7 +48,7 @@ impl Reader {
             lost_before: [0; _],
             written_until,
             threads,
-            states,
+            ends,
             missed,
         }
     }
@@ -81,6 +81,22 @@ impl Reader {
             }
         }
         true
+    }
+
+    /// Takes the ends of threads that the ring buffer had no room for: later than what was in it.
+    ///
+    /// # Errors
+    /// The kernel refuses to give them.
+    pub fn take_ends(&mut self, into: &mut Vec<Record>) -> Result<()> {
+        self.ends.take(into)
+    }
+
+    /// The sum of the ends that found no room anywhere.
+    ///
+    /// # Errors
+    /// The kernel refuses to show it.
+    pub fn further_ends(&self) -> Result<Tally> {
+        self.ends.further()
     }
 
     /// Notes that all that has been written up to now is to be read.
@@ -117,17 +133,15 @@ impl Reader {
         if passed_over > 0 {
             newly.insert(Kind::Fault.name(), passed_over);
         }
-        for slot in 0..Kind::SLOTS {
-            let per_cpu = self
-                .lost
-                .get(&slot, 0)
-                .context("can't read the count of lost records")?;
-            let count: u64 = per_cpu.iter().sum();
-            let before = std::mem::replace(&mut self.lost_before[slot as usize], count);
-            if count > before {
-                let name = Kind::from_number(slot as u8).map_or("task", Kind::name);
-                *newly.entry(name).or_default() += count - before;
+        let per_cpu = self.lost.get(&0, 0);
+        let per_cpu = per_cpu.context("can't read the count of lost records")?;
+        for (slot, before) in (0_u8..).zip(&mut self.lost_before) {
+            let count: u64 = per_cpu.iter().map(|counts| counts[usize::from(slot)]).sum();
+            if count > *before {
+                let name = Kind::from_number(slot).map_or("task", Kind::name);
+                *newly.entry(name).or_default() += count - *before;
             }
+            *before = count;
         }
         Ok(newly)
     }
@@ -143,19 +157,11 @@ impl Reader {
 
     /// Whether any thread is traced that lives.
     pub fn any_lives(&self) -> bool {
-        self.threads.keys().next().is_some()
+        self.threads.any_lives()
     }
 
     /// What is known of the threads that are traced and live.
     pub fn living(&self) -> Vec<Known> {
-        self.threads
-            .iter()
-            // One that ends while the table is read is no longer there; its record tells the rest.
-            .filter_map(Result::ok)
-            .filter_map(|(_, index)| self.states.get(&index, 0).ok())
-            .map(|words| {
-                bytemuck::pod_read_unaligned(&bytemuck::cast_slice(&words)[..size_of::<Known>()])
-            })
-            .collect()
+        self.threads.living()
     }
 }

@@ -26,6 +26,8 @@ pub struct Counts {
     maj_flt: u64,
     unobserved_by: BTreeMap<&'static str, i64>,
     before_exec: u64,
+    /// Records may have been lost that were about it.
+    incomplete: bool,
 }
 
 impl Counts {
@@ -53,6 +55,11 @@ impl Counts {
         self.before_exec += count;
     }
 
+    /// Records may have been lost that were about it.
+    pub const fn incomplete(&mut self) {
+        self.incomplete = true;
+    }
+
     /// A thread has ended, or the trace has: what the kernel counted on it, and with `--summary` the hooks.
     pub fn thread(&mut self, tally: &Tally) {
         self.min_flt = self.min_flt.wrapping_add(tally.min_flt);
@@ -72,17 +79,21 @@ impl Counts {
             *kind += count;
         }
         self.counted += other.counted;
-        self.min_flt += other.min_flt;
-        self.maj_flt += other.maj_flt;
+        self.min_flt = self.min_flt.wrapping_add(other.min_flt);
+        self.maj_flt = self.maj_flt.wrapping_add(other.maj_flt);
         self.before_exec += other.before_exec;
+        self.incomplete |= other.incomplete;
         for (by, count) in &other.unobserved_by {
             *self.unobserved_by.entry(by).or_default() += count;
         }
     }
 
     fn account(&self, pid: u32, comm: Arc<str>, alive: bool) -> Account {
+        // Of an attached process whose threads' ends were lost only what they began with is known.
+        let of_trace = |count: u64| if count as i64 > 0 { count } else { 0 };
+        let (min_flt, maj_flt) = (of_trace(self.min_flt), of_trace(self.maj_flt));
         let seen = self.counted + self.before_exec;
-        let unobserved = (self.min_flt + self.maj_flt) as i64 - seen as i64;
+        let unobserved = (min_flt + maj_flt) as i64 - seen as i64;
         let mut unobserved_by = self.unobserved_by.clone();
         let remainder = unobserved - unobserved_by.values().sum::<i64>();
         if remainder != 0 {
@@ -97,11 +108,12 @@ impl Counts {
             pid,
             comm,
             faults,
-            min_flt: self.min_flt,
-            maj_flt: self.maj_flt,
+            min_flt,
+            maj_flt,
             unobserved,
             unobserved_by,
             before_exec: self.before_exec,
+            incomplete: self.incomplete,
             alive,
         }
     }
@@ -133,6 +145,17 @@ impl Book {
         } else {
             self.rest.get_or_insert_default().add(counts);
         }
+    }
+
+    /// Adds what is known of no process in particular, as their ends were lost.
+    pub fn further(&mut self, tally: &Tally) {
+        let mut counts = Counts {
+            incomplete: true,
+            ..Counts::default()
+        };
+        counts.thread(tally);
+        self.total.add(&counts);
+        self.rest.get_or_insert_default().add(&counts);
     }
 
     /// All rows in the order of births, and the sum.

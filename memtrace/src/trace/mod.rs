@@ -7,6 +7,7 @@ pub mod event;
 mod fault;
 mod files;
 mod lives;
+mod losses;
 mod matrix;
 pub mod model;
 mod names;

@@ -24,6 +24,7 @@ pub(in crate::output) fn account(pid: u32, copies: u64) -> Account {
         unobserved: 24,
         unobserved_by: [("execve", 24)].into(),
         before_exec: 0,
+        incomplete: false,
         alive: false,
     }
 }
@@ -60,11 +61,13 @@ pub(in crate::output) fn end(processes: Vec<Account>) -> End {
 pub(in crate::output) fn whole_end() -> End {
     let running = Account {
         alive: true,
+        incomplete: true,
         before_exec: 31,
         ..account(1235, 37)
     };
     let mut second = fork(2, 40);
     second.dur = None;
+    second.incomplete = true;
     second.areas[1].file = None;
     let execed = Life {
         pid: 1234,
@@ -87,6 +90,7 @@ pub(in crate::output) fn whole_end() -> End {
             execed,
         ]),
         tasks_left_out: 3,
+        lost: [("fault", 12)].into(),
         ..end(vec![account(1234, 3), running])
     }
 }

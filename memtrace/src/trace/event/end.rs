@@ -49,6 +49,9 @@ pub struct Account {
     /// not all can be seen they are in `unobserved` instead.
     #[serde(skip_serializing_if = "super::fault::is_zero")]
     pub before_exec: u64,
+    /// Whether records were lost that may have been about it: faults may be missing from all but the kernel's count.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub incomplete: bool,
     /// Whether it still lived when the trace ended: the kernel's count goes on.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub alive: bool,
@@ -103,6 +106,12 @@ pub struct ForkAccount {
     /// What was too much to be surveyed at the fork. Its pages come into `pages` one by one, as their faults tell of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_surveyed: Option<super::NotSurveyed>,
+    /// Whether records were lost while its pages were shared: copies may be missing, and pages be taken for shared.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub incomplete: bool,
+    /// When the last of its pages was settled; none while one isn't.
+    #[serde(skip)]
+    pub settled: Option<u64>,
     /// The same by region of the parent's memory.
     pub areas: Vec<Area>,
 }

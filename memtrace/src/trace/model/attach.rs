@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use memtrace_ebpf::record::{Surveyed, Task, Vma};
+use memtrace_ebpf::record::{Ids, Surveyed, Task, Vma};
 
 use super::{Mm, Model, existing, global, until_nul};
 use crate::trace::{
@@ -46,7 +46,7 @@ impl Model {
         });
         mm.users.push(tid);
         mm.running += 1;
-        self.add_thread(pid, tid, ids, 0, comm, task.parts.mm);
+        self.add_thread(Ids { pid, tid }, ids, 0, comm, task.parts.mm, ts);
         self.number_mm(tid, task.parts.mm);
         if let Some(process) = self.processes.get_mut(&pid) {
             process.counts.base(task.min_flt, task.maj_flt);

@@ -7,7 +7,7 @@ use memtrace_ebpf::{
     syscall,
 };
 
-use super::{Counts, Mm, Model, Process, Thread, global, until_nul};
+use super::{Mm, Model, Process, Thread, global, until_nul};
 use crate::trace::{
     event::{self, Cloned, Copied, Event, First, LetGo, Life, Shared, What},
     matrix::matrix,
@@ -50,6 +50,8 @@ impl Model {
             // The attach has taken it out of the kernel's list a moment before.
             return;
         }
+        let is_thread = birth.flags & flag::THREAD != 0;
+        self.ids_come_again(birth.child_pid, child_tid, is_thread, ts);
         let ids = shown(birth.child_ids, birth.child_pid, child_tid);
         let known = self.threads.contains_key(&parent_tid);
         if known {
@@ -68,7 +70,7 @@ impl Model {
             |parent| parent.comm.clone(),
         );
         if birth.followed != 0 {
-            self.add(birth, ids, comm.clone());
+            self.add(birth, ids, comm.clone(), ts);
             let parent = self.parent_of(birth);
             let life = Life {
                 pid: ids.pid,
@@ -164,7 +166,7 @@ impl Model {
         self.event(birth.head.tid, ts, what)
     }
 
-    fn add(&mut self, birth: &Birth, ids: Ids, comm: Arc<str>) {
+    fn add(&mut self, birth: &Birth, ids: Ids, comm: Arc<str>, ts: u64) {
         let inherited = self.mms.get(&birth.parent.mm).map(|mm| Mm {
             users: Vec::new(),
             running: 0,
@@ -190,37 +192,32 @@ impl Model {
             mm.stacks.push((birth.child_tid, birth.stack));
         }
         self.add_thread(
-            birth.child_pid,
-            birth.child_tid,
+            Ids {
+                pid: birth.child_pid,
+                tid: birth.child_tid,
+            },
             ids,
             birth.head.tid,
             comm,
             birth.child.mm,
+            ts,
         );
     }
 
     /// Adds a thread, and its process if it is the first of it.
     pub(super) fn add_thread(
         &mut self,
-        pid: u32,
-        tid: u32,
+        Ids { pid, tid }: Ids,
         ids: Ids,
         parent: u32,
         comm: Arc<str>,
         mm: u64,
+        ts: u64,
     ) {
         let births = &mut self.births;
         let process = self.processes.entry(pid).or_insert_with(|| {
             *births += 1;
-            Process {
-                birth: *births,
-                shown: ids.pid,
-                comm: comm.clone(),
-                counts: Counts::default(),
-                fork: 0,
-                running: 0,
-                threads: 0,
-            }
+            Process::new(*births, ids.pid, comm.clone(), ts)
         });
         process.running += 1;
         process.threads += 1;

@@ -1,11 +1,11 @@
 //! What becomes of tasks: execs, changes of what they use, and ends.
 
 use memtrace_ebpf::{
-    record::{EXEC_HANDLED, EXEC_TRUNCATED, Exec, Exit, Ids, Tally},
+    record::{EXEC_HANDLED, EXEC_TRUNCATED, Exec, Exit, Gone, Ids},
     syscall,
 };
 
-use super::{Mm, Model, Process, Thread, until_nul};
+use super::{Mm, Model, Thread, until_nul};
 use crate::trace::{
     account::BEFORE_EXEC,
     event::{self, ByObject, Event, Left, LetGo, What},
@@ -168,12 +168,31 @@ impl Model {
         ByObject(left)
     }
 
-    pub(super) fn gone(&mut self, tid: u32, tally: &Tally, ts: u64) {
+    pub(super) fn gone(&mut self, gone: &Gone, ts: u64) {
+        let tid = gone.head.tid;
         let (thread, replaced) = match self.replaced.remove(&tid) {
             Some(thread) => (Some(thread), true),
             None => (self.threads.remove(&tid), false),
         };
-        let Some(thread) = thread else { return };
+        // Of one whose birth was lost there is only this.
+        self.counted(&gone.known, ts);
+        if let Some(thread) = thread {
+            self.leaves(&thread, tid, replaced, ts);
+        }
+        self.close_if_over(gone.known.pid, ts);
+    }
+
+    pub(super) fn close_if_over(&mut self, pid: u32, ts: u64) {
+        let process = self.processes.get(&pid);
+        if process.is_some_and(|process| process.threads == 0)
+            && let Some(process) = self.processes.remove(&pid)
+        {
+            self.close(process, false, ts);
+        }
+    }
+
+    /// A thread is no more.
+    pub(super) fn leaves(&mut self, thread: &Thread, tid: u32, replaced: bool, ts: u64) {
         if !replaced {
             self.ended(tid, ts);
         }
@@ -186,22 +205,9 @@ impl Model {
         let Some(process) = self.processes.get_mut(&thread.pid) else {
             return;
         };
-        process.counts.thread(tally);
         process.threads = process.threads.saturating_sub(1);
         if !thread.exited {
             process.running = process.running.saturating_sub(1);
-        }
-        if process.threads == 0
-            && let Some(process) = self.processes.remove(&thread.pid)
-        {
-            let Process {
-                birth,
-                shown,
-                comm,
-                counts,
-                ..
-            } = process;
-            self.book.close(birth, shown, comm, &counts, false);
         }
     }
 

@@ -2,10 +2,10 @@
 
 use std::{mem, ops::Range, sync::Arc};
 
-use rustc_hash::FxHashMap as HashMap;
+use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
 use memtrace_ebpf::{
-    record::{Ids, Known, Seen, Vma},
+    record::{Ids, Known, Seen, Tally, Vma},
     syscall,
 };
 
@@ -18,6 +18,7 @@ use super::{
     },
     files::Files,
     lives::Lives,
+    losses::Losses,
     names,
     objects::Objects,
     record::Record,
@@ -30,6 +31,7 @@ mod birth;
 mod experiment;
 mod life;
 mod loader;
+mod lost;
 mod pages;
 mod pending;
 
@@ -76,6 +78,8 @@ fn global(shown: Ids, pid: u32, tid: u32) -> Option<Global> {
 struct Process {
     /// Which of all processes it is, in the order of births.
     birth: u64,
+    /// When it was first known of.
+    since: u64,
     /// Its id as a reader sees it.
     shown: u32,
     comm: Arc<str>,
@@ -86,6 +90,22 @@ struct Process {
     running: u32,
     /// Threads that are not gone.
     threads: u32,
+}
+
+impl Process {
+    /// The `birth`th process, without a thread yet.
+    fn new(birth: u64, shown: u32, comm: Arc<str>, since: u64) -> Self {
+        Self {
+            birth,
+            since,
+            shown,
+            comm,
+            counts: Counts::default(),
+            fork: 0,
+            running: 0,
+            threads: 0,
+        }
+    }
 }
 
 /// What is traced, as far as the records have told.
@@ -112,6 +132,9 @@ pub struct Model {
     /// Where the BSS of libraries is in processes that memtrace attaches to, by their ids as a reader sees them.
     found: HashMap<u32, Vec<Range<u64>>>,
     births: u64,
+    losses: Losses,
+    /// Threads that did something, and whose births were lost.
+    strangers: HashSet<u32>,
     book: Book,
     /// For the lab: each `task_struct`, and each kernel stack.
     tasks: Numbers,
@@ -153,6 +176,8 @@ impl Model {
             pending: HashMap::default(),
             found: HashMap::default(),
             births: 0,
+            losses: Losses::default(),
+            strangers: HashSet::default(),
             book: Book::default(),
             tasks: Numbers::default(),
             kernel_stacks: Numbers::default(),
@@ -163,6 +188,8 @@ impl Model {
     /// `events`.
     pub fn take(&mut self, record: Record, ts: u64, events: &mut Vec<Event>) {
         let tid = record.header().tid;
+        self.sharing.at(ts);
+        self.meets(&record);
         match record {
             Record::Fault(fault) => self.fault(&fault, None, ts, events),
             Record::Handled(record) => self.fault(&record.fault, Some(&record), ts, events),
@@ -173,7 +200,7 @@ impl Model {
             Record::Objects(objects) => self.objects_changed(&objects, ts, events),
             Record::Exec(exec, strings) => self.exec(&exec, &strings, ts, events),
             Record::Exit(exit) => self.exit(exit, ts, events),
-            Record::Gone(gone) => self.gone(tid, &gone.tally, ts),
+            Record::Gone(gone) => self.gone(&gone, ts),
             Record::Call(call) => {
                 self.memory_call(tid, &call);
                 if call.number == syscall::MMAP {
@@ -212,35 +239,33 @@ impl Model {
     }
 
     /// Ends what was traced: the accounts of all processes and forks, and their sums. `living` is what the kernel side
-    /// knows of the threads that are still there. What is left is a model of nothing yet, but for the files: the hooks
-    /// tell the path of each once.
-    pub fn finish(&mut self, living: &[Known]) -> Finished {
+    /// knows of the threads that are still there, `further` what it counted on those whose ends were lost. What is left is a
+    /// model of nothing yet, but for the files: the hooks tell the path of each once.
+    pub fn finish(&mut self, living: &[Known], further: &Tally) -> Finished {
         let next = Self {
             files: mem::take(&mut self.files),
             ..Self::new(self.zero_pfn, self.summary)
         };
-        mem::replace(self, next).accounts(living)
+        mem::replace(self, next).accounts(living, further)
     }
 
-    fn accounts(mut self, living: &[Known]) -> Finished {
+    fn accounts(mut self, living: &[Known], further: &Tally) -> Finished {
         for known in living {
-            if let Some(process) = self.processes.get_mut(&known.pid) {
-                process.counts.thread(&known.tally);
-            }
+            self.counted(known, 0);
         }
-        for (_, process) in self.processes.drain() {
-            let Process {
-                birth,
-                shown,
-                comm,
-                counts,
-                ..
-            } = process;
-            self.book.close(birth, shown, comm, &counts, true);
+        let are_lost = *further != Tally::default();
+        if are_lost {
+            self.book.further(further);
+        }
+        for (pid, process) in mem::take(&mut self.processes) {
+            let alive = !are_lost || living.iter().any(|known| known.pid == pid);
+            self.close(process, alive, u64::MAX);
         }
         let (processes, total) = self.book.finish();
         let mut forks = self.sharing.finish();
         for fork in &mut forks {
+            let settled = fork.settled.unwrap_or(u64::MAX);
+            fork.incomplete = self.losses.any_in(fork.ts..=settled);
             if self.unfollowed.contains(fork.number) {
                 pages::child_unseen(fork);
             }

@@ -155,8 +155,9 @@ impl Ledger {
         self.account.child_comm = comm;
     }
 
-    /// Nothing will change any more for any page.
-    pub fn close(&mut self) {
+    /// Nothing will change any more for any page, from the time `ts` on.
+    pub fn close(&mut self, ts: u64) {
+        self.account.settled = Some(ts);
         self.runs = Vec::new();
         self.found = Vec::new();
     }

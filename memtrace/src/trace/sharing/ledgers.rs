@@ -22,6 +22,8 @@ pub struct Ledgers {
     /// The fork that made an address space.
     pub(super) made: HashMap<u32, u32>,
     opened: usize,
+    /// The time.
+    pub(super) now: u64,
     rest: Option<ForkAccount>,
 }
 
@@ -79,7 +81,7 @@ impl Ledgers {
         if entry.holds > 0 {
             return;
         }
-        entry.ledger.close();
+        entry.ledger.close(self.now);
         if !entry.kept
             && let Some(entry) = self.forks.remove(&fork)
         {

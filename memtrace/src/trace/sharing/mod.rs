@@ -149,6 +149,11 @@ pub struct Sharing {
 }
 
 impl Sharing {
+    /// What comes next happens at this time.
+    pub const fn at(&mut self, ts: u64) {
+        self.ledgers.now = ts;
+    }
+
     /// An address space was copied. `areas` are what it is made of: in the order of addresses, disjoint, and each page
     /// is in one. `pages` are shared until a write; `at_once` were copied by the fork itself, and are others.
     ///

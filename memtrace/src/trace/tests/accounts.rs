@@ -2,13 +2,17 @@
 
 use memtrace_ebpf::{
     fault::Kind,
-    record::{Bounds, FAULT_MAJOR, Known, Seen, Tally},
+    record::{Bounds, FAULT_MAJOR, Seen, Tally},
     syscall,
 };
 
-use super::story::{Story, WRITE, anonymous, counters, flagged, minor, ro, rw, tallied};
+use super::story::{
+    Story, Task, WRITE, ZERO, anonymous, counters, flagged, heap_pages, known, minor, ro, rw,
+    tallied,
+};
 use crate::trace::{
     account::{Book, Counts},
+    model::Model,
     record::Record,
 };
 
@@ -128,18 +132,142 @@ fn those_that_live_on_are_counted_so_far() {
     story.gone(101, counters(1, 0));
     story.exit(200, 0);
     story.gone(200, counters(4, 0));
-    let known = |pid, tid, min_flt| Known {
-        tally: counters(min_flt, 1),
-        pid,
-        tid,
-    };
-    let outcome = story.play_with(&[known(100, 100, 2), known(999, 999, 50)]);
+    let outcome = story.play_with(&[known(100, 100, counters(2, 1))]);
     let row = outcome.row(100);
     assert!(row.alive);
     assert_eq!((row.min_flt, row.maj_flt, row.unobserved), (3, 1, 1));
     assert!(!outcome.row(200).alive);
-    assert_eq!(outcome.rows.len(), 2, "a stranger has no row");
+    assert_eq!(outcome.rows.len(), 2);
     assert_eq!(outcome.total.min_flt, 7);
+}
+
+#[test]
+fn one_whose_birth_was_lost_is_counted() {
+    let mut story = Story::of(100, 0xa);
+    story.exit(555, 0);
+    story.gone(555, counters(9, 2));
+    story.ends(100);
+    let living = [666, 667].map(|tid| known(666, tid, counters(20, 0)));
+    let outcome = story.play_with(&living);
+    assert!(outcome.events.iter().all(|event| event.pid == 100));
+    let row = |pid| {
+        let row = outcome.row(pid);
+        assert!(row.incomplete && &*row.comm == "known", "{row:?}");
+        (row.min_flt, row.maj_flt, row.unobserved, row.alive)
+    };
+    assert_eq!(row(555), (9, 2, 11, false));
+    assert_eq!(row(666), (40, 0, 40, true));
+    assert!(!outcome.row(100).incomplete);
+    assert_eq!((outcome.total.min_flt, outcome.total.maj_flt), (49, 2));
+}
+
+#[test]
+fn one_whose_birth_was_lost_becomes_known_by_what_it_does() {
+    let mut model = Model::new(ZERO, false);
+    let mut events = Vec::new();
+    let mut story = Story::default();
+    let mut task = Task::default();
+    task.pid = 550;
+    story.tasks.insert(555, task);
+    let mut tell = |model: &mut Model, tell: fn(&mut Story)| {
+        tell(&mut story);
+        for record in story.records.drain(..) {
+            let ts = record.header().ts;
+            model.take(record, ts, &mut events);
+        }
+        std::mem::take(&mut events)
+    };
+    let events = tell(&mut model, |story| three_faults(story, 555));
+    assert!(events.is_empty());
+    assert_eq!(model.strangers().count(), 0, "nothing was lost");
+    model.lost(1..=2);
+    tell(&mut model, |story| three_faults(story, 555));
+    assert_eq!(model.strangers().collect::<Vec<_>>(), [555]);
+    model.introduce(&known(550, 555, counters(3, 1)), 100);
+    let events = tell(&mut model, |story| three_faults(story, 555));
+    assert_eq!(events.len(), 3);
+    assert!(
+        events
+            .iter()
+            .all(|event| (event.pid, event.tid) == (550, 555))
+    );
+    assert_eq!(model.strangers().count(), 0);
+    let finished = model.finish(&[known(550, 555, counters(6, 3))], &Tally::default());
+    let [row] = &finished.processes[..] else {
+        panic!("{finished:?}");
+    };
+    assert_eq!(
+        (row.pid, &*row.comm, row.min_flt, row.incomplete),
+        (550, "known", 6, true)
+    );
+    assert_eq!(row.faults["cow-copy"], 1);
+    assert_eq!(finished.tasks.len(), 1);
+}
+
+#[test]
+fn a_thread_whose_birth_was_lost_is_one_of_its_process() {
+    let mut story = Story::of(100, 0xa);
+    story.thread(100, 101, 0);
+    story.records.pop();
+    story.ends(101);
+    story.gone(100, counters(1, 0));
+    assert_eq!(story.play().rows.len(), 1);
+}
+
+#[test]
+fn ends_that_were_lost_are_in_the_sum() {
+    let mut story = Story::of(100, 0xa);
+    story.fork(100, 200, 0xb);
+    story.further = counters(30, 3);
+    let outcome = story.play_with(&[known(100, 100, counters(5, 0))]);
+    assert_eq!((outcome.total.min_flt, outcome.total.maj_flt), (35, 3));
+    assert!(outcome.total.incomplete);
+    assert!(outcome.row(100).alive);
+    assert!(!outcome.row(200).alive, "it isn't among those that live");
+    let further = outcome.row(0);
+    assert_eq!(
+        (&*further.comm, further.min_flt),
+        ("(further processes)", 30)
+    );
+}
+
+#[test]
+fn an_id_that_comes_again_ends_who_had_it() {
+    let mut story = Story::of(100, 0xa);
+    story.fork(100, 200, 0xb);
+    story.thread(200, 201, 0);
+    story.fork(100, 200, 0xc);
+    story.exit(200, 0);
+    story.gone(200, counters(7, 0));
+    let outcome = story.play();
+    let rows: Vec<_> = outcome
+        .rows
+        .iter()
+        .map(|row| (row.pid, row.min_flt))
+        .collect();
+    assert_eq!(rows, [(100, 0), (200, 0), (200, 7)]);
+}
+
+#[test]
+fn what_was_under_way_when_records_were_lost_says_so() {
+    let mut story = Story::of(100, 0xa);
+    let shared = [heap_pages(0..2)];
+    story.fork_of(100, 200, 0xb, &shared);
+    story.ends(200);
+    let lost = story.tick();
+    story.tick();
+    story.fork_of(100, 300, 0xc, &shared);
+    story.ends(300);
+    story.losses.push(lost - 1..=lost);
+    let incomplete = |story: Story| {
+        let outcome = story.play();
+        let forks = outcome.forks.iter().map(|fork| fork.incomplete);
+        let rows = outcome.rows.iter().map(|row| row.incomplete);
+        (forks.collect::<Vec<_>>(), rows.collect::<Vec<_>>())
+    };
+    let all = (vec![true, false], vec![true, false, false]);
+    // The parent may still write what the first child has left, and the account has that.
+    assert_eq!(incomplete(story), all);
 }
 
 #[test]
@@ -159,11 +287,7 @@ fn a_summary_is_what_the_hooks_counted() {
     story.unobserved(101, syscall::EXECVE, 1, 0);
     story.exit(101, 0);
     story.gone(101, tally(10, 2));
-    let living = Known {
-        tally: tally(30, 1),
-        pid: 100,
-        tid: 100,
-    };
+    let living = known(100, 100, tally(30, 1));
     let outcome = story.play_with(&[living]);
     let row = outcome.row(100);
     assert_eq!(

@@ -2,7 +2,7 @@
 
 use memtrace_ebpf::{
     fault::vm,
-    record::{Bounds, FAULT_MAJOR, Known, Parts, Seen},
+    record::{Bounds, FAULT_MAJOR, Parts, Seen},
     syscall,
 };
 
@@ -10,7 +10,7 @@ use super::{
     regions::{BOUNDS, PROG},
     story::{
         Area, FIRST, FORK, Outcome, READ, Story, WRITE, anonymous, counters, file, flagged, heap,
-        heap_page, heap_pages, minor, ro, rw, tallied,
+        heap_page, heap_pages, known, minor, ro, rw, tallied,
     },
 };
 use crate::trace::event::{By, ObjectKind, What};
@@ -238,11 +238,7 @@ fn counters_begin_with_what_they_are() {
     story.unobserved(501, syscall::NONE, 1, 0);
     story.exit(501, 0);
     story.gone(501, counters(53, 5));
-    let living = Known {
-        tally: counters(1001, 11),
-        pid: 500,
-        tid: 500,
-    };
+    let living = known(500, 500, counters(1001, 11));
     let outcome = story.play_with(&[living]);
     let row = outcome.row(500);
     assert_eq!((row.min_flt, row.maj_flt), (4, 1));

@@ -228,7 +228,7 @@ fn what_is_over_leaves_nothing() {
         };
         assert!(size <= most, "{what}: {size} at the end");
     }
-    let finished = server.model.finish(&[]);
+    let finished = server.model.finish(&[], &Tally::default());
     assert_eq!(
         finished.tasks.len() as u64 + finished.tasks_left_out,
         3 + u64::from(ROUNDS) * 12

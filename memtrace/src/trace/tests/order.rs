@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, convert::Infallible};
 
+use memtrace_ebpf::record::Tally;
+
 use super::{
     machine::{Machine, Seen},
     story::{Outcome, ZERO, booked},
@@ -42,7 +44,7 @@ fn read(machine: &mut Machine) -> (usize, Vec<Event>, Finished) {
     order.let_go();
     take(&mut order, u64::MAX);
     assert_eq!(order.late, 0);
-    (early, events, model.finish(&[]))
+    (early, events, model.finish(&[], &Tally::default()))
 }
 
 /// The same from records that are in order.
@@ -52,7 +54,7 @@ fn plain(truth: &[Record]) -> (Vec<Event>, Finished) {
     for record in truth {
         model.take(record.clone(), record.header().ts, &mut events);
     }
-    (events, model.finish(&[]))
+    (events, model.finish(&[], &Tally::default()))
 }
 
 fn check(seed: u64) -> (usize, Seen, Outcome) {

@@ -349,7 +349,6 @@ fn what_is_not_followed_is_nothing() {
     story.rename(555, "stranger");
     story.unobserved(555, syscall::EXECVE, 3, 0);
     story.call(555, syscall::BRK, [0; 6], 0);
-    story.gone(555, counters(9, 9));
     let outcome = story.play();
     assert!(outcome.events.is_empty());
     assert_eq!(outcome.rows.len(), 1);

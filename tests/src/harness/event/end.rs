@@ -31,6 +31,8 @@ pub struct Account {
     pub unobserved_by: BTreeMap<String, i64>,
     #[serde(default)]
     pub before_exec: i64,
+    #[serde(default)]
+    pub incomplete: bool,
 }
 
 /// What became of the pages that a fork left shared.
@@ -60,6 +62,8 @@ pub struct ForkAccount {
     pub unknown: u64,
     pub copied_again: u64,
     pub not_surveyed: Option<super::NotSurveyed>,
+    #[serde(default)]
+    pub incomplete: bool,
     pub areas: Vec<Area>,
 }
 

@@ -341,6 +341,7 @@ impl World {
                 child: account.child,
                 parent_comm: account.parent_comm.clone(),
                 table_bytes: account.table_bytes,
+                settled: account.settled,
                 ..self.naive.account(account.number)
             };
             assert_eq!(account, same, "seed {}", self.seed);

@@ -9,7 +9,7 @@ use memtrace_ebpf::{
 };
 
 use super::{
-    super::story::{FIRST, FORK, MEMTRACE, PTHREAD, heap, wire},
+    super::story::{FIRST, FORK, MEMTRACE, PTHREAD, heap, known, wire},
     Doing, Machine, Thread,
 };
 
@@ -203,7 +203,7 @@ impl Machine {
     pub(super) fn gone(&mut self, cpu: usize, thread: Thread) {
         let record = Gone {
             head: Self::head(thread.tid, self.now, Kind::Gone),
-            tally: Tally::default(),
+            known: known(thread.pid, thread.tid, Tally::default()),
         };
         self.promise(cpu, wire(&record, &[]));
         self.cpus[cpu].runs = None;

@@ -1,8 +1,8 @@
 //! Builds the records of a run.
 
-use std::{collections::HashMap, convert::Infallible};
+use std::{collections::HashMap, convert::Infallible, ops::RangeInclusive};
 
-use memtrace_ebpf::record::{Header, Kind, Known, Parts};
+use memtrace_ebpf::record::{Header, Kind, Known, Parts, Tally};
 
 use crate::trace::{model::Model, order::Order, record::Record};
 
@@ -14,7 +14,7 @@ mod values;
 
 pub use memory::{Area, FIRST, heap, heap_page, heap_pages};
 pub use outcome::{Outcome, booked};
-pub use tasks::{FORK, PTHREAD, VFORK};
+pub use tasks::{FORK, PTHREAD, VFORK, known};
 pub use values::{
     READ, WRITE, ZERO, anonymous, counters, file, flagged, minor, ro, rw, tallied, wire,
 };
@@ -39,6 +39,11 @@ pub struct Task {
 pub struct Story {
     pub records: Vec<Record>,
     pub tasks: HashMap<u32, Task>,
+    /// The process of each thread that there was.
+    pids: HashMap<u32, u32>,
+    /// When records were lost, and what was counted on threads whose ends were.
+    pub losses: Vec<RangeInclusive<u64>>,
+    pub further: Tally,
     now: u64,
     addresses: u64,
     /// The hooks count, as with `--summary`.
@@ -115,12 +120,15 @@ impl Story {
     pub fn play_with(mut self, living: &[Known]) -> Outcome {
         let (mut order, mut model) = (Order::default(), Model::new(ZERO, self.summary));
         let mut events = Vec::new();
+        for time in self.losses {
+            model.lost(time);
+        }
         order.push(&mut self.records);
         let Ok(()) = order.release(u64::MAX, |record, ts| {
             model.take(record, ts, &mut events);
             Ok::<(), Infallible>(())
         });
-        let outcome = Outcome::new(events, model.finish(living));
+        let outcome = Outcome::new(events, model.finish(living, &self.further));
         outcome.check(self.summary);
         outcome
     }

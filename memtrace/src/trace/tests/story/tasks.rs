@@ -2,8 +2,8 @@
 
 use memtrace_ebpf::{
     record::{
-        Birth, Bounds, Exec, Exit, Gone, Ids, Kind, Objects, Parts, RETURNED_IN_CHILD, Rename,
-        Returned, Tally, Task as Found, Unobserved,
+        Birth, Bounds, Exec, Exit, Gone, Ids, Kind, Known, Objects, Parts, RETURNED_IN_CHILD,
+        Rename, Returned, Tally, Task as Found, Unobserved,
     },
     syscall,
 };
@@ -94,6 +94,7 @@ impl Story {
         for area in areas {
             self.forked_area(&record, area);
         }
+        self.pids.insert(record.child_tid, record.child_pid);
         self.tasks.insert(
             record.child_tid,
             Task {
@@ -245,6 +246,7 @@ impl Story {
             parts,
             ..Task::default()
         };
+        self.pids.insert(tid, task.pid);
         self.tasks.insert(tid, task);
         self.records.push(wire(&record, &[]));
     }
@@ -288,7 +290,7 @@ impl Story {
     pub fn gone(&mut self, tid: u32, tally: Tally) {
         let record = Gone {
             head: self.head(tid, Kind::Gone),
-            tally,
+            known: known(*self.pids.get(&tid).unwrap_or(&tid), tid, tally),
         };
         self.records.push(wire(&record, &[]));
     }
@@ -297,6 +299,17 @@ impl Story {
     pub fn ends(&mut self, tid: u32) {
         self.exit(tid, 0);
         self.gone(tid, Tally::default());
+    }
+}
+
+/// What the hooks know of a thread.
+pub fn known(pid: u32, tid: u32, tally: Tally) -> Known {
+    Known {
+        tally,
+        pid,
+        tid,
+        ids: Ids { pid, tid },
+        comm: *b"known\0\0\0\0\0\0\0\0\0\0\0",
     }
 }
 

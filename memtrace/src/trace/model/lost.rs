@@ -1,0 +1,108 @@
+//! What is made good where records were lost, and what is marked as incomplete.
+
+use std::{mem, ops::RangeInclusive, sync::Arc};
+
+use memtrace_ebpf::record::{Ids, Known};
+
+use super::{Model, Process, birth::shown, global, until_nul};
+use crate::trace::{event::Life, record::Record};
+
+impl Model {
+    /// Records were lost at some moment of that time, of which nothing has been taken yet.
+    pub fn lost(&mut self, time: RangeInclusive<u64>) {
+        self.losses.note(time);
+    }
+
+    /// Notes who does something and isn't known, where that can be.
+    pub(super) fn meets(&mut self, record: &Record) {
+        if self.losses.is_empty() {
+            return;
+        }
+        let (Record::Fault(_)
+        | Record::Handled(_)
+        | Record::Call(_)
+        | Record::Exec(..)
+        | Record::Unobserved(_)) = record
+        else {
+            return;
+        };
+        let tid = record.header().tid;
+        if !self.threads.contains_key(&tid) {
+            self.strangers.insert(tid);
+        }
+    }
+
+    /// The threads that did something and aren't known, since this was asked last: their births were lost.
+    pub fn strangers(&mut self) -> impl Iterator<Item = u32> + use<> {
+        mem::take(&mut self.strangers).into_iter()
+    }
+
+    /// A thread whose birth was lost: what it does from now on is shown.
+    pub fn introduce(&mut self, known: &Known, ts: u64) {
+        let Known { pid, tid, .. } = *known;
+        if self.threads.contains_key(&tid) {
+            return;
+        }
+        let ids = shown(known.ids, pid, tid);
+        let comm: Arc<str> = until_nul(&known.comm).into();
+        let life = Life {
+            pid: ids.pid,
+            tid: ids.tid,
+            global: global(ids, pid, tid),
+            comm: comm.clone(),
+            from: ts,
+            ..Life::default()
+        };
+        self.lives.begin(tid, None, life);
+        self.add_thread(Ids { pid, tid }, ids, 0, comm, 0, ts);
+        if let Some(process) = self.processes.get_mut(&pid) {
+            process.counts.incomplete();
+        }
+    }
+
+    /// A task is born: whoever had its ids before is gone, and if that isn't known yet word of it was lost.
+    pub(super) fn ids_come_again(&mut self, pid: u32, tid: u32, is_thread: bool, ts: u64) {
+        let mut before: Vec<u32> = Vec::new();
+        if !is_thread && self.processes.contains_key(&pid) {
+            let threads = self.threads.iter().filter(|(_, thread)| thread.pid == pid);
+            before.extend(threads.map(|(tid, _)| *tid));
+        } else if self.threads.contains_key(&tid) {
+            before.push(tid);
+        }
+        for tid in before {
+            if let Some(thread) = self.threads.remove(&tid) {
+                self.leaves(&thread, tid, false, ts);
+                self.close_if_over(thread.pid, ts);
+            }
+        }
+    }
+
+    /// What the kernel counted on a thread, which may be one whose birth was lost.
+    pub(super) fn counted(&mut self, known: &Known, ts: u64) {
+        let births = &mut self.births;
+        let process = self.processes.entry(known.pid).or_insert_with(|| {
+            *births += 1;
+            let shown = shown(known.ids, known.pid, known.tid);
+            let mut process = Process::new(*births, shown.pid, until_nul(&known.comm).into(), ts);
+            process.counts.incomplete();
+            process
+        });
+        process.counts.thread(&known.tally);
+    }
+
+    /// Closes the account of a process, of which nothing comes from the time `ts` on.
+    pub(super) fn close(&mut self, mut process: Process, alive: bool, ts: u64) {
+        // What the hooks count themselves is never lost.
+        if !self.summary && self.losses.any_in(process.since..=ts) {
+            process.counts.incomplete();
+        }
+        let Process {
+            birth,
+            shown,
+            comm,
+            counts,
+            ..
+        } = process;
+        self.book.close(birth, shown, comm, &counts, alive);
+    }
+}

@@ -1,0 +1,48 @@
+//! Processes that fork and write as fast as they can: `forkers PROCESSES ROUNDS`. All ends are waited for, so that wait4(2) has
+//! the faults of them all.
+
+use std::ffi::CString;
+
+use anyhow::{Context, Result};
+use tests::subject::memory::Pages;
+use tests::subject::process;
+use tests::subject::report::{Fact, report};
+
+const COUNT: usize = 128;
+/// Rounds for each one whose child runs a program.
+const EXECS: usize = 8;
+
+fn main() -> Result<()> {
+    process::begin();
+    let mut args = std::env::args().skip(1);
+    let mut number = || -> Result<usize> {
+        let word = args.next().context("usage: forkers PROCESSES ROUNDS")?;
+        Ok(word.parse()?)
+    };
+    let (processes, rounds) = (number()?, number()?);
+    report(&Fact::Note("ready".to_owned(), std::process::id().into()))?;
+    let mut children = Vec::new();
+    for _ in 0..processes {
+        children.push(process::child(|| {
+            (0..rounds).try_for_each(round)?;
+            Ok(0)
+        })?);
+    }
+    children.into_iter().try_for_each(process::wait_success)
+}
+
+/// A child copies what the parent has written, which then writes it again.
+fn round(number: usize) -> Result<()> {
+    let pages = Pages::private(COUNT)?;
+    pages.write_all(1);
+    let child = process::child(|| {
+        pages.write_all(2);
+        if number.is_multiple_of(EXECS) {
+            let program = CString::new("/bin/true")?;
+            nix::unistd::execv(&program, &[&program])?;
+        }
+        Ok(0)
+    })?;
+    pages.write_all(3);
+    process::wait_success(child)
+}
