@@ -19,7 +19,7 @@ fn what_is_far_is_surveyed_or_named() -> Result<()> {
         let near = memtrace.note("near")?.and_then(|near| near.as_u64());
         let near = near.context("an address")?;
         let child = memtrace.note("child")?.context("a child")?;
-        let (mut copies, mut last) = (0, Value::Null);
+        let mut copies = 0;
         let end = lines(&memtrace, |line| {
             if let Some(event) = parsed(line, "\"cow-copy\"")?
                 && event["pid"] == child
@@ -28,16 +28,11 @@ fn what_is_far_is_surveyed_or_named() -> Result<()> {
             {
                 copies += 1;
             }
-            if let Some(end) = parsed(line, "{\"type\":\"end\"")? {
-                last = end;
-            }
             Ok(())
         })?;
         nothing_lost(&end)?;
         let fork = end.forks.first().context("no account")?;
-        let is_named = last["forks"][0]
-            .as_object()
-            .is_some_and(|fork| fork.contains_key("not_surveyed"));
+        let is_named = fork.not_surveyed.is_some();
         eprintln!("{gib} GiB: {copies} copies by the fork, {fork:?}, named: {is_named}");
         let far: u64 = gib.parse()?;
         let is_whole = fork.by_child >= 1024 && fork.pages >= far + 1024;
