@@ -106,6 +106,12 @@ layout! {
     task_tasks: "task_struct"."tasks",
     /// Ring of the threads of a process.
     task_thread_node: "task_struct"."thread_node",
+    /// Open files by number.
+    files_table: "files_struct"."fdt",
+    /// How many it has room for.
+    table_size: "fdtable"."max_fds",
+    /// Them.
+    table_files: "fdtable"."fd",
     /// Head of that ring.
     signal_thread_head: "signal_struct"."thread_head",
     /// The thread that is in an exec and ends the others; `group_exit_task` before 5.17.
@@ -208,6 +214,8 @@ layout! {
     page_double_map: "pageflags"."PG_double_map",
     /// Its flags.
     page_flags: "page"."flags",
+    /// What it holds beside that: a pidfd's `struct pid` before 6.9, and where there is no pidfs.
+    file_private: "file"."private_data",
     /// The file's inode.
     file_inode: "file"."f_inode",
     /// The page cache behind the file.
@@ -226,6 +234,10 @@ layout! {
     inode_ino: "inode"."i_ino",
     /// Tells inodes apart that have had the same number, on most file systems.
     inode_generation: "inode"."i_generation",
+    /// Bytes of the file.
+    inode_size: "inode"."i_size",
+    /// What it stands for: on pidfs a `struct pid`.
+    inode_private: "inode"."i_private",
     /// Superblock.
     inode_sb: "inode"."i_sb",
     /// Kind of file system.
@@ -308,6 +320,18 @@ layout! {
     regs_arg_4: "pt_regs".{ arch::REGS_ARGS[4] },
     /// Sixth argument.
     regs_arg_5: "pt_regs".{ arch::REGS_ARGS[5] },
+    /// First argument of a 32-bit system call.
+    compat_arg_0: "pt_regs".{ arch::COMPAT_ARGS[0] },
+    /// Second argument.
+    compat_arg_1: "pt_regs".{ arch::COMPAT_ARGS[1] },
+    /// Third argument.
+    compat_arg_2: "pt_regs".{ arch::COMPAT_ARGS[2] },
+    /// Fourth argument.
+    compat_arg_3: "pt_regs".{ arch::COMPAT_ARGS[3] },
+    /// Fifth argument.
+    compat_arg_4: "pt_regs".{ arch::COMPAT_ARGS[4] },
+    /// Sixth argument.
+    compat_arg_5: "pt_regs".{ arch::COMPAT_ARGS[5] },
 }
 
 /// What the hooks are asked to do. Fixed before the load.

@@ -12,6 +12,7 @@
 )]
 
 pub mod arch;
+pub mod compat;
 pub mod fault;
 pub mod layout;
 pub mod pte;

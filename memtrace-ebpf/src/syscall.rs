@@ -1,6 +1,7 @@
 //! The system calls that memtrace decodes, by the numbers that the architecture gives them.
 
 pub use crate::arch::syscall::*;
+use crate::compat::IPC;
 
 /// Stands for "not in a system call".
 pub const NONE: u32 = u32::MAX;
@@ -8,6 +9,17 @@ pub const NONE: u32 = u32::MAX;
 /// Whether the call makes a task.
 pub const fn makes_task(number: u32) -> bool {
     matches!(number, CLONE | CLONE3 | FORK | VFORK)
+}
+
+/// Whether the call runs another program.
+pub const fn execs(number: u32) -> bool {
+    matches!(number, EXECVE | EXECVEAT)
+}
+
+/// Whether the call's arguments are looked at.
+pub const fn has_arguments(number: u32) -> bool {
+    // What a birth needs to know where the child's stack is, and a failed call what was wanted.
+    matches!(number, CLONE | CLONE3 | IPC) || execs(number) || changes_mappings(number)
 }
 
 /// Whether the call can change which objects a task uses: it becomes a [`crate::record::Objects`].
@@ -29,10 +41,25 @@ pub const fn changes_objects(number: u32) -> bool {
     )
 }
 
-/// Whether the call changes mappings: it becomes a [`crate::record::Call`].
+/// Whether the call changes mappings, or what is in them: it becomes a [`crate::record::Call`].
 pub const fn changes_mappings(number: u32) -> bool {
     matches!(
         number,
-        MMAP | MPROTECT | MUNMAP | BRK | MREMAP | MADVISE | PKEY_MPROTECT
+        MMAP | MPROTECT
+            | MUNMAP
+            | BRK
+            | MREMAP
+            | MADVISE
+            | PKEY_MPROTECT
+            | PROCESS_MADVISE
+            | SHMAT
+            | SHMDT
+            | REMAP_FILE_PAGES
+            | MLOCK
+            | MLOCK2
+            | MUNLOCK
+            | MLOCKALL
+            | MUNLOCKALL
+            | MSEAL
     )
 }

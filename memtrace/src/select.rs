@@ -29,15 +29,22 @@ impl Only {
             What::Share(_) => 4,
             What::Unshare(_) => 5,
             What::Exec(_) => 6,
-            What::Exit(_) => 7,
-            What::Brk(_) => 8,
-            What::Mmap(_) => 9,
-            What::Munmap(_) => 10,
-            What::Mprotect(_) => 11,
-            What::Mremap(_) => 12,
-            What::Madvise(_) => 13,
-            What::Lost(_) => 14,
-            What::Born(_) | What::Runs(_) | What::Rests(_) | What::Return(_) => 15,
+            What::Failed(_) => 7,
+            What::Exit(_) => 8,
+            What::Brk(_) => 9,
+            What::Mmap(_) => 10,
+            What::Munmap(_) => 11,
+            What::Mprotect(_) => 12,
+            What::Mremap(_) => 13,
+            What::Madvise(_) => 14,
+            What::Shmat(_) => 15,
+            What::Shmdt(_) => 16,
+            What::RemapFilePages(_) => 17,
+            What::Mlock(_) => 18,
+            What::Munlock(_) => 19,
+            What::Mseal(_) => 20,
+            What::Lost(_) => 21,
+            What::Born(_) | What::Runs(_) | What::Rests(_) | What::Return(_) => 22,
         };
         FaultKind::COUNT + place
     }
@@ -53,7 +60,7 @@ impl Only {
             });
         let faults = FaultKind::ALL
             .into_iter()
-            .map(|kind| (kind.name(), Self(1 << kind as u32)));
+            .map(|kind| (kind.name(), Self(1 << kind as u64)));
         events.chain(faults)
     }
 

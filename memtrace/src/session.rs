@@ -243,6 +243,7 @@ impl Session {
             pid: 0,
             tid: 0,
             global: None,
+            abi: None,
             comm: "".into(),
             what: What::Lost(Lost {
                 count: by_kind.values().sum(),

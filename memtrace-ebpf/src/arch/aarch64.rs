@@ -145,6 +145,28 @@ pub const THREAD_POINTER: &str = "thread.uw.tp_value";
 pub const COMPAT_FLAGS: &str = "thread_info.flags";
 /// `_TIF_32BIT`
 pub const COMPAT: u32 = 1 << 22;
+/// What the kernel calls the interface of those calls.
+pub const COMPAT_ABI: &str = "arm";
+/// Their arguments: r0 to r5, where a 64-bit call has its own.
+pub const COMPAT_ARGS: [&str; 6] = REGS_ARGS;
+/// mmap by a structure in memory: there is none, and none has this number.
+pub const COMPAT_OLD_MMAP: u32 = 0xffff;
+/// mmap by an offset in pages of 4 KiB.
+pub const COMPAT_MMAP2: u32 = 192;
+/// All of System V IPC in one call: there is none, either.
+pub const COMPAT_IPC: u32 = 0xffff;
+/// Numbers of theirs (`arch/arm/tools/syscall.tbl`), and the call that each is.
+pub const COMPAT_CALLS: &[(u32, u32)] = &[
+    (220, syscall::MADVISE),
+    (253, syscall::REMAP_FILE_PAGES),
+    (305, syscall::SHMAT),
+    (306, syscall::SHMDT),
+    (337, syscall::UNSHARE),
+    (375, syscall::SETNS),
+    (387, syscall::EXECVEAT),
+    (390, syscall::MLOCK2),
+    (394, syscall::PKEY_MPROTECT),
+];
 /// `_TIF_NEED_RESCHED`
 pub const RESCHEDULES: u64 = 1 << 1;
 
@@ -166,6 +188,8 @@ pub mod syscall {
     pub const SETFSGID: u32 = 152;
     pub const SETGROUPS: u32 = 159;
     pub const GETPID: u32 = 172;
+    pub const SHMAT: u32 = 196;
+    pub const SHMDT: u32 = 197;
     pub const BRK: u32 = 214;
     pub const MUNMAP: u32 = 215;
     pub const MREMAP: u32 = 216;
@@ -173,11 +197,19 @@ pub mod syscall {
     pub const EXECVE: u32 = 221;
     pub const MMAP: u32 = 222;
     pub const MPROTECT: u32 = 226;
+    pub const MLOCK: u32 = 228;
+    pub const MUNLOCK: u32 = 229;
+    pub const MLOCKALL: u32 = 230;
+    pub const MUNLOCKALL: u32 = 231;
     pub const MADVISE: u32 = 233;
+    pub const REMAP_FILE_PAGES: u32 = 234;
     pub const SETNS: u32 = 268;
     pub const EXECVEAT: u32 = 281;
+    pub const MLOCK2: u32 = 284;
     pub const PKEY_MPROTECT: u32 = 288;
     pub const CLONE3: u32 = 435;
+    pub const PROCESS_MADVISE: u32 = 440;
+    pub const MSEAL: u32 = 462;
 }
 
 /// Entries to test with.

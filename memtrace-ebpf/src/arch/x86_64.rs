@@ -131,6 +131,29 @@ pub const THREAD_POINTER: &str = "thread.fsbase";
 pub const COMPAT_FLAGS: &str = "thread_info.status";
 /// `TS_COMPAT`
 pub const COMPAT: u32 = 2;
+/// What the kernel calls the interface of those calls.
+pub const COMPAT_ABI: &str = "i386";
+/// Their arguments: members of `struct pt_regs`.
+pub const COMPAT_ARGS: [&str; 6] = ["bx", "cx", "dx", "si", "di", "bp"];
+/// mmap by a structure in memory.
+pub const COMPAT_OLD_MMAP: u32 = 90;
+/// mmap by an offset in pages of 4 KiB.
+pub const COMPAT_MMAP2: u32 = 192;
+/// All of System V IPC in one call.
+pub const COMPAT_IPC: u32 = 117;
+/// Numbers of theirs (`arch/x86/entry/syscalls/syscall_32.tbl`), and the call that each is.
+pub const COMPAT_CALLS: &[(u32, u32)] = &[
+    (COMPAT_OLD_MMAP, syscall::MMAP),
+    (219, syscall::MADVISE),
+    (257, syscall::REMAP_FILE_PAGES),
+    (310, syscall::UNSHARE),
+    (346, syscall::SETNS),
+    (358, syscall::EXECVEAT),
+    (376, syscall::MLOCK2),
+    (380, syscall::PKEY_MPROTECT),
+    (397, syscall::SHMAT),
+    (398, syscall::SHMDT),
+];
 /// `_TIF_NEED_RESCHED` and, from 6.13, `_TIF_NEED_RESCHED_LAZY`: bits 3 and 4, and from 6.18 (`thread_info_tif.h`) 4 and 5.
 /// Other kernels have single steps and the like there: then the record waits for nothing, and does no harm.
 pub const RESCHEDULES: u64 = 1 << 3 | 1 << 4 | 1 << 5;
@@ -144,11 +167,13 @@ pub mod syscall {
     pub const BRK: u32 = 12;
     pub const MREMAP: u32 = 25;
     pub const MADVISE: u32 = 28;
+    pub const SHMAT: u32 = 30;
     pub const GETPID: u32 = 39;
     pub const CLONE: u32 = 56;
     pub const FORK: u32 = 57;
     pub const VFORK: u32 = 58;
     pub const EXECVE: u32 = 59;
+    pub const SHMDT: u32 = 67;
     pub const SETUID: u32 = 105;
     pub const SETGID: u32 = 106;
     pub const SETREUID: u32 = 113;
@@ -159,11 +184,19 @@ pub mod syscall {
     pub const SETFSUID: u32 = 122;
     pub const SETFSGID: u32 = 123;
     pub const CAPSET: u32 = 126;
+    pub const MLOCK: u32 = 149;
+    pub const MUNLOCK: u32 = 150;
+    pub const MLOCKALL: u32 = 151;
+    pub const MUNLOCKALL: u32 = 152;
+    pub const REMAP_FILE_PAGES: u32 = 216;
     pub const UNSHARE: u32 = 272;
     pub const SETNS: u32 = 308;
     pub const EXECVEAT: u32 = 322;
+    pub const MLOCK2: u32 = 325;
     pub const PKEY_MPROTECT: u32 = 329;
     pub const CLONE3: u32 = 435;
+    pub const PROCESS_MADVISE: u32 = 440;
+    pub const MSEAL: u32 = 462;
 }
 
 /// Entries to test with.

@@ -181,7 +181,7 @@ pub extern "C" fn next_thread() -> u32 {
     let maj_flt: u64 = read_member(task, offset!(task_maj_flt));
     // Before it is traced: none of its records is older.
     let ts = now();
-    if !thread::insert(task, pid, tid, NO_CALL, 0, [min_flt, maj_flt]) {
+    if !thread::insert(task, pid, tid, (NO_CALL, 0), 0, [min_flt, maj_flt]) {
         search.refused += 1;
         ring::lose(ring::UNFOLLOWED);
         return 0;

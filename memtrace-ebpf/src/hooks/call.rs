@@ -1,16 +1,17 @@
 //! System calls: the end of a thread's fault, and changes of mappings.
 
-use aya_ebpf::programs::RawTracePointContext;
+use aya_ebpf::{helpers::generated::bpf_probe_read_user, programs::RawTracePointContext};
 use memtrace_ebpf::{
-    arch,
-    record::{Call, Kind, Seen},
+    arch, compat as numbers,
+    record::{COMPAT_CALL, Call, Kind, Seen},
     syscall,
 };
 
 use crate::hooks::{
+    advice, compat, failed,
     fault::{NO_CALL, now},
-    kernel::{Object, config, offset},
-    returned, ring,
+    kernel::{Object, config, offset, plain},
+    returned, ring, segment,
     settle::settle,
     task::objects,
     thread::{self, CLOSED, Thread},
@@ -21,8 +22,12 @@ use crate::hooks::{
 const FIXED: u64 = 0x10;
 /// `MAP_ANONYMOUS`
 const ANONYMOUS: u64 = 0x20;
+/// `SHM_REMAP`
+const REMAP: u64 = 0o40000;
 /// The highest errno.
 const MAX_ERRNO: i64 = 4095;
+/// Where a thread's state has the address space that it began an exec in: neither exec has so many arguments.
+pub(crate) const EXEC_MM: usize = 5;
 
 /// A system call begins.
 #[inline(always)]
@@ -41,21 +46,30 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
         };
         thread
     };
-    let number: u64 = ctx.arg(1);
-    let compat = task.load::<u32>(offset!(task_compat)) & arch::COMPAT != 0;
-    thread.call = if compat { NO_CALL - 1 } else { number as u32 };
+    let own = ctx.arg::<u64>(1) as u32;
+    if task.load::<u32>(offset!(task_compat)) & arch::COMPAT == 0 {
+        thread.compat = 0;
+        thread.call = own;
+    } else {
+        thread.compat = 1;
+        thread.call = compat::number(own);
+    }
     if syscall::makes_task(thread.call) {
         thread.began = now();
         thread.hooked = 0;
         thread.child = 0;
     }
-    // What a birth needs to know where the child's stack is.
-    if thread.call == syscall::CLONE || thread.call == syscall::CLONE3 {
-        let regs = task.registers();
-        thread.args[0] = regs.load(offset!(regs_arg_0));
-        thread.args[1] = regs.load(offset!(regs_arg_1));
+    if syscall::has_arguments(thread.call) {
+        arguments(thread, task, own);
+        before(task);
     }
-    if syscall::changes_mappings(thread.call) {
+    thread.busy = 0;
+}
+
+/// Notes the arguments of a call.
+#[inline(always)]
+fn arguments(thread: &mut Thread, task: Object, own: u32) {
+    if thread.compat == 0 {
         let regs = task.registers();
         thread.args = [
             regs.load(offset!(regs_arg_0)),
@@ -65,11 +79,27 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
             regs.load(offset!(regs_arg_4)),
             regs.load(offset!(regs_arg_5)),
         ];
-        if thread.call == syscall::BRK {
-            thread.args[1] = task.follow(offset!(task_mm)).load(offset!(mm_brk));
-        }
+    } else {
+        compat::compat_arguments(own);
     }
-    thread.busy = 0;
+}
+
+/// Notes what can be known only before a call.
+#[inline(always)]
+fn before(task: Object) {
+    // Found again: that function changed it behind the compiler's back.
+    let Some(thread) = thread::find(task) else {
+        return;
+    };
+    let mm = task.follow(offset!(task_mm));
+    if syscall::execs(thread.call) {
+        thread.args[EXEC_MM] = mm.address();
+    } else if thread.call == syscall::BRK {
+        thread.args[1] = mm.load(offset!(mm_brk));
+    } else if thread.call == syscall::SHMDT {
+        let mm = plain(mm, &mut thread.number);
+        thread.args[1] = segment::attached_bytes(mm, thread.args[0]);
+    }
 }
 
 /// A system call returns.
@@ -85,37 +115,92 @@ pub(crate) fn exit(ctx: &RawTracePointContext) {
         return;
     };
     let mm = task.follow(offset!(task_mm));
-    let ret: i64 = ctx.arg(1);
+    let mut ret: i64 = ctx.arg(1);
+    if thread.compat != 0 {
+        ret = numbers::result(ret);
+    }
+    let hidden = mm.address() == thread.hidden_mm;
     if syscall::changes_mappings(thread.call)
-        && mm.address() != thread.hidden_mm
+        && !hidden
         && (config!(summary) == 0 || takes_away(thread, ret))
     {
-        if thread.call == syscall::MMAP
-            && thread.args[3] & ANONYMOUS == 0
-            && !(-MAX_ERRNO..0).contains(&ret)
-        {
-            // So that user space knows the file, and which files are programs' code.
-            vma::locate(thread, mm, ret as u64, ts, Seen::Call);
-        }
-        ring::send(
-            Kind::Call,
-            Call {
-                head: thread.head(Kind::Call, ts),
-                number: thread.call,
-                pad: 0,
-                args: thread.args,
-                ret,
-            },
-        );
+        changed(thread, mm, ret, ts);
     }
     if syscall::makes_task(thread.call) {
-        returned::end(thread, task, ctx.arg(1), ts);
+        returned::end(thread, task, ret, ts);
     }
-    if syscall::changes_objects(thread.call) && ctx.arg::<i64>(1) == 0 {
+    if (syscall::makes_task(thread.call) || syscall::execs(thread.call))
+        && is_error(ret)
+        && !hidden
+        && config!(summary) == 0
+    {
+        failed::send_failed(ret, ts);
+    }
+    if syscall::changes_objects(thread.call) && ret == 0 {
         objects(thread, task, thread.call, ts);
     }
     thread.call = NO_CALL;
     thread.busy = 0;
+}
+
+/// Whether a call that gives an address or a number has failed (`IS_ERR_VALUE`).
+#[inline(always)]
+fn is_error(ret: i64) -> bool {
+    (-MAX_ERRNO..0).contains(&ret)
+}
+
+/// Tells of a call that changes mappings.
+#[inline(always)]
+fn changed(thread: &mut Thread, mm: Object, returned: i64, ts: u64) {
+    let mut ret = returned;
+    if thread.call == syscall::PROCESS_MADVISE {
+        advice::send_ranges(ret, ts);
+        return;
+    }
+    if thread.call == syscall::SHMAT {
+        if thread.compat != 0 && ret == 0 {
+            ret = i64::from(word(thread.args[compat::ATTACHED]));
+        }
+        thread.args[3] = 0;
+    }
+    let maps_file = thread.call == syscall::MMAP && thread.args[3] & ANONYMOUS == 0
+        || thread.call == syscall::SHMAT;
+    if maps_file && !is_error(ret) {
+        // So that user space knows the file, and which files are programs' code.
+        vma::locate(thread, mm, ret as u64, ts, Seen::Call);
+        if thread.call == syscall::SHMAT && thread.vma.start == ret as u64 {
+            thread.args[3] = thread.vma.end - thread.vma.start;
+        }
+    }
+    let mut head = thread.head(Kind::Call, ts);
+    head.flags = compat_flag(thread);
+    ring::send(
+        Kind::Call,
+        Call {
+            head,
+            number: thread.call,
+            pad: 0,
+            args: thread.args,
+            ret,
+        },
+    );
+}
+
+/// What a record of the thread's call has in its flags.
+#[inline(always)]
+pub(crate) fn compat_flag(thread: &Thread) -> u8 {
+    thread.compat as u8 * COMPAT_CALL
+}
+
+/// A word of the current task's memory; 0 where it can't be read.
+#[inline(always)]
+fn word(address: u64) -> u32 {
+    let mut word = 0_u32;
+    // SAFETY: the helper checks the address, and fills what it can't read with zeros.
+    unsafe {
+        bpf_probe_read_user((&raw mut word).cast(), 4, address as *const _);
+    }
+    word
 }
 
 /// With `--summary`: whether the call may have taken pages away that a fork had left shared.
@@ -125,7 +210,8 @@ fn takes_away(thread: &Thread, ret: i64) -> bool {
         // Or has mapped a program's or a library's file: by that its BSS is known.
         syscall::MMAP => thread.args[3] & FIXED != 0 || thread.args[3] & ANONYMOUS == 0,
         syscall::BRK => (ret as u64) < thread.args[1],
-        syscall::MUNMAP | syscall::MREMAP | syscall::MADVISE => true,
+        syscall::SHMAT => thread.args[2] & REMAP != 0,
+        syscall::MUNMAP | syscall::MREMAP | syscall::MADVISE | syscall::PROCESS_MADVISE => true,
         _ => false,
     }
 }

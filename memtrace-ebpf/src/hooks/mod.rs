@@ -1,10 +1,13 @@
 //! What the hooks do, a file per concern.
 
 pub(crate) mod adopt;
+pub(crate) mod advice;
 pub(crate) mod cache;
 pub(crate) mod call;
+pub(crate) mod compat;
 pub(crate) mod direct_map;
 pub(crate) mod experiment;
+pub(crate) mod failed;
 pub(crate) mod fault;
 pub(crate) mod file;
 pub(crate) mod frame;
@@ -18,6 +21,7 @@ pub(crate) mod repeat;
 pub(crate) mod returned;
 pub(crate) mod ring;
 pub(crate) mod scan;
+pub(crate) mod segment;
 pub(crate) mod settle;
 pub(crate) mod signal;
 pub(crate) mod survey;

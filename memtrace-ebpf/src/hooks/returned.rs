@@ -11,6 +11,7 @@ use memtrace_ebpf::{
 };
 
 use crate::hooks::{
+    compat,
     fault::now,
     kernel::{Object, config, offset, plain},
     ring,
@@ -109,7 +110,12 @@ pub(crate) fn leave(thread: &mut Thread, task: Object) {
         return;
     }
     // An interrupt in user mode has left another number there than that of the call.
-    let number: u32 = task.registers().load(offset!(regs_call));
+    let own: u32 = task.registers().load(offset!(regs_call));
+    let number = if thread.compat == 0 {
+        own
+    } else {
+        compat::number(own)
+    };
     if number != thread.owed.call {
         pay(thread, 0);
         return;

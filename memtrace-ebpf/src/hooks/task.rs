@@ -11,13 +11,14 @@ use memtrace_ebpf::{
     arch,
     layout::ABSENT,
     record::{
-        Birth, Bounds, EXEC_BYTES, EXEC_HANDLED, EXEC_TRUNCATED, Exec, Exit, Header, Kind, Objects,
-        Rename, Seen,
+        Birth, Bounds, COMPAT_CALL, EXEC_BYTES, EXEC_HANDLED, EXEC_TRUNCATED, Exec, Exit, Header,
+        Kind, Objects, Rename, Seen,
     },
     syscall,
 };
 
 use crate::hooks::{
+    call::compat_flag,
     experiment,
     fault::{NO_CALL, now, pause},
     file, gone,
@@ -67,19 +68,27 @@ pub(crate) fn birth(ctx: &RawTracePointContext) {
     }
     let ts = now();
     let child_mm: u64 = read_member(child, offset!(task_mm));
-    let (call, stack, began, follow, hidden_mm) = if let Some(state) = thread::find(parent) {
+    let (call, compat, stack, began, follow, hidden_mm) = if let Some(state) = thread::find(parent)
+    {
         let hidden = if state.hidden_mm == child_mm {
             child_mm
         } else {
             0
         };
         let follow = thread || config!(follow) != 0;
-        (state.call, stack(state), state.began, follow, hidden)
+        (
+            state.call,
+            state.compat,
+            stack(state),
+            state.began,
+            follow,
+            hidden,
+        )
     } else {
         if thread || !is_started(parent) {
             return;
         }
-        (NO_CALL, 0, ts, true, child_mm)
+        (NO_CALL, 0, 0, ts, true, child_mm)
     };
     let pid: u32 = read_member(child, offset!(task_tgid));
     let tid: u32 = read_member(child, offset!(task_pid));
@@ -89,7 +98,7 @@ pub(crate) fn birth(ctx: &RawTracePointContext) {
         } else {
             NO_CALL
         };
-        let inserted = thread::insert(child, pid, tid, in_call, hidden_mm, [0; 2]);
+        let inserted = thread::insert(child, pid, tid, (in_call, compat), hidden_mm, [0; 2]);
         if inserted {
             if !arch::CHILD_LEAVES_CALL && syscall::makes_task(call) {
                 returned::expect(child, parent, call);
@@ -127,6 +136,7 @@ pub(crate) fn birth(ctx: &RawTracePointContext) {
             ts,
             tid: parent.load(offset!(task_pid)),
             kind: Kind::Birth as u8,
+            flags: compat as u8 * COMPAT_CALL,
             ..Header::default()
         };
         record.parent_pid = parent.load(offset!(task_tgid));
@@ -264,8 +274,9 @@ pub(crate) fn exec(ctx: &RawTracePointContext) {
         let scratch = unsafe { &mut *scratch };
         let record = &mut scratch.record;
         record.head = thread.head(Kind::Exec, ts);
+        record.head.flags = compat_flag(thread);
         if config!(handled) != 0 {
-            record.head.flags = EXEC_HANDLED;
+            record.head.flags |= EXEC_HANDLED;
         }
         record.pid = thread.known.pid;
         record.old_tid = ctx.arg(1);

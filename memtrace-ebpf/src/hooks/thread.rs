@@ -24,7 +24,7 @@ pub(crate) struct Thread {
     pub(crate) busy: u32,
     /// The system call under way, or [`memtrace_ebpf::syscall::NONE`].
     pub(crate) call: u32,
-    /// Its arguments, where it changes mappings.
+    /// Its arguments, where it [`memtrace_ebpf::syscall::has_arguments`].
     pub(crate) args: [u64; 6],
     /// Where an address passes through for the verifier's sake, see [`crate::hooks::kernel::plain`].
     pub(crate) number: u64,
@@ -49,7 +49,8 @@ pub(crate) struct Thread {
     pub(crate) owed: Returned,
     /// Where a number passes through for the verifier's sake, see [`crate::hooks::kernel::forget`].
     pub(crate) merge: u32,
-    pub(crate) pad_2: u32,
+    /// 1 if that call is a 32-bit one.
+    pub(crate) compat: u32,
 }
 
 const _: () = assert!(
@@ -206,7 +207,7 @@ pub(crate) fn insert(
     task: u64,
     pid: u32,
     tid: u32,
-    call: u32,
+    (call, compat): (u32, u32),
     hidden_mm: u64,
     counted: [u64; 2],
 ) -> bool {
@@ -223,6 +224,7 @@ pub(crate) fn insert(
     read_into(task + u64::from(offset!(task_comm)), &mut new.known.comm);
     [new.known.tally.min_flt, new.known.tally.maj_flt] = counted;
     new.call = call;
+    new.compat = compat;
     new.hidden_mm = hidden_mm;
     new.table.tag = u64::MAX;
     let Ok(Some(free)) = FREE.pop() else {

@@ -220,7 +220,7 @@ pub struct Surveyed {
     pub bounds: Bounds,
 }
 
-/// A system call that changes mappings, at its return.
+/// A system call that changes mappings, at its return; for each range of `process_madvise` one.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Call {
@@ -230,7 +230,9 @@ pub struct Call {
     pub number: u32,
     /// Not used.
     pub pad: u32,
-    /// Its arguments; for brk the second is the end of the heap before the call.
+    /// Its arguments. For brk the second is the end of the heap before the call; for shmdt the bytes that were attached, for
+    /// shmat the fourth the bytes that are, 0 where they aren't known. For `process_madvise`: address, bytes, advice, and the
+    /// process or thread whose memory it is, 0 where that isn't known.
     pub args: [u64; 6],
     /// Its result, a negative errno when it failed.
     pub ret: i64,

@@ -57,11 +57,13 @@ pub enum Kind {
     Rests = 19,
     /// A [`Handled`].
     Handled = 20,
+    /// A [`Failed`].
+    Failed = 21,
 }
 
 impl Kind {
     /// Every kind, in the order of their numbers, which begin at 1.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Fault,
         Self::Vma,
         Self::Path,
@@ -82,10 +84,11 @@ impl Kind {
         Self::Runs,
         Self::Rests,
         Self::Handled,
+        Self::Failed,
     ];
 
     /// Slots in the table of lost records: a slot for a task that could not be followed, then one per kind.
-    pub const SLOTS: u32 = 21;
+    pub const SLOTS: u32 = 22;
 
     /// The kind with this number.
     pub fn from_number(number: u8) -> Option<Self> {
@@ -114,9 +117,13 @@ impl Kind {
             Self::Born => "born",
             Self::Runs => "runs",
             Self::Rests => "rests",
+            Self::Failed => "failed",
         }
     }
 }
+
+/// In [`Header::flags`] of what a call did or made ([`Call`], [`Failed`], [`Birth`], [`Exec`]): it was a 32-bit call.
+pub const COMPAT_CALL: u8 = 1 << 7;
 
 /// What every record begins with.
 #[repr(C)]

@@ -225,6 +225,35 @@ pub struct Exec {
     pub args_len: u32,
 }
 
+/// In [`Header::flags`] of a [`Failed`]: an exec had left the old address space before it failed; no way led back.
+pub const FAILED_FATALLY: u8 = 1 << 0;
+
+/// Bytes of the name that are kept of an exec that fails.
+pub const FAILED_BYTES: usize = 4096;
+
+/// A call that makes a task or runs a program has failed. Followed by `name_len` bytes: for an exec the file as it was
+/// named, with a zero byte after it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Failed {
+    /// Time of the return, and the thread.
+    pub head: Header,
+    /// The call.
+    pub call: u32,
+    /// For execveat: the directory that the name begins in.
+    pub dirfd: i32,
+    /// For clone and clone3: `CLONE_*` flags; of clone's the low byte is the signal for the child's end.
+    pub flags: u64,
+    /// Where [`FAILED_FATALLY`] is set: the path of the file that was to run, a [`super::Path`]. Otherwise 0.
+    pub path: u64,
+    /// The negative errno.
+    pub ret: i64,
+    /// Bytes of the name.
+    pub name_len: u32,
+    /// Not used.
+    pub pad: u32,
+}
+
 /// A thread begins to exit (`sched:sched_process_exit`).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]

@@ -8,7 +8,7 @@ use memtrace_ebpf::layout::Layout;
 use super::{btf::Btf, require::version, same};
 
 /// Members that some supported kernel lacks; the hooks do without them.
-const OPTIONAL: [&str; 18] = [
+const OPTIONAL: &[&str] = &[
     "mm_anonymous",
     "mm_lock_seq",
     "task_io",
@@ -21,6 +21,12 @@ const OPTIONAL: [&str; 18] = [
     "task_policy",
     "task_static_prio",
     "task_rt_priority",
+    "files_table",
+    "table_size",
+    "table_files",
+    "file_private",
+    "inode_size",
+    "inode_private",
     "nsproxy_time",
     "folio_entire_map_count",
     "page_entire_map_count",

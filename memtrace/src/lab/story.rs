@@ -27,6 +27,7 @@ impl Story {
             pid,
             tid,
             global: None,
+            abi: None,
             comm: "prog".into(),
             what,
         });
@@ -139,6 +140,7 @@ impl Story {
         let exit = Exit {
             code,
             signal,
+            core: false,
             thread: false,
             by_exec: None,
         };

@@ -311,6 +311,7 @@ mod tests {
             What::Exit(Exit {
                 code: Some(0),
                 signal: None,
+                core: false,
                 thread: false,
                 by_exec: None,
             }),

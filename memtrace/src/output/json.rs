@@ -57,13 +57,18 @@ impl Sink for Json {
             What::Share(what) => self.write(&Common::new(event, what)),
             What::Unshare(what) => self.write(&Common::new(event, what)),
             What::Exec(what) => self.write(&Common::new(event, what)),
+            What::Failed(what) => self.write(&Common::new(event, what)),
             What::Exit(what) => self.write(&Common::new(event, what)),
             What::Brk(what) => self.write(&Common::new(event, what)),
             What::Mmap(what) => self.write(&Common::new(event, what)),
-            What::Munmap(what) => self.write(&Common::new(event, what)),
+            What::Munmap(what) | What::Mseal(what) => self.write(&Common::new(event, what)),
             What::Mprotect(what) => self.write(&Common::new(event, what)),
             What::Mremap(what) => self.write(&Common::new(event, what)),
             What::Madvise(what) => self.write(&Common::new(event, what)),
+            What::Shmat(what) => self.write(&Common::new(event, what)),
+            What::Shmdt(what) => self.write(&Common::new(event, what)),
+            What::RemapFilePages(what) => self.write(&Common::new(event, what)),
+            What::Mlock(what) | What::Munlock(what) => self.write(&Common::new(event, what)),
             What::Lost(what) => self.write(&Common::new(event, what)),
             What::Born(what) => self.write(&Common::new(event, what)),
             What::Runs(what) => self.write(&Common::new(event, what)),
@@ -103,6 +108,8 @@ struct Common<'a, T> {
     #[serde(flatten)]
     global: Option<Global>,
     comm: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    abi: Option<&'static str>,
     #[serde(flatten)]
     what: &'a T,
 }
@@ -114,6 +121,7 @@ impl<'a, T> Common<'a, T> {
             pid,
             tid,
             ref comm,
+            abi,
             what: ref tagged,
             global,
         } = *event;
@@ -124,6 +132,7 @@ impl<'a, T> Common<'a, T> {
             tid,
             global,
             comm,
+            abi,
             what,
         }
     }

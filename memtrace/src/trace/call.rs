@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use memtrace_ebpf::{record::Call, syscall};
+use memtrace_ebpf::{pte::PAGE_SIZE, record::Call, syscall};
 
 use super::{
-    event::{Address, Brk, By, Madvise, Mmap, Mprotect, Mremap, Range, Returned, What},
+    event::{
+        Address, Brk, By, Lock, Madvise, Mmap, Mprotect, Mremap, Range, RemapFilePages, Returned,
+        Shmat, Shmdt, What,
+    },
     names,
 };
 
@@ -13,9 +16,9 @@ const MAX_ERRNO: i64 = 4095;
 /// mmap's flag of memory that no file backs.
 pub const MAP_ANONYMOUS: u64 = 0x20;
 
-/// The event of a call. `file` is what the thread last mapped, for mmap.
-pub fn event(call: &Call, file: Option<Arc<str>>) -> Option<What> {
-    let [first, second, third, fourth, _, sixth] = call.args;
+/// The event of a call. `file` is what the thread last mapped, for mmap; `process` whose memory it is, for process_madvise.
+pub fn event(call: &Call, file: Option<Arc<str>>, process: Option<u32>) -> Option<What> {
+    let [first, second, third, fourth, fifth, sixth] = call.args;
     let (addr, len, ret) = (Address(first), second, call.ret);
     Some(match call.number {
         syscall::MMAP => {
@@ -36,12 +39,17 @@ pub fn event(call: &Call, file: Option<Arc<str>>) -> Option<What> {
             })
         }
         syscall::MUNMAP => What::Munmap(Range { addr, len, ret }),
-        syscall::MPROTECT | syscall::PKEY_MPROTECT => What::Mprotect(Mprotect {
-            addr,
-            len,
-            prot: names::prot(third),
-            ret,
-        }),
+        syscall::MPROTECT | syscall::PKEY_MPROTECT => {
+            let keyed = call.number == syscall::PKEY_MPROTECT;
+            What::Mprotect(Mprotect {
+                addr,
+                len,
+                prot: names::prot(third),
+                call: keyed.then(|| names::call(call.number)),
+                pkey: keyed.then_some(fourth as i32),
+                ret,
+            })
+        }
         syscall::BRK => What::Brk(Brk {
             old: Address(second),
             new: Address(ret as u64),
@@ -53,14 +61,71 @@ pub fn event(call: &Call, file: Option<Arc<str>>) -> Option<What> {
             flags: names::mremap(fourth),
             ret: returned(ret),
         }),
-        syscall::MADVISE => What::Madvise(Madvise {
+        syscall::MADVISE | syscall::PROCESS_MADVISE => What::Madvise(Madvise {
             addr,
             len,
             advice: names::madvise(third & 0xffff_ffff),
+            call: (call.number == syscall::PROCESS_MADVISE).then(|| names::call(call.number)),
+            process,
             ret,
         }),
+        syscall::SHMAT => What::Shmat(Shmat {
+            addr: if is_error(ret) {
+                Address(second)
+            } else {
+                Address(ret as u64)
+            },
+            len: known(fourth),
+            id: first as i32,
+            flags: names::shmat(third & 0xffff_ffff),
+            ret: returned(ret),
+        }),
+        syscall::SHMDT => What::Shmdt(Shmdt {
+            addr,
+            len: known(len),
+            ret,
+        }),
+        syscall::REMAP_FILE_PAGES => What::RemapFilePages(RemapFilePages {
+            addr,
+            len,
+            offset: fourth.wrapping_mul(PAGE_SIZE),
+            flags: names::remap_file_pages(fifth),
+            ret,
+        }),
+        syscall::MLOCK => What::Mlock(lock(call, Vec::new())),
+        syscall::MLOCK2 => What::Mlock(lock(call, names::mlock(third & 0xffff_ffff))),
+        syscall::MLOCKALL => What::Mlock(lock_all(call, names::mlockall(first & 0xffff_ffff))),
+        syscall::MUNLOCK => What::Munlock(lock(call, Vec::new())),
+        syscall::MUNLOCKALL => What::Munlock(lock_all(call, Vec::new())),
+        syscall::MSEAL => What::Mseal(Range { addr, len, ret }),
         _ => return None,
     })
+}
+
+/// mlock, mlock2 or munlock.
+fn lock(call: &Call, flags: Vec<Arc<str>>) -> Lock {
+    let [addr, len, ..] = call.args;
+    Lock {
+        addr: Some(Address(addr)),
+        len: Some(len),
+        ..lock_all(call, flags)
+    }
+}
+
+/// mlockall or munlockall.
+fn lock_all(call: &Call, flags: Vec<Arc<str>>) -> Lock {
+    Lock {
+        call: names::call(call.number),
+        addr: None,
+        len: None,
+        flags,
+        ret: call.ret,
+    }
+}
+
+/// Bytes, where they are known.
+fn known(len: u64) -> Option<u64> {
+    (len != 0).then_some(len)
 }
 
 /// Whether a call that returns an address failed (`IS_ERR_VALUE`).

@@ -2,6 +2,12 @@
 
 use std::sync::Arc;
 
+use memtrace_ebpf::compat;
+#[cfg(target_arch = "aarch64")]
+use syscalls::arm::Sysno as Compat;
+#[cfg(target_arch = "x86_64")]
+use syscalls::x86::Sysno as Compat;
+
 /// `CLONE_*` flags (`include/uapi/linux/sched.h`).
 #[allow(missing_docs, reason = "each is the kernel's flag of its name")]
 pub mod flag {
@@ -125,6 +131,17 @@ const MADVISE: &[Flag] = &[
     (103, "MADV_GUARD_REMOVE"),
 ];
 
+const MLOCK: &[Flag] = &[(1, "MLOCK_ONFAULT")];
+
+const MLOCKALL: &[Flag] = &[(1, "MCL_CURRENT"), (2, "MCL_FUTURE"), (4, "MCL_ONFAULT")];
+
+const SHM: &[Flag] = &[
+    (0o10000, "SHM_RDONLY"),
+    (0o20000, "SHM_RND"),
+    (0o40000, "SHM_REMAP"),
+    (0o100_000, "SHM_EXEC"),
+];
+
 /// The names of the set bits; those without a name as one number.
 fn bits(value: u64, table: &[Flag]) -> Vec<Arc<str>> {
     let mut rest = value;
@@ -164,6 +181,26 @@ pub fn map(flags: u64) -> Vec<Arc<str>> {
     names
 }
 
+/// `MAP_*` of `remap_file_pages`, which takes no kind of mapping.
+pub fn remap_file_pages(flags: u64) -> Vec<Arc<str>> {
+    bits(flags, MAP)
+}
+
+/// `SHM_*`
+pub fn shmat(flags: u64) -> Vec<Arc<str>> {
+    bits(flags, SHM)
+}
+
+/// `MLOCK_*`
+pub fn mlock(flags: u64) -> Vec<Arc<str>> {
+    bits(flags, MLOCK)
+}
+
+/// `MCL_*`
+pub fn mlockall(flags: u64) -> Vec<Arc<str>> {
+    bits(flags, MLOCKALL)
+}
+
 /// `MREMAP_*`
 pub fn mremap(flags: u64) -> Vec<Arc<str>> {
     bits(flags, MREMAP)
@@ -182,7 +219,11 @@ pub fn call(number: u32) -> &'static str {
     if number == memtrace_ebpf::syscall::NONE {
         return super::event::NO_CALL;
     }
-    syscalls::Sysno::new(number as usize).map_or("unknown call", |call| call.name())
+    let name = match compat::foreign(number) {
+        Some(own) => Compat::new(own as usize).map(|call| call.name()),
+        None => syscalls::Sysno::new(number as usize).map(|call| call.name()),
+    };
+    name.unwrap_or("unknown call")
 }
 
 /// A scheduling policy's name (`include/uapi/linux/sched.h`).
@@ -218,7 +259,8 @@ mod tests {
         assert_eq!(*map(0x4000_0002)[1], *"0x40000000");
         assert_eq!(*madvise(4), *"MADV_DONTNEED");
         assert_eq!(*madvise(77), *"77");
-        assert_eq!(call(59), "execve");
+        assert_eq!(call(memtrace_ebpf::syscall::EXECVE), "execve");
+        assert_eq!(call(compat::FOREIGN + 12), "chdir", "a 32-bit call");
         assert!(prot(0).is_empty());
     }
 }

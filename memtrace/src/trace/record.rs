@@ -2,8 +2,8 @@
 
 use bytemuck::{Pod, try_pod_read_unaligned};
 use memtrace_ebpf::record::{
-    Birth, Born, Call, Exec, Exit, Fault, Gone, Handled, Header, Held, Kind, Objects, Pages, Path,
-    Rename, Rests, Returned, Runs, Surveyed, Task, Unobserved, Vma,
+    Birth, Born, Call, Exec, Exit, Failed, Fault, Gone, Handled, Header, Held, Kind, Objects,
+    Pages, Path, Rename, Rests, Returned, Runs, Surveyed, Task, Unobserved, Vma,
 };
 
 /// A record of the hooks. The rare large ones are boxed, as most are faults.
@@ -21,6 +21,8 @@ pub enum Record {
     Birth(Box<Birth>),
     /// See [`Exec`]; with the name and the arguments.
     Exec(Box<Exec>, Box<[u8]>),
+    /// See [`Failed`]; with the name.
+    Failed(Box<Failed>, Box<[u8]>),
     /// See [`Exit`].
     Exit(Exit),
     /// See [`Gone`].
@@ -69,6 +71,11 @@ impl Record {
                 let len = exec.name_len as usize + exec.args_len as usize;
                 Self::Exec(Box::new(exec), rest.get(..len)?.into())
             }
+            Kind::Failed => {
+                let (failed, rest) = head::<Failed>(bytes)?;
+                let name = rest.get(..failed.name_len as usize)?.into();
+                Self::Failed(Box::new(failed), name)
+            }
             Kind::Exit => Self::Exit(head(bytes)?.0),
             Kind::Gone => Self::Gone(Box::new(head(bytes)?.0)),
             Kind::Call => Self::Call(Box::new(head(bytes)?.0)),
@@ -101,6 +108,7 @@ impl Record {
             Self::Path(record, _) => &record.head,
             Self::Birth(record) => &record.head,
             Self::Exec(record, _) => &record.head,
+            Self::Failed(record, _) => &record.head,
             Self::Exit(record) => &record.head,
             Self::Gone(record) => &record.head,
             Self::Call(record) => &record.head,

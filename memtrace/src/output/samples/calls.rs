@@ -2,7 +2,8 @@
 
 use super::names;
 use crate::trace::event::{
-    Address, Brk, By, Madvise, Mmap, Mprotect, Mremap, Range, Region, Returned, What,
+    Address, Brk, By, Lock, Madvise, Mmap, Mprotect, Mremap, Range, Region, RemapFilePages,
+    Returned, Shmat, Shmdt, What,
 };
 
 const HEAP: Address = Address(0x55d0_c3a0_0000);
@@ -21,6 +22,8 @@ pub(super) fn calls() -> Vec<What> {
             addr: PLACE,
             len,
             prot,
+            call: None,
+            pkey: None,
             ret,
         })
     };
@@ -50,6 +53,8 @@ pub(super) fn calls() -> Vec<What> {
             addr: PLACE,
             len: 65536,
             advice,
+            call: None,
+            process: None,
             ret,
         })
     };
@@ -60,7 +65,128 @@ pub(super) fn calls() -> Vec<What> {
         len: 2 * MIB,
         ret: 0,
     }));
+    calls.extend(of_one_range());
+    calls.extend(segments());
+    calls.extend(locks());
     calls
+}
+
+/// Less usual ones on a range.
+fn of_one_range() -> Vec<What> {
+    let keyed = Mprotect {
+        addr: PLACE,
+        len: 8192,
+        prot: names(&["PROT_READ", "PROT_WRITE"]),
+        call: Some("pkey_mprotect"),
+        pkey: Some(1),
+        ret: 0,
+    };
+    let of_another = Madvise {
+        addr: PLACE,
+        len: 65536,
+        advice: "MADV_PAGEOUT".into(),
+        call: Some("process_madvise"),
+        process: Some(1235),
+        ret: 0,
+    };
+    let of_nobody = Madvise {
+        process: None,
+        ret: -3,
+        ..of_another.clone()
+    };
+    let guarded = Madvise {
+        advice: "MADV_GUARD_INSTALL".into(),
+        call: None,
+        process: None,
+        ..of_another.clone()
+    };
+    let remapped = RemapFilePages {
+        addr: PLACE,
+        len: 8192,
+        offset: MIB,
+        flags: names(&["MAP_NONBLOCK"]),
+        ret: 0,
+    };
+    vec![
+        What::Mprotect(keyed),
+        What::Madvise(of_another),
+        What::Madvise(of_nobody),
+        What::Madvise(guarded),
+        What::RemapFilePages(remapped),
+        What::Mseal(Range {
+            addr: PLACE,
+            len: 8192,
+            ret: 0,
+        }),
+    ]
+}
+
+/// System V shared memory.
+fn segments() -> [What; 4] {
+    let attached = Shmat {
+        addr: PLACE,
+        len: Some(MIB),
+        id: 32771,
+        flags: names(&["SHM_RDONLY"]),
+        ret: Returned::Address(PLACE),
+    };
+    let refused = Shmat {
+        addr: Address(0),
+        len: None,
+        id: 0,
+        flags: Vec::new(),
+        ret: Returned::Error(-13),
+    };
+    let detached = Shmdt {
+        addr: PLACE,
+        len: Some(MIB),
+        ret: 0,
+    };
+    let not_attached = Shmdt {
+        len: None,
+        ret: -22,
+        ..detached
+    };
+    [
+        What::Shmat(attached),
+        What::Shmat(refused),
+        What::Shmdt(detached),
+        What::Shmdt(not_attached),
+    ]
+}
+
+fn locks() -> [What; 4] {
+    let locked = Lock {
+        call: "mlock2",
+        addr: Some(PLACE),
+        len: Some(MIB),
+        flags: names(&["MLOCK_ONFAULT"]),
+        ret: 0,
+    };
+    let all_locked = Lock {
+        call: "mlockall",
+        addr: None,
+        len: None,
+        flags: names(&["MCL_CURRENT", "MCL_FUTURE"]),
+        ret: -12,
+    };
+    let unlocked = Lock {
+        call: "munlock",
+        flags: Vec::new(),
+        ..locked.clone()
+    };
+    let all_unlocked = Lock {
+        call: "munlockall",
+        flags: Vec::new(),
+        ret: 0,
+        ..all_locked.clone()
+    };
+    [
+        What::Mlock(locked),
+        What::Mlock(all_locked),
+        What::Munlock(unlocked),
+        What::Munlock(all_unlocked),
+    ]
 }
 
 fn mmaps() -> Vec<What> {

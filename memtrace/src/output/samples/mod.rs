@@ -92,6 +92,7 @@ pub(super) fn event(micros: u64, pid: u32, what: What) -> Event {
         pid,
         tid: pid,
         global: None,
+        abi: None,
         comm: "fork-write".into(),
         what,
     }
@@ -112,6 +113,7 @@ pub fn story() -> Vec<Event> {
         .chain(objects::objects())
         .chain(faults)
         .chain([lost])
+        .chain(tasks::failures())
         .chain(died);
     let mut story: Vec<Event> = (1..)
         .zip(all)
@@ -138,6 +140,7 @@ pub fn story() -> Vec<Event> {
                 event.comm = "wor\nker".into();
             }
             What::Lost(_) => (event.pid, event.tid) = (0, 0),
+            What::Shmdt(_) => event.abi = Some("i386"),
             _ => {}
         }
     }

@@ -1,7 +1,7 @@
 //! Execs and deaths, and births between.
 
-use super::{clones::clones, start};
-use crate::trace::event::{Exec, Exit, What};
+use super::{clones::clones, names, start};
+use crate::trace::event::{Exec, Exit, Failed, What};
 
 /// Every way to be born, and execs.
 pub(super) fn births() -> Vec<What> {
@@ -31,26 +31,75 @@ pub(super) fn deaths() -> Vec<What> {
     let thread = Exit {
         code: Some(0),
         signal: None,
+        core: false,
         thread: true,
         by_exec: None,
     };
     let process = Exit {
         code: Some(3),
         signal: None,
+        core: false,
         thread: false,
         by_exec: None,
     };
     let killed = Exit {
         code: None,
         signal: Some(9),
+        core: false,
         thread: false,
         by_exec: None,
     };
     let by_exec = Exit {
         code: None,
         signal: None,
+        core: false,
         thread: true,
         by_exec: Some(1238),
     };
-    [thread, by_exec, process, killed].map(What::Exit).into()
+    let dumped = Exit {
+        signal: Some(11),
+        core: true,
+        ..killed
+    };
+    [thread, by_exec, process, killed, dumped]
+        .map(What::Exit)
+        .into()
+}
+
+/// Clones and execs that fail.
+pub(super) fn failures() -> Vec<What> {
+    let fork = Failed {
+        call: "fork",
+        file: None,
+        exe: None,
+        flags: Some(Vec::new()),
+        fatal: false,
+        ret: -11,
+    };
+    let clone = Failed {
+        call: "clone3",
+        flags: Some(names(&["CLONE_INTO_CGROUP"])),
+        ret: -16,
+        ..fork.clone()
+    };
+    let exec = Failed {
+        call: "execve",
+        file: Some("/usr/local/bin/l\x1bs".into()),
+        flags: None,
+        ret: -2,
+        ..fork.clone()
+    };
+    let fatal = Failed {
+        file: None,
+        exe: Some("/home/ann/broken".into()),
+        fatal: true,
+        ret: -12,
+        ..exec.clone()
+    };
+    let unnamed = Failed {
+        file: None,
+        ret: -14,
+        ..exec.clone()
+    };
+    [fork, clone, exec, fatal, unnamed].map(What::Failed).into()
 }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use super::{Bytes, ErrorName, Flags, size_of};
 use crate::output::colour::Palette;
 use crate::output::escape::Escaped;
-use crate::trace::event::{Brk, By, Madvise, Mmap, Mprotect, Mremap, Range, Returned};
+use crate::trace::event::{
+    Brk, By, Lock, Madvise, Mmap, Mprotect, Mremap, Range, RemapFilePages, Returned, Shmat, Shmdt,
+};
 
 pub(super) fn brk(out: &mut impl Write, &Brk { old, new }: &Brk) -> io::Result<()> {
     match new.0.checked_sub(old.0) {
@@ -76,15 +78,14 @@ pub(super) fn mprotect(out: &mut impl Write, mprotect: &Mprotect) -> io::Result<
         len,
         prot,
         ret,
+        ..
     } = mprotect;
     let verb = if *ret < 0 { "fails to make" } else { "makes" };
-    write!(
-        out,
-        "{verb} {} at {addr} {}{}",
-        Bytes(*len),
-        Protection(prot),
-        Failure(*ret)
-    )
+    write!(out, "{verb} {} at {addr} {}", Bytes(*len), Protection(prot))?;
+    if let (Some(call), Some(key)) = (mprotect.call, mprotect.pkey) {
+        write!(out, ", by {call} with key {key}")?;
+    }
+    write!(out, "{}", Failure(*ret))
 }
 
 pub(super) fn mremap(out: &mut impl Write, mremap: &Mremap, palette: Palette) -> io::Result<()> {
@@ -108,18 +109,17 @@ pub(super) fn mremap(out: &mut impl Write, mremap: &Mremap, palette: Palette) ->
             )?;
         }
     }
-    let faint = palette.faint();
-    if mremap.flags.is_empty() {
-        return Ok(());
-    }
-    write!(out, "  {faint}[{}]{faint:#}", Flags(&mremap.flags))
+    in_brackets(out, &mremap.flags, palette)
 }
 
-pub(super) fn madvise(out: &mut impl Write, madvise: &Madvise) -> io::Result<()> {
+/// `by` is the process that advises.
+pub(super) fn madvise(out: &mut impl Write, madvise: &Madvise, by: u32) -> io::Result<()> {
     let Madvise {
         addr,
         len,
         advice,
+        call,
+        process,
         ret,
     } = madvise;
     let verb = if *ret < 0 {
@@ -127,7 +127,13 @@ pub(super) fn madvise(out: &mut impl Write, madvise: &Madvise) -> io::Result<()>
     } else {
         "advises"
     };
-    write!(out, "{verb} on {} at {addr}: {advice}", Bytes(*len))?;
+    write!(out, "{verb} on {} at {addr}", Bytes(*len))?;
+    if let Some(process) = process
+        && *process != by
+    {
+        write!(out, " of process {process}")?;
+    }
+    write!(out, ": {advice}")?;
     let meaning = match &**advice {
         "MADV_DONTNEED" => "what is there is dropped",
         "MADV_FREE" => "what is there may be dropped",
@@ -143,12 +149,95 @@ pub(super) fn madvise(out: &mut impl Write, madvise: &Madvise) -> io::Result<()>
         "MADV_POPULATE_READ" => "to be mapped now",
         "MADV_POPULATE_WRITE" => "to be mapped writable now",
         "MADV_REMOVE" => "the file's pages are freed",
+        "MADV_GUARD_INSTALL" => "what is there is dropped, each access is a fault from now on",
+        "MADV_GUARD_REMOVE" => "accesses are allowed again",
         _ => "",
     };
     if !meaning.is_empty() {
         write!(out, " ({meaning})")?;
     }
+    if let Some(call) = call {
+        write!(out, ", by {call}")?;
+    }
     write!(out, "{}", Failure(*ret))
+}
+
+pub(super) fn shmat(out: &mut impl Write, shmat: &Shmat, palette: Palette) -> io::Result<()> {
+    let Shmat { addr, id, .. } = *shmat;
+    match (shmat.ret, shmat.len) {
+        (Returned::Address(_), Some(len)) => {
+            write!(out, "attaches segment {id}, {}, at {addr}", Bytes(len))?;
+        }
+        (Returned::Address(_), None) => write!(out, "attaches segment {id} at {addr}")?,
+        (Returned::Error(error), _) => {
+            write!(out, "fails to attach segment {id}: {}", ErrorName(error))?;
+        }
+    }
+    in_brackets(out, &shmat.flags, palette)
+}
+
+pub(super) fn shmdt(out: &mut impl Write, &Shmdt { addr, len, ret }: &Shmdt) -> io::Result<()> {
+    let verb = if ret < 0 {
+        "fails to detach"
+    } else {
+        "detaches"
+    };
+    match len {
+        Some(len) => write!(out, "{verb} {} at {addr}{}", Bytes(len), Failure(ret)),
+        None => write!(out, "{verb} what is at {addr}{}", Failure(ret)),
+    }
+}
+
+pub(super) fn remap_file_pages(
+    out: &mut impl Write,
+    remap: &RemapFilePages,
+    palette: Palette,
+) -> io::Result<()> {
+    let RemapFilePages {
+        addr,
+        len,
+        offset,
+        ret,
+        ..
+    } = *remap;
+    let verb = if ret < 0 { "fails to show" } else { "shows" };
+    write!(
+        out,
+        "{verb} the file from {offset:#x} on in {} at {addr}{}",
+        Bytes(len),
+        Failure(ret)
+    )?;
+    in_brackets(out, &remap.flags, palette)
+}
+
+/// mlock or munlock: what is done to memory.
+pub(super) fn lock(
+    out: &mut impl Write,
+    lock: &Lock,
+    [does, fails]: [&str; 2],
+    palette: Palette,
+) -> io::Result<()> {
+    let verb = if lock.ret < 0 { fails } else { does };
+    match (lock.addr, lock.len) {
+        (Some(addr), Some(len)) => write!(out, "{verb} {} at {addr}", Bytes(len))?,
+        _ => write!(out, "{verb} all memory")?,
+    }
+    write!(out, "{}", Failure(lock.ret))?;
+    in_brackets(out, &lock.flags, palette)
+}
+
+pub(super) fn mseal(out: &mut impl Write, &Range { addr, len, ret }: &Range) -> io::Result<()> {
+    let verb = if ret < 0 { "fails to seal" } else { "seals" };
+    write!(out, "{verb} {} at {addr}{}", Bytes(len), Failure(ret))
+}
+
+/// Flags, if there are any.
+fn in_brackets(out: &mut impl Write, flags: &[Arc<str>], palette: Palette) -> io::Result<()> {
+    if flags.is_empty() {
+        return Ok(());
+    }
+    let faint = palette.faint();
+    write!(out, "  {faint}[{}]{faint:#}", Flags(flags))
 }
 
 /// Pages that are present, and how many of them are private.

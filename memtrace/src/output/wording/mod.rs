@@ -36,6 +36,14 @@ pub(super) fn tells(what: &What) -> bool {
 
 /// Writes what happened.
 pub(super) fn write(out: &mut impl Write, event: &Event, palette: Palette) -> io::Result<()> {
+    what(out, event, palette)?;
+    if event.abi.is_some() {
+        write!(out, " (32-bit call)")?;
+    }
+    Ok(())
+}
+
+fn what(out: &mut impl Write, event: &Event, palette: Palette) -> io::Result<()> {
     match &event.what {
         What::Fault(fault) => fault::write(out, fault, palette),
         What::Clone(clone) => task::clone(out, clone, event.pid, palette),
@@ -44,13 +52,20 @@ pub(super) fn write(out: &mut impl Write, event: &Event, palette: Palette) -> io
         What::Share(share) => object::share(out, share, palette),
         What::Unshare(unshare) => object::unshare(out, unshare, event.ts, palette),
         What::Exec(exec) => task::exec(out, exec, palette),
+        What::Failed(failed) => task::failed(out, failed, palette),
         What::Exit(exit) => task::exit(out, exit),
         What::Brk(brk) => memory::brk(out, brk),
         What::Mmap(mmap) => memory::mmap(out, mmap, palette),
         What::Munmap(range) => memory::munmap(out, range),
         What::Mprotect(mprotect) => memory::mprotect(out, mprotect),
         What::Mremap(mremap) => memory::mremap(out, mremap, palette),
-        What::Madvise(madvise) => memory::madvise(out, madvise),
+        What::Madvise(madvise) => memory::madvise(out, madvise, event.pid),
+        What::Shmat(shmat) => memory::shmat(out, shmat, palette),
+        What::Shmdt(shmdt) => memory::shmdt(out, shmdt),
+        What::RemapFilePages(remap) => memory::remap_file_pages(out, remap, palette),
+        What::Mlock(lock) => memory::lock(out, lock, ["locks", "fails to lock"], palette),
+        What::Munlock(lock) => memory::lock(out, lock, ["unlocks", "fails to unlock"], palette),
+        What::Mseal(range) => memory::mseal(out, range),
         What::Lost(lost) => write_lost(out, lost, palette),
         What::Born(born) => experiment::born(out, born),
         What::Runs(runs) => experiment::runs(out, runs),

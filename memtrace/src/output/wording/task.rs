@@ -3,14 +3,16 @@
 use std::fmt::{self, Display, Formatter};
 use std::io::{self, Write};
 
+use nix::errno::Errno;
+
 use super::memory::Present;
 use super::object::{Object, in_nsproxy, words};
-use super::{Count, Flags, List, SignalName, Size, Span, size_of};
+use super::{Count, ErrorName, Flags, List, SignalName, Size, Span, size_of};
 use crate::output::colour::Palette;
 use crate::output::escape::{Escaped, Quoted};
 use crate::trace::event::{
-    ByObject, Clone, Cloned, Exec, Exit, First, Got, LetGo, NotSurveyed, ObjectKind, Row, Shared,
-    Task,
+    ByObject, Clone, Cloned, Exec, Exit, Failed, First, Got, LetGo, NotSurveyed, ObjectKind, Row,
+    Shared, Task,
 };
 
 /// A birth, told in the line of `maker`, a process.
@@ -256,13 +258,51 @@ fn file_name(path: &str) -> Option<&str> {
     path.rsplit('/').next()
 }
 
+pub(super) fn failed(out: &mut impl Write, failed: &Failed, palette: Palette) -> io::Result<()> {
+    let Failed { call, ret, .. } = *failed;
+    match (&failed.file, &failed.exe) {
+        _ if failed.flags.is_some() => write!(out, "{call}: no new task")?,
+        (Some(file), _) => write!(out, "{call}: can't run {}", Quoted(file))?,
+        (None, Some(exe)) => write!(out, "{call}: can't run {}", Escaped(exe))?,
+        (None, None) => write!(out, "{call}: can't run the file")?,
+    }
+    write!(out, ": {}", ErrorName(ret))?;
+    if failed.fatal {
+        write!(out, "; the old program is gone, and the process dies")?;
+    }
+    // What the manual page has to say of a fork that is refused.
+    let limit = match Errno::from_raw(ret.unsigned_abs() as i32) {
+        Errno::EAGAIN if failed.flags.is_some() => {
+            "; a limit on tasks is reached: ulimit -u, pids.max of a cgroup, kernel.threads-max or pid_max"
+        }
+        Errno::ENOMEM if failed.flags.is_some() => {
+            "; out of memory or over the commit limit, or its pid namespace's first process has ended"
+        }
+        _ => "",
+    };
+    write!(out, "{limit}")?;
+    match &failed.flags {
+        Some(flags) if !flags.is_empty() => {
+            let faint = palette.faint();
+            write!(out, "  {faint}[{}]{faint:#}", Flags(flags))
+        }
+        _ => Ok(()),
+    }
+}
+
 pub(super) fn exit(out: &mut impl Write, exit: &Exit) -> io::Result<()> {
     let who = if exit.thread { "thread" } else { "process" };
     if let Some(tid) = exit.by_exec {
         return write!(out, "{who} ended by the exec of thread {tid}");
     }
     match (exit.signal, exit.code) {
-        (Some(signal), _) => write!(out, "{who} killed by {}", SignalName(signal)),
+        (Some(signal), _) => {
+            write!(out, "{who} killed by {}", SignalName(signal))?;
+            if exit.core {
+                write!(out, ", core dumped")?;
+            }
+            Ok(())
+        }
         (None, Some(code)) => write!(out, "{who} ends with status {code}"),
         (None, None) => write!(out, "{who} ends"),
     }

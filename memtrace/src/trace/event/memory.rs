@@ -75,7 +75,7 @@ impl Serialize for Returned {
     }
 }
 
-/// A call on a range: munmap.
+/// A call on a range: munmap, mseal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Range {
     /// First address.
@@ -95,6 +95,12 @@ pub struct Mprotect {
     pub len: u64,
     /// `PROT_*` by name; empty for none.
     pub prot: Vec<Arc<str>>,
+    /// The call, where it is another: `pkey_mprotect`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub call: Option<&'static str>,
+    /// Its protection key; -1 for what mprotect takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pkey: Option<i32>,
     /// 0 or a negative errno.
     pub ret: i64,
 }
@@ -123,6 +129,68 @@ pub struct Madvise {
     pub len: u64,
     /// `MADV_*` by name, or a number.
     pub advice: Arc<str>,
+    /// The call, where it is another: `process_madvise`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub call: Option<&'static str>,
+    /// The process whose memory it is about; none for the caller's by madvise, and where it isn't known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process: Option<u32>,
+    /// 0 or a negative errno.
+    pub ret: i64,
+}
+
+/// System V shared memory was attached.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Shmat {
+    /// Where it is; where it was wanted, when the call failed.
+    pub addr: Address,
+    /// Bytes.
+    pub len: Option<u64>,
+    /// The segment's id.
+    pub id: i32,
+    /// `SHM_*` by name.
+    pub flags: Vec<Arc<str>>,
+    /// The address, or a negative errno.
+    pub ret: Returned,
+}
+
+/// System V shared memory was detached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Shmdt {
+    /// First address.
+    pub addr: Address,
+    /// Bytes.
+    pub len: Option<u64>,
+    /// 0 or a negative errno.
+    pub ret: i64,
+}
+
+/// A shared mapping shows other parts of its file.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RemapFilePages {
+    /// First address.
+    pub addr: Address,
+    /// Bytes.
+    pub len: u64,
+    /// Offset in the file in bytes.
+    pub offset: u64,
+    /// `MAP_*` by name.
+    pub flags: Vec<Arc<str>>,
+    /// 0 or a negative errno.
+    pub ret: i64,
+}
+
+/// Memory was locked, or may be paged again.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Lock {
+    /// The call: `mlock`, `mlock2`, `mlockall`, `munlock`, `munlockall`.
+    pub call: &'static str,
+    /// First address; none for all memory.
+    pub addr: Option<Address>,
+    /// Bytes.
+    pub len: Option<u64>,
+    /// `MLOCK_*` or `MCL_*` by name.
+    pub flags: Vec<Arc<str>>,
     /// 0 or a negative errno.
     pub ret: i64,
 }

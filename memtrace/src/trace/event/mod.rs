@@ -5,6 +5,10 @@
 use std::sync::Arc;
 
 pub use memtrace_ebpf::fault::Kind as FaultKind;
+use memtrace_ebpf::{
+    arch::COMPAT_ABI,
+    record::{COMPAT_CALL, Header},
+};
 use serde::{Serialize, Serializer};
 
 mod end;
@@ -18,9 +22,11 @@ pub use experiment::{Born, Both, Rests, Return, Runs};
 pub use fault::{
     Access, Because, Cause, Counted, Fault, ForkRef, Handled, Mode, NO_CALL, Part, Region,
 };
-pub use memory::{Brk, By, Madvise, Mmap, Mprotect, Mremap, Range, Returned};
+pub use memory::{
+    Brk, By, Lock, Madvise, Mmap, Mprotect, Mremap, Range, RemapFilePages, Returned, Shmat, Shmdt,
+};
 pub use task::{
-    Asked, ByObject, Clone, Cloned, Copied, Exec, Exit, First, Got, Joined, Left, LetGo,
+    Asked, ByObject, Clone, Cloned, Copied, Exec, Exit, Failed, First, Got, Joined, Left, LetGo,
     NotSurveyed, ObjectKind, Row, Share, Shared, Task, Unshare,
 };
 
@@ -73,8 +79,22 @@ pub struct Event {
     pub global: Option<Global>,
     /// The task's name at that moment.
     pub comm: Arc<str>,
+    /// For what a 32-bit call did: whose interface it is of, `i386` or `arm`.
+    pub abi: Option<&'static str>,
     /// What happened.
     pub what: What,
+}
+
+impl Event {
+    /// The same, of the call that this record is of.
+    #[must_use]
+    pub fn by(self, record: &Header) -> Self {
+        let compat = record.flags & COMPAT_CALL != 0;
+        Self {
+            abi: compat.then_some(COMPAT_ABI),
+            ..self
+        }
+    }
 }
 
 /// A task's ids in the initial pid namespace. To be flattened: in JSON they stand beside its `pid` and `tid`.
@@ -106,6 +126,8 @@ pub enum What {
     Unshare(Unshare),
     /// A program was replaced by another.
     Exec(Exec),
+    /// A call that was to make a task or to run a program has failed.
+    Failed(Failed),
     /// A thread ended.
     Exit(Exit),
     /// The heap's end was asked for or moved.
@@ -120,6 +142,19 @@ pub enum What {
     Mremap(Mremap),
     /// Advice was given.
     Madvise(Madvise),
+    /// System V shared memory was attached.
+    Shmat(Shmat),
+    /// It was detached.
+    Shmdt(Shmdt),
+    /// A mapping was to show other parts of its file.
+    #[serde(rename = "remap_file_pages")]
+    RemapFilePages(RemapFilePages),
+    /// Memory was locked.
+    Mlock(Lock),
+    /// It may be paged again.
+    Munlock(Lock),
+    /// Mappings can no longer be changed.
+    Mseal(Range),
     /// Records were lost, as the reader was too slow, or hooks were left out.
     Lost(Lost),
     /// For the lab: more of a birth.
@@ -143,6 +178,7 @@ impl What {
             Self::Share(_) => "share",
             Self::Unshare(_) => "unshare",
             Self::Exec(_) => "exec",
+            Self::Failed(_) => "failed",
             Self::Exit(_) => "exit",
             Self::Brk(_) => "brk",
             Self::Mmap(_) => "mmap",
@@ -150,6 +186,12 @@ impl What {
             Self::Mprotect(_) => "mprotect",
             Self::Mremap(_) => "mremap",
             Self::Madvise(_) => "madvise",
+            Self::Shmat(_) => "shmat",
+            Self::Shmdt(_) => "shmdt",
+            Self::RemapFilePages(_) => "remap_file_pages",
+            Self::Mlock(_) => "mlock",
+            Self::Munlock(_) => "munlock",
+            Self::Mseal(_) => "mseal",
             Self::Lost(_) => "lost",
             Self::Born(_) => "born",
             Self::Runs(_) => "runs",
@@ -159,9 +201,29 @@ impl What {
     }
 
     /// All the names that [`Self::name`] gives, but for those events that only the lab gets.
-    pub const NAMES: [&str; 15] = [
-        "fault", "clone", "cloned", "task", "share", "unshare", "exec", "exit", "brk", "mmap",
-        "munmap", "mprotect", "mremap", "madvise", "lost",
+    pub const NAMES: [&str; 22] = [
+        "fault",
+        "clone",
+        "cloned",
+        "task",
+        "share",
+        "unshare",
+        "exec",
+        "failed",
+        "exit",
+        "brk",
+        "mmap",
+        "munmap",
+        "mprotect",
+        "mremap",
+        "madvise",
+        "shmat",
+        "shmdt",
+        "remap_file_pages",
+        "mlock",
+        "munlock",
+        "mseal",
+        "lost",
     ];
 }
 

@@ -85,6 +85,27 @@ pub struct Exec {
     pub old_tid: Option<u32>,
 }
 
+/// A call that was to make a task or to run a program has failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Failed {
+    /// The system call.
+    pub call: &'static str,
+    /// For an exec: the file as it was named; none where that can't be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// For an exec that had gone too far to return: the file that was to run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exe: Option<Arc<str>>,
+    /// For a clone: `CLONE_*` flags by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flags: Option<Vec<Arc<str>>>,
+    /// Whether an exec had left the old address space: the kernel then ends the process.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub fatal: bool,
+    /// The negative errno.
+    pub ret: i64,
+}
+
 /// A thread ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Exit {
@@ -92,6 +113,9 @@ pub struct Exit {
     pub code: Option<u32>,
     /// The signal that ended it.
     pub signal: Option<u32>,
+    /// Whether the kernel wrote a core dump.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub core: bool,
     /// Whether other threads of the process live on.
     pub thread: bool,
     /// The thread whose exec ended it, by its id until then. It has neither code nor signal.

@@ -163,7 +163,8 @@ impl Model {
             copied: fork.map(|(_, copied)| copied),
             followed: birth.followed != 0,
         });
-        self.event(birth.head.tid, ts, what)
+        let event = self.event(birth.head.tid, ts, what);
+        event.map(|event| event.by(&birth.head))
     }
 
     fn add(&mut self, birth: &Birth, ids: Ids, comm: Arc<str>, ts: u64) {

@@ -1,7 +1,7 @@
 //! What becomes of tasks: execs, changes of what they use, and ends.
 
 use memtrace_ebpf::{
-    record::{EXEC_HANDLED, EXEC_TRUNCATED, Exec, Exit, Gone, Ids},
+    record::{EXEC_HANDLED, EXEC_TRUNCATED, Exec, Exit, FAILED_FATALLY, Failed, Gone, Ids},
     syscall,
 };
 
@@ -9,10 +9,17 @@ use super::{Mm, Model, Thread, until_nul};
 use crate::trace::{
     account::BEFORE_EXEC,
     event::{self, ByObject, Event, Left, LetGo, What},
-    names,
+    names::{self, flag},
     objects::Means,
     sharing::Leave,
 };
+
+/// In a wait status: the kernel wrote a core dump.
+const CORE_DUMPED: u32 = 0x80;
+/// In the flags of clone: the signal for the child's end.
+const CSIGNAL: u64 = 0xff;
+/// A directory that a name is relative to: the working directory.
+const AT_FDCWD: i32 = -100;
 
 impl Model {
     pub(super) fn exec(&mut self, exec: &Exec, strings: &[u8], ts: u64, events: &mut Vec<Event>) {
@@ -92,8 +99,30 @@ impl Model {
             truncated: exec.head.flags & EXEC_TRUNCATED != 0,
             old_tid,
         });
-        events.extend(self.event(tid, ts, what));
+        let event = self.event(tid, ts, what);
+        events.extend(event.map(|event| event.by(&exec.head)));
         events.extend(let_go);
+    }
+
+    /// A clone or an exec has failed.
+    pub(super) fn failed(&mut self, failed: &Failed, name: &[u8], ts: u64) -> Option<Event> {
+        let fatal = failed.head.flags & FAILED_FATALLY != 0;
+        let exe = fatal.then(|| self.files.path(failed.path)).flatten();
+        let flags = match failed.call {
+            syscall::CLONE => failed.flags & !CSIGNAL & u64::from(u32::MAX),
+            syscall::VFORK => flag::VM | flag::VFORK,
+            _ => failed.flags,
+        };
+        let what = What::Failed(event::Failed {
+            call: names::call(failed.call),
+            file: (!name.is_empty()).then(|| named(failed, until_nul(name))),
+            exe,
+            flags: syscall::makes_task(failed.call).then(|| names::clone(flags)),
+            fatal,
+            ret: failed.ret,
+        });
+        let event = self.event(failed.head.tid, ts, what);
+        event.map(|event| event.by(&failed.head))
     }
 
     /// A call, or an exec, may have changed which objects a task uses.
@@ -139,6 +168,7 @@ impl Model {
         let what = What::Exit(event::Exit {
             code: (signal == 0 && by_exec.is_none()).then_some(exit.status >> 8 & 0xff),
             signal: (signal != 0).then_some(signal),
+            core: signal != 0 && exit.status & CORE_DUMPED != 0,
             thread,
             by_exec,
         });
@@ -248,5 +278,17 @@ impl Model {
                 self.sharing.left(number, Leave::Exit);
             }
         }
+    }
+}
+
+/// What the kernel calls the file that was to run (`alloc_bprm` in `fs/exec.c`): the event of an exec names it so, too.
+fn named(failed: &Failed, name: String) -> String {
+    let dirfd = failed.dirfd;
+    if failed.call != syscall::EXECVEAT || dirfd == AT_FDCWD || name.starts_with('/') {
+        name
+    } else if name.is_empty() {
+        format!("/dev/fd/{dirfd}")
+    } else {
+        format!("/dev/fd/{dirfd}/{name}")
     }
 }

@@ -199,6 +199,7 @@ impl Model {
             Record::Returned(returned) => self.returned(returned, ts, events),
             Record::Objects(objects) => self.objects_changed(&objects, ts, events),
             Record::Exec(exec, strings) => self.exec(&exec, &strings, ts, events),
+            Record::Failed(failed, name) => events.extend(self.failed(&failed, &name, ts)),
             Record::Exit(exit) => self.exit(exit, ts, events),
             Record::Gone(gone) => self.gone(&gone, ts),
             Record::Call(call) => {
@@ -210,7 +211,10 @@ impl Model {
                     return;
                 };
                 let file = thread.vma.as_ref().and_then(Mapped::file);
-                events.extend(call::event(&call, file).and_then(|what| self.event(tid, ts, what)));
+                let process = self.advised(&call).map(|thread| thread.ids.pid);
+                let what = call::event(&call, file, process);
+                let event = what.and_then(|what| self.event(tid, ts, what));
+                events.extend(event.map(|event| event.by(&call.head)));
             }
             Record::Unobserved(unobserved) => {
                 let by = names::call(unobserved.call);
@@ -324,6 +328,7 @@ impl Model {
             tid: thread.ids.tid,
             global: thread.global(tid),
             comm: thread.comm.clone(),
+            abi: None,
             what,
         })
     }

@@ -10,7 +10,7 @@ use memtrace_ebpf::{
 };
 use rustc_hash::FxHashSet as HashSet;
 
-use super::{Model, PAGE_SHIFT, loader::MAP_FIXED};
+use super::{Model, PAGE_SHIFT, Thread, loader::MAP_FIXED};
 use crate::trace::{
     call,
     event::{
@@ -35,6 +35,7 @@ const MADV_DONTNEED: u64 = 4;
 const MADV_DONTNEED_LOCKED: u64 = 24;
 const MADV_GUARD_INSTALL: u64 = 102;
 const MREMAP_DONTUNMAP: u64 = 4;
+const SHM_REMAP: u64 = 0o40000;
 const ENOMEM: i64 = 12;
 
 /// Forks whose child isn't traced: nobody sees when it leaves a page.
@@ -320,12 +321,26 @@ impl Model {
         }
     }
 
+    /// The thread whose memory a process_madvise is about, or one that shares it.
+    pub(super) fn advised(&self, record: &Call) -> Option<&Thread> {
+        let target = record.args[3] as u32;
+        if record.number != syscall::PROCESS_MADVISE || target == 0 {
+            return None;
+        }
+        let of_process = || self.threads.values().find(|thread| thread.pid == target);
+        self.threads.get(&target).or_else(of_process)
+    }
+
     /// A call that changes mappings has returned.
     pub(super) fn memory_call(&mut self, tid: u32, record: &Call) {
-        let Some(thread) = self.threads.get(&tid) else {
+        let thread = match record.number {
+            syscall::PROCESS_MADVISE => self.advised(record),
+            _ => self.threads.get(&tid),
+        };
+        let Some(mm) = thread.map(|thread| thread.mm) else {
             return;
         };
-        let Some(mm) = self.mms.get_mut(&thread.mm) else {
+        let Some(mm) = self.mms.get_mut(&mm) else {
             return;
         };
         let number = mm.number;
@@ -337,11 +352,14 @@ impl Model {
                 mm.bounds.brk = ret as u64;
                 self.gave_up(number, page_end(ret as u64)..len);
             }
-            syscall::MUNMAP if ret == 0 => self.gave_up(number, range(address, len)),
+            syscall::MUNMAP | syscall::SHMDT if ret == 0 => self.gave_up(number, range(address, len)),
             syscall::MMAP if !call::is_error(ret) && fourth & MAP_FIXED != 0 => {
                 self.gave_up(number, range(address, len));
             }
-            syscall::MADVISE
+            syscall::SHMAT if !call::is_error(ret) && third & SHM_REMAP != 0 => {
+                self.gave_up(number, range(ret as u64, fourth));
+            }
+            syscall::MADVISE | syscall::PROCESS_MADVISE
                 // Holes are passed over, and then ENOMEM.
                 if (ret == 0 || ret == -ENOMEM)
                     && [MADV_DONTNEED, MADV_DONTNEED_LOCKED, MADV_GUARD_INSTALL]

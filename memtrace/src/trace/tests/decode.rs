@@ -2,8 +2,8 @@
 
 use bytemuck::{Pod, bytes_of};
 use memtrace_ebpf::record::{
-    Birth, Born, Call, Exec, Exit, Fault, Gone, Handled, Header, Held, Kind, Objects, Pages, Path,
-    Rename, Rests, Returned, Runs, Surveyed, Task, Unobserved, Vma,
+    Birth, Born, Call, Exec, Exit, Failed, Fault, Gone, Handled, Header, Held, Kind, Objects,
+    Pages, Path, Rename, Rests, Returned, Runs, Surveyed, Task, Unobserved, Vma,
 };
 
 use super::random::Random;
@@ -32,6 +32,10 @@ fn each() -> Vec<(Kind, Vec<u8>)> {
         args_len: 4,
         ..Exec::default()
     };
+    let failed = Failed {
+        name_len: 3,
+        ..Failed::default()
+    };
     vec![
         bytes(Kind::Fault, Fault::default(), b""),
         bytes(Kind::Vma, Vma::default(), b""),
@@ -53,6 +57,7 @@ fn each() -> Vec<(Kind, Vec<u8>)> {
         bytes(Kind::Runs, Runs::default(), b""),
         bytes(Kind::Rests, Rests::default(), b""),
         bytes(Kind::Handled, Handled::default(), b""),
+        bytes(Kind::Failed, failed, b"ls\0"),
     ]
 }
 

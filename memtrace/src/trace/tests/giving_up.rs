@@ -207,6 +207,68 @@ fn discarding_gives_up() {
     assert_eq!(advised(MADV_FREE, 0), NOTHING, "the kernel may, or may not");
 }
 
+/// The child advises on its own memory, or its parent on the child's.
+#[test]
+fn discarding_by_process_madvise_gives_up() {
+    let advised = |by, of, advice, ret| {
+        let mut story = forked();
+        let args = [heap_page(2), 4 * PAGE_SIZE, advice, of, 0, 0];
+        story.call(by, syscall::PROCESS_MADVISE, args, ret);
+        story.play().accounts().remove(0)
+    };
+    for (by, of) in [(200, 200), (100, 200), (200, 100)] {
+        assert_eq!(advised(by, of, MADV_DONTNEED, 0), FOUR, "{by} of {of}");
+        assert_eq!(advised(by, of, MADV_DONTNEED, EINVAL), NOTHING);
+        assert_eq!(advised(by, of, MADV_FREE, 0), NOTHING);
+    }
+    assert_eq!(
+        advised(200, 0, MADV_DONTNEED, 0),
+        NOTHING,
+        "of nobody knows whom"
+    );
+    assert_eq!(advised(200, 999, MADV_DONTNEED, 0), NOTHING, "not traced");
+}
+
+#[test]
+fn attaching_over_it_gives_up() {
+    const SHM_REMAP: u64 = 0o40000;
+    let attached = |flags, ret| {
+        let args = [1, heap_page(2), flags, 4 * PAGE_SIZE, 0, 0];
+        after(syscall::SHMAT, args, ret)
+    };
+    let there = heap_page(2) as i64;
+    assert_eq!(attached(SHM_REMAP, there), FOUR);
+    assert_eq!(attached(SHM_REMAP, EINVAL), NOTHING);
+    assert_eq!(attached(0, there), NOTHING);
+    let detached = |ret| {
+        after(
+            syscall::SHMDT,
+            [heap_page(2), 4 * PAGE_SIZE, 0, 0, 0, 0],
+            ret,
+        )
+    };
+    assert_eq!(detached(0), FOUR);
+    assert_eq!(detached(EINVAL), NOTHING);
+}
+
+/// Whatever is locked, sealed or shows another part of its file keeps its private pages.
+#[test]
+fn other_calls_give_nothing_up() {
+    for number in [
+        syscall::MLOCK,
+        syscall::MLOCK2,
+        syscall::MUNLOCK,
+        syscall::MLOCKALL,
+        syscall::MUNLOCKALL,
+        syscall::MSEAL,
+        syscall::REMAP_FILE_PAGES,
+        syscall::PKEY_MPROTECT,
+    ] {
+        let args = [heap_page(2), 4 * PAGE_SIZE, 0, 0, 0, 0];
+        assert_eq!(after(number, args, 0), NOTHING, "{number}");
+    }
+}
+
 #[test]
 fn mapping_over_it_gives_up() {
     let mapped = |flags, ret| {

@@ -5,6 +5,7 @@ mod accounts;
 mod again;
 mod attach;
 mod bounded;
+mod calls;
 mod cloned;
 mod container;
 mod decode;

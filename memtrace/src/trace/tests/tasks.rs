@@ -43,6 +43,7 @@ fn exit(code: Option<u32>, signal: Option<u32>, thread: bool) -> event::Exit {
     event::Exit {
         code,
         signal,
+        core: false,
         thread,
         by_exec: None,
     }
@@ -167,7 +168,7 @@ fn an_end_has_a_code_or_a_signal() {
     story.thread(100, 101, 0);
     story.fork(100, 200, 0xb);
     story.exit(101, 0);
-    story.exit(200, 0x8b);
+    story.exit(200, 11);
     story.exit(100, 42 << 8);
     assert_eq!(
         exits(&story.play()),

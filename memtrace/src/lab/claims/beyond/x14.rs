@@ -202,6 +202,8 @@ mod tests {
             addr: Address(0x1000),
             len: 0x3000,
             advice: "MADV_UNMERGEABLE".into(),
+            call: None,
+            process: None,
             ret: 0,
         };
         story.event(1, What::Madvise(madvise));

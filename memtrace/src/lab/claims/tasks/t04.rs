@@ -218,6 +218,7 @@ mod tests {
             let exit = Exit {
                 code: None,
                 signal: Some(11),
+                core: false,
                 thread: tid != 3,
                 by_exec: None,
             };

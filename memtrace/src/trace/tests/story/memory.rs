@@ -245,13 +245,19 @@ impl Story {
 
     /// A mapping call has returned.
     pub fn call(&mut self, tid: u32, number: u32, args: [u64; 6], ret: i64) {
-        let record = Call {
+        self.call_by(tid, number, args, ret, 0);
+    }
+
+    /// The same, by a call with these flags.
+    pub fn call_by(&mut self, tid: u32, number: u32, args: [u64; 6], ret: i64, flags: u8) {
+        let mut record = Call {
             head: self.head(tid, Kind::Call),
             number,
             args,
             ret,
             ..Call::default()
         };
+        record.head.flags = flags;
         self.records.push(wire(&record, &[]));
     }
 }

@@ -2,8 +2,8 @@
 
 use memtrace_ebpf::{
     record::{
-        Birth, Bounds, Exec, Exit, Gone, Ids, Kind, Known, Objects, Parts, RETURNED_IN_CHILD,
-        Rename, Returned, Tally, Task as Found, Unobserved,
+        Birth, Bounds, Exec, Exit, Failed, Gone, Ids, Kind, Known, Objects, Parts,
+        RETURNED_IN_CHILD, Rename, Returned, Tally, Task as Found, Unobserved,
     },
     syscall,
 };
@@ -270,6 +270,23 @@ impl Story {
         };
         record.comm[..name.len()].copy_from_slice(name.as_bytes());
         self.records.push(wire(&record, &[]));
+    }
+
+    /// A clone or an exec fails, of which `change` says the rest.
+    pub fn failed(&mut self, tid: u32, call: u32, name: &str, change: impl FnOnce(&mut Failed)) {
+        let name = if name.is_empty() {
+            Vec::new()
+        } else {
+            [name.as_bytes(), b"\0"].concat()
+        };
+        let mut record = Failed {
+            head: self.head(tid, Kind::Failed),
+            call,
+            name_len: name.len() as u32,
+            ..Failed::default()
+        };
+        change(&mut record);
+        self.records.push(wire(&record, &name));
     }
 
     pub fn exit(&mut self, tid: u32, status: u32) {
