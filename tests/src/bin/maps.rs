@@ -1,17 +1,15 @@
 //! System calls on the address space, good ones and bad, with what they returned.
 
-use std::collections::BTreeMap;
 use std::os::fd::AsRawFd;
 use std::ptr::{null_mut, without_provenance_mut};
 
 use anyhow::{Context, Result, ensure};
 use libc::{c_long, c_void};
-use serde_json::{Value, json};
+use serde_json::json;
+use tests::subject::call::{address, hex, made, names, result};
 use tests::subject::files;
 use tests::subject::memory::PAGE;
 use tests::subject::process;
-use tests::subject::report::{Call, Fact, report};
-use tests::subject::witness::now;
 
 const READ: i32 = libc::PROT_READ;
 const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
@@ -119,35 +117,6 @@ fn failures() -> Result<()> {
     Ok(())
 }
 
-type Fields = BTreeMap<String, Value>;
-
-/// Makes a call and reports it; `fields` are what its event must say, given what the call returned.
-fn made<const N: usize>(
-    name: &str,
-    call: &str,
-    make: impl FnOnce() -> c_long,
-    fields: impl FnOnce(i64) -> [(&'static str, Value); N],
-) -> Result<i64> {
-    let from = now()?;
-    let ret = make();
-    let until = now()?;
-    let fields: Fields = fields(ret)
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect();
-    let tid = nix::unistd::gettid().as_raw();
-    report(&Fact::Call(Call {
-        name: name.to_owned(),
-        call: call.to_owned(),
-        tid,
-        fields,
-        ret,
-        from,
-        until,
-    }))?;
-    Ok(ret)
-}
-
 fn map(
     name: &str,
     wanted: *mut c_void,
@@ -188,7 +157,7 @@ fn map(
                 ("flags", names(flags, &MAPPINGS)),
                 ("file", json!(path)),
                 ("offset", json!(path.map(|_| offset))),
-                ("ret", if ret < 0 { json!(ret) } else { hex(ret as u64) }),
+                ("ret", address(ret)),
                 ("by", json!("call")),
             ]
         },
@@ -251,23 +220,10 @@ fn remap(name: &str, addr: u64, old_len: usize, len: usize) -> Result<u64> {
             ("old_len", json!(old_len)),
             ("len", json!(len)),
             ("flags", json!(["MREMAP_MAYMOVE"])),
-            ("ret", if ret < 0 { json!(ret) } else { hex(ret as u64) }),
+            ("ret", address(ret)),
         ]
     })?;
     Ok(ret as u64)
-}
-
-/// A system call's result as the kernel gives it: negative for an errno.
-fn result(ret: c_long) -> c_long {
-    if ret == -1 {
-        -c_long::from(nix::errno::Errno::last_raw())
-    } else {
-        ret
-    }
-}
-
-fn hex(addr: u64) -> Value {
-    json!(format!("{addr:#x}"))
 }
 
 fn at(addr: u64) -> *mut c_void {
@@ -287,13 +243,3 @@ const MAPPINGS: [(i32, &str); 6] = [
     (libc::MAP_POPULATE, "MAP_POPULATE"),
     (libc::MAP_FIXED_NOREPLACE, "MAP_FIXED_NOREPLACE"),
 ];
-
-fn names(bits: i32, table: &[(i32, &str)]) -> Value {
-    json!(
-        table
-            .iter()
-            .filter(|(bit, _)| bits & bit != 0)
-            .map(|(_, name)| name)
-            .collect::<Vec<_>>()
-    )
-}

@@ -1,6 +1,7 @@
 //! Runs memtrace on a program and reads what it says.
 
 mod attach;
+mod calls;
 mod check;
 mod event;
 mod expect;

@@ -2,6 +2,7 @@
 
 pub mod act;
 pub mod arch;
+pub mod call;
 pub mod chance;
 pub mod clone;
 pub mod compare;

@@ -16,7 +16,7 @@ enum Part {
 use Part::{All, Nothing, Only};
 
 /// Every live test.
-const PARTS: [(&str, Part); 33] = [
+const PARTS: [(&str, Part); 34] = [
     (
         "cow",
         Only(&["the_first_to_write_copies_and_the_last_takes_over"]),
@@ -61,6 +61,7 @@ const PARTS: [(&str, Part); 33] = [
         Only(&["every_account_is_what_the_frames_say"]),
     ),
     ("maps", Only(&["calls_that_succeed_and_calls_that_fail"])),
+    ("calls", All),
     (
         "regions",
         Only(&[

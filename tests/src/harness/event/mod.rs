@@ -40,6 +40,8 @@ pub struct Event {
     pub global_pid: Option<i32>,
     pub global_tid: Option<i32>,
     pub comm: String,
+    /// For what a 32-bit call did: whose interface it is of.
+    pub abi: Option<String>,
     #[serde(flatten)]
     pub what: What,
     /// The line itself.
@@ -60,6 +62,8 @@ pub enum What {
     Share(Share),
     Unshare(Unshare),
     Exec(Exec),
+    /// A call that makes a task or runs a program has failed: tests look into the line.
+    Failed {},
     Exit(Exit),
     Brk(Brk),
     Mmap(Mmap),
@@ -67,6 +71,14 @@ pub enum What {
     Mprotect(Range),
     Mremap(Range),
     Madvise(Range),
+    Mseal(Range),
+    /// Of these, too, tests look into the line.
+    Shmat {},
+    Shmdt {},
+    #[serde(rename = "remap_file_pages")]
+    RemapFilePages {},
+    Mlock {},
+    Munlock {},
     /// What was lost: the last line has all of it.
     Lost {},
 }

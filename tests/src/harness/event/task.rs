@@ -142,6 +142,8 @@ pub struct Exit {
     pub code: Option<i32>,
     #[serde(deserialize_with = "Option::deserialize")]
     pub signal: Option<i32>,
+    #[serde(default)]
+    pub core: bool,
     pub thread: bool,
     /// The thread whose exec ended it.
     pub by_exec: Option<i32>,
