@@ -103,6 +103,9 @@ fn a_shared_file() -> Result<()> {
     trace
         .fault("write to an unmapped shared file page")?
         .is("shared-write", "file")?;
+    trace
+        .fault("read of a shared file page that is open for reading alone")?
+        .is("file-map", "file")?;
     Ok(())
 }
 
@@ -141,6 +144,9 @@ fn shared_memory() -> Result<()> {
     trace
         .fault("write to fresh SysV shared memory")?
         .is("shm-fill", "shm")?;
+    trace
+        .fault("read of a memfd page that is open for reading alone")?
+        .is("file-map", "shm")?;
     Ok(())
 }
 
@@ -152,6 +158,7 @@ fn the_kernel_itself_touches_memory() -> Result<()> {
         ("read(2) into an untouched page", "zero-fill"),
         ("write(2) from an untouched page", "zero-read"),
         ("read(2) over the zero page", "cow-zero"),
+        ("write(2) to a file from an untouched page", "zero-read"),
     ] {
         trace.fault(name)?.is(kind, "anon")?.in_mode("kernel")?;
     }

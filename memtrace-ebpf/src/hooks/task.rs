@@ -11,8 +11,8 @@ use memtrace_ebpf::{
     arch,
     layout::ABSENT,
     record::{
-        Birth, Bounds, COMPAT_CALL, EXEC_BYTES, EXEC_HANDLED, EXEC_TRUNCATED, Exec, Exit, Header,
-        Kind, Objects, Rename, Seen,
+        Birth, Bounds, COMPAT_CALL, EXEC_BYTES, EXEC_TRUNCATED, Exec, Exit, Header, Kind, Objects,
+        Rename, Seen,
     },
     syscall,
 };
@@ -275,9 +275,6 @@ pub(crate) fn exec(ctx: &RawTracePointContext) {
         let record = &mut scratch.record;
         record.head = thread.head(Kind::Exec, ts);
         record.head.flags = compat_flag(thread);
-        if config!(handled) != 0 {
-            record.head.flags |= EXEC_HANDLED;
-        }
         record.pid = thread.known.pid;
         record.old_tid = ctx.arg(1);
         record.mm = mm.address();

@@ -193,8 +193,6 @@ pub const EXEC_BYTES: usize = 16384;
 
 /// In [`Header::flags`] of an exec: the strings were longer than what is kept.
 pub const EXEC_TRUNCATED: u8 = 1 << 0;
-/// In [`Header::flags`] of an exec: `handle_mm_fault` is hooked, so each of the hidden faults was seen.
-pub const EXEC_HANDLED: u8 = 1 << 1;
 
 /// A successful exec. Followed by `name_len` bytes, the file as it was named, and `args_len` bytes, the arguments,
 /// each with a zero byte after it.

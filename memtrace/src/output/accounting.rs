@@ -20,24 +20,23 @@ pub(super) fn write(out: &mut impl Write, end: &End, palette: Palette) -> io::Re
     )?;
     if total.unobserved_by.is_empty() && total.unobserved == 0 {
         writeln!(out, "memtrace saw every one of them.")?;
-        if total.before_exec != 0 {
-            let faults = Count(total.before_exec, "fault");
-            writeln!(
-                out,
-                "{faults} of its own child, before it became the program, are not shown."
-            )?;
-        }
     } else {
         writeln!(out, "memtrace saw {seen} of them. The others were taken")?;
         unobserved(out, total, palette)?;
     }
     let faults: u64 = total.faults.values().sum();
-    let shown = seen.saturating_sub(total.before_exec);
-    if let Some(uncounted @ 1..) = faults.checked_sub(shown) {
+    if let Some(uncounted @ 1..) = faults.checked_sub(seen) {
         let uncounted = Count(uncounted, "fault");
         writeln!(
             out,
             "It also saw {uncounted} that the kernel does not count."
+        )?;
+    }
+    if total.before_exec != 0 {
+        let faults = Count(total.before_exec, "fault");
+        writeln!(
+            out,
+            "Not among these: {faults} of memtrace's own child, before it became the program."
         )?;
     }
     let alive = end.processes.iter().filter(|process| process.alive).count() as u64;
@@ -59,7 +58,6 @@ fn unobserved(out: &mut impl Write, total: &Account, palette: Palette) -> io::Re
     for (&reason, &count) in &total.unobserved_by {
         let what = match reason {
             "unexplained" => continue,
-            "before exec" => "by memtrace's own child, before it became the program".to_owned(),
             "kernel" => "by the kernel outside any system call, without an exception".to_owned(),
             "execve" | "execveat" => format!(
                 "by the kernel in {reason}, without an exception: the new program's arguments"
@@ -157,20 +155,18 @@ mod tests {
         let mut end = end(vec![account(1, 10), account(2, 10)]);
         end.total.unobserved += 2;
         end.total.unobserved_by.insert("read", 2);
-        end.total.unobserved += 40;
-        end.total.unobserved_by.insert("before exec", 40);
-        end.total.min_flt += 40;
+        end.total.before_exec = 40;
         end.total.maj_flt += 2;
         check(
             &end,
             &expect![[r#"
 
-                The kernel counted 240 page faults (238 minor, 2 major).
+                The kernel counted 200 page faults (198 minor, 2 major).
                 memtrace saw 150 of them. The others were taken
-                       40  by memtrace's own child, before it became the program
                        48  by the kernel in execve, without an exception: the new program's arguments
                         2  by the kernel in read, without an exception
                 It also saw 2 faults that the kernel does not count.
+                Not among these: 40 faults of memtrace's own child, before it became the program.
                 No record was lost.
             "#]],
         );

@@ -29,7 +29,7 @@ impl Fold {
 
     fn end_run(&mut self) -> io::Result<()> {
         match self.run.take() {
-            Some(run) if run.pages > 1 => self.text.run(&run),
+            Some(run) if run.faults > 1 => self.text.run(&run),
             Some(run) => self.text.event(&run.event),
             None => Ok(()),
         }
@@ -74,7 +74,18 @@ impl Sink for Fold {
     }
 }
 
-/// Like faults, each in the page next to that of the one before.
+/// Where a run goes in memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// Each fault is in the page after that of the one before.
+    Up,
+    /// In the page before.
+    Down,
+    /// In the same page: as when a handler of SIGSEGV returns to what it was sent for.
+    Stays,
+}
+
+/// Like faults, each in the page next to that of the one before, or all in one.
 pub(super) struct Run {
     /// What it began with: the event, and the fault in it.
     event: Event,
@@ -82,12 +93,12 @@ pub(super) struct Run {
     /// Where the last fault was, and its time.
     last: Place,
     until: u64,
-    pages: u64,
+    faults: u64,
     minor: u64,
     major: u64,
     /// Of copies: who maps the old pages on.
     sharers: Option<Sharers>,
-    descends: bool,
+    direction: Direction,
     /// When the reader could have seen its first fault.
     shown_from: Instant,
 }
@@ -99,7 +110,7 @@ impl Run {
             return None;
         };
         // What needs a second look has a line of its own.
-        if fault.signal.is_some() || fault.late != 0 {
+        if fault.late != 0 {
             return None;
         }
         let mut run = Self {
@@ -107,11 +118,11 @@ impl Run {
             first: fault.clone(),
             last: Place::of(fault),
             until: event.ts,
-            pages: 0,
+            faults: 0,
             minor: 0,
             major: 0,
             sharers: None,
-            descends: false,
+            direction: Direction::Up,
             shown_from: Instant::now(),
         };
         run.count(event.ts, fault);
@@ -131,12 +142,19 @@ impl Run {
             return false;
         }
         let (old, new) = (self.page(self.last.addr), self.page(fault.addr));
-        let ascends = old.checked_add(fault.page_size) == Some(new);
-        let descends = new.checked_add(fault.page_size) == Some(old);
-        if self.pages == 1 {
-            self.descends = descends;
+        let direction = if old == new {
+            Direction::Stays
+        } else if old.checked_add(fault.page_size) == Some(new) {
+            Direction::Up
+        } else if new.checked_add(fault.page_size) == Some(old) {
+            Direction::Down
+        } else {
+            return false;
+        };
+        if self.faults == 1 {
+            self.direction = direction;
         }
-        let goes_on = if self.descends { descends } else { ascends };
+        let goes_on = self.direction == direction;
         if goes_on {
             self.count(event.ts, fault);
         }
@@ -144,7 +162,7 @@ impl Run {
     }
 
     fn count(&mut self, ts: u64, fault: &Fault) {
-        self.pages += 1;
+        self.faults += 1;
         match fault.counted {
             Some(Counted::Minor) => self.minor += 1,
             Some(Counted::Major) => self.major += 1,
@@ -191,8 +209,9 @@ impl Run {
         self.until
     }
 
-    pub(super) const fn pages(&self) -> u64 {
-        self.pages
+    /// How many faults there are: as many as pages, unless it stays.
+    pub(super) const fn faults(&self) -> u64 {
+        self.faults
     }
 
     /// Of copies: who maps the old pages on.
@@ -200,9 +219,9 @@ impl Run {
         self.sharers.as_ref()
     }
 
-    /// Whether it goes down in memory.
-    pub(super) const fn descends(&self) -> bool {
-        self.descends
+    /// Where it goes in memory.
+    pub(super) const fn direction(&self) -> Direction {
+        self.direction
     }
 
     /// The first address of an address's page.
@@ -212,12 +231,11 @@ impl Run {
 
     /// Its first address and the first one after it.
     pub(super) fn range(&self) -> (Address, Address) {
-        let start = self.page(if self.descends {
-            self.last.addr
-        } else {
-            self.first.addr
+        let start = self.page(match self.direction {
+            Direction::Down => self.last.addr,
+            Direction::Up | Direction::Stays => self.first.addr,
         });
-        let end = start.saturating_add(self.pages.saturating_mul(self.first.page_size));
+        let end = start.saturating_add(self.faults.saturating_mul(self.first.page_size));
         (Address(start), Address(end))
     }
 
@@ -226,7 +244,7 @@ impl Run {
         [
             (Some(Counted::Minor), self.minor),
             (Some(Counted::Major), self.major),
-            (None, self.pages - self.minor - self.major),
+            (None, self.faults - self.minor - self.major),
         ]
     }
 }
@@ -253,8 +271,10 @@ impl Place {
 /// Whether two faults differ in nothing but where they were, their frames, who maps the old ones on, and how they were
 /// counted.
 fn alike(a: &Fault, b: &Fault) -> bool {
-    a.signal.is_none()
-        && a.late == 0
+    a.late == 0
+        && a.signal == b.signal
+        // What is refused is told with its instruction.
+        && (a.signal.is_none() || a.ip == b.ip)
         && (a.kind, a.access, a.mode, a.region, a.part)
             == (b.kind, b.access, b.mode, b.region, b.part)
         && a.page_size == b.page_size
@@ -277,225 +297,4 @@ fn made_by(fault: &Fault) -> Option<(Because, Option<u32>)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use expect_test::expect_file;
-
-    use super::*;
-    use crate::output::colour::Palette;
-    use crate::output::samples::{self, PLAIN, Page, account, by_fork, copies, end, event, fault};
-    use crate::output::{Format, Options, Out};
-    use crate::trace::event::{Access, Cause, Exit, FaultKind, ForkRef, Mode, Region};
-
-    fn folded(events: &[Event]) -> String {
-        let options = Options {
-            fold: true,
-            ..PLAIN
-        };
-        samples::written(Format::Text, options, events, &end(vec![]))
-    }
-
-    /// The lines of events.
-    fn lines(events: &[Event]) -> Vec<String> {
-        let text = folded(events);
-        let events = text.lines().skip(2).take_while(|line| !line.is_empty());
-        events.map(str::to_owned).collect()
-    }
-
-    #[test]
-    fn runs_become_lines() {
-        let mut events = copies(0..128);
-        events.extend(copies((40..50).rev()));
-        events.push(event(
-            2500,
-            1235,
-            What::Exit(Exit {
-                code: Some(0),
-                signal: None,
-                core: false,
-                thread: false,
-                by_exec: None,
-            }),
-        ));
-        events.extend(copies(std::iter::once(7)));
-        let shared = |event: Event| {
-            let What::Fault(fault) = event.what else {
-                unreachable!("copies are faults")
-            };
-            let counted = (fault.addr.0 & 0x1000 == 0).then_some(Counted::Minor);
-            Event {
-                what: What::Fault(Fault {
-                    pfn_before: None,
-                    pfn_after: Some(5),
-                    counted,
-                    ..fault
-                }),
-                ..event
-            }
-        };
-        events.extend(copies(100..103).into_iter().map(shared));
-        expect_file!["snapshots/folded.txt"].assert_eq(&folded(&events));
-    }
-
-    #[test]
-    fn anything_unlike_ends_a_run() {
-        type Change = fn(&mut Event, &mut Fault);
-        let changes: [(&str, Change); 10] = [
-            ("pid", |event, _| event.pid += 1),
-            ("tid", |event, _| event.tid += 1),
-            ("comm", |event, _| event.comm = "other".into()),
-            ("kind", |_, fault| fault.kind = FaultKind::CowReuse),
-            ("access", |_, fault| fault.access = Access::Read),
-            ("mode", |_, fault| fault.mode = Mode::Kernel),
-            ("region", |_, fault| fault.region = Region::Anon),
-            ("file", |_, fault| fault.file = Some("/tmp/a".into())),
-            ("late", |_, fault| fault.late = 1),
-            ("place", |_, fault| fault.addr.0 += 4096),
-        ];
-        assert_eq!(lines(&copies(0..2)).len(), 1);
-        for (name, change) in changes {
-            let mut events = copies(0..2);
-            let mut other = events.remove(1);
-            let What::Fault(mut fault) = other.what.clone() else {
-                unreachable!("copies are faults")
-            };
-            change(&mut other, &mut fault);
-            other.what = What::Fault(fault);
-            events.push(other);
-            assert_eq!(lines(&events).len(), 2, "{name}");
-        }
-    }
-
-    /// Copies of neighbouring pages, each with its cause.
-    fn caused(causes: &[Cause]) -> Vec<Event> {
-        let mut events = copies(0..causes.len() as u64);
-        for (event, cause) in events.iter_mut().zip(causes) {
-            if let What::Fault(fault) = &mut event.what {
-                fault.cause = Some(cause.clone().into());
-            }
-        }
-        events
-    }
-
-    #[test]
-    fn copies_of_one_fork_are_a_run_whoever_shares_them() {
-        let fork = |ago| {
-            let fork = by_fork().fork?;
-            Some(ForkRef { ago, ..fork })
-        };
-        let first = by_fork();
-        let later = Cause {
-            fork: fork(2_000_000),
-            ..by_fork()
-        };
-        let others = Cause {
-            sharers: vec![1300, 1301],
-            sharer_count: 2,
-            map_count: Some(4),
-            ..by_fork()
-        };
-        let alone = Cause {
-            sharers: vec![],
-            sharer_count: 0,
-            map_count: Some(1),
-            ..by_fork()
-        };
-        let run = |causes: &[Cause]| {
-            let lines = lines(&caused(causes));
-            assert_eq!(lines.len(), 1, "{lines:?}");
-            lines[0].clone()
-        };
-        let shared = "page copied, shared by fork #3 (1234 -> 1235) 1.2 ms ago; still mapped ";
-        for (causes, expected) in [
-            (&[first.clone(), later][..], "by 1234 (map count 2)"),
-            (
-                &[first.clone(), others][..],
-                "by 1 to 2 traced processes, and outside the trace (map count 2 to 4)",
-            ),
-            (
-                &[first, alone][..],
-                "by 0 to 1 traced processes (map count 1 to 2)",
-            ),
-        ] {
-            let line = run(causes);
-            assert!(line.contains(&format!("{shared}{expected}  [")), "{line}");
-        }
-    }
-
-    #[test]
-    fn copies_of_two_forks_or_causes_are_no_run() {
-        let mut other_fork = by_fork();
-        other_fork.fork = other_fork.fork.map(|fork| ForkRef { number: 4, ..fork });
-        let reference = Cause {
-            cause: Because::Reference,
-            ..by_fork()
-        };
-        for other in [other_fork, reference] {
-            assert_eq!(lines(&caused(&[by_fork(), other])).len(), 2);
-        }
-    }
-
-    #[test]
-    fn what_tells_nothing_new_ends_no_run() {
-        let mut events = copies(0..4);
-        let quiet = |event: &Event| !wording::tells(&event.what);
-        let quiet: Vec<_> = samples::story().into_iter().filter(quiet).collect();
-        assert_eq!(quiet.len(), 2);
-        events.splice(2..2, quiet);
-        assert_eq!(lines(&events).len(), 1);
-    }
-
-    #[test]
-    fn the_ends_of_the_address_space_are_no_neighbours() {
-        let at = |addr| {
-            event(
-                1,
-                1,
-                What::Fault(Fault {
-                    addr: Address(addr),
-                    ..fault()
-                }),
-            )
-        };
-        assert_eq!(lines(&[at(u64::MAX), at(0)]).len(), 2);
-        assert_eq!(lines(&[at(0), at(u64::MAX)]).len(), 2);
-    }
-
-    #[test]
-    fn a_flush_ends_a_run_only_when_it_is_old() {
-        let page = Page::default();
-        let text = Text::new(Out::new(page.writer()), Palette::new(false));
-        let mut fold = Fold {
-            patience: Duration::MAX,
-            ..Fold::new(text)
-        };
-        let write = |fold: &mut Fold, events: &[Event]| {
-            events
-                .iter()
-                .try_for_each(|event| fold.event(event))
-                .expect("a writer that doesn't fail");
-            fold.flush().expect("a writer that doesn't fail");
-        };
-        write(&mut fold, &copies(0..3));
-        assert_eq!(page.text(), "");
-        fold.patience = Duration::ZERO;
-        write(&mut fold, &copies(3..6));
-        assert!(page.text().contains("6 pages"), "{}", page.text());
-        write(&mut fold, &copies(6..7));
-        assert_eq!(page.text().lines().count(), 3, "{}", page.text());
-    }
-
-    #[test]
-    fn the_account_comes_after_the_last_run() {
-        let options = Options {
-            fold: true,
-            ..PLAIN
-        };
-        let text = samples::written(
-            Format::Text,
-            options,
-            &copies(0..3),
-            &end(vec![account(1, 3)]),
-        );
-        assert!(text.find("3 pages") < text.find("The kernel counted"));
-    }
-}
+mod tests;

@@ -66,6 +66,7 @@ fn sum<'a>(forks: impl IntoIterator<Item = &'a ForkAccount>) -> ForkAccount {
         sum.given_up.munmap += fork.given_up.munmap;
         sum.still_shared += fork.still_shared;
         sum.unknown += fork.unknown;
+        sum.unseen += fork.unseen;
         sum.copied_again += fork.copied_again;
         sum.not_surveyed = NotSurveyed::sum(sum.not_surveyed, fork.not_surveyed);
         sum.incomplete |= fork.incomplete;
@@ -81,7 +82,7 @@ struct Column {
     always: bool,
 }
 
-const COLUMNS: [Column; 13] = {
+const COLUMNS: [Column; 14] = {
     const fn column(title: &'static str, always: bool, pages: fn(&ForkAccount) -> u64) -> Column {
         Column {
             title,
@@ -100,6 +101,7 @@ const COLUMNS: [Column; 13] = {
         column("given\nup", true, given_up),
         column("still\nshared", true, |fork| fork.still_shared),
         column("not\nknown", false, |fork| fork.unknown),
+        column("maybe\ncopied", false, |fork| fork.unseen),
         column("copied\nagain", false, |fork| fork.copied_again),
         column("in\nswap", false, |fork| fork.swapped),
         column("not\nsurveyed", false, not_surveyed),
@@ -292,6 +294,13 @@ fn words(out: &mut impl Write, total: &ForkAccount) -> io::Result<()> {
     ]);
     if !rest.is_empty() {
         writeln!(out, "Saved: {rest}.")?;
+    }
+    if total.unseen != 0 {
+        let unseen = size_of(total.unseen);
+        writeln!(
+            out,
+            "Of what is not said to be copied up to {unseen} may have been: the kernel took pages itself, which is not seen."
+        )?;
     }
     if total.unknown != 0 {
         let unknown = size_of(total.unknown);

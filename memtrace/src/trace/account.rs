@@ -13,8 +13,6 @@ const ROWS: usize = 20_000;
 const REST: &str = "(further processes)";
 /// Counted faults that neither a fault nor a record of unobserved ones explains: as when records were lost.
 pub const UNEXPLAINED: &str = "unexplained";
-/// Counted faults of memtrace's own child before it became the program, where not all can be seen.
-pub const BEFORE_EXEC: &str = "before exec";
 
 /// What is counted for a process.
 #[derive(Clone, Debug, Default)]
@@ -50,9 +48,10 @@ impl Counts {
         }
     }
 
-    /// memtrace's own child was seen to take these before it became the program; they aren't shown.
-    pub fn before_exec(&mut self, count: u64) {
-        self.before_exec += count;
+    /// memtrace's own child took these before it became the program: the kernel had counted them, but not on the program.
+    pub fn before_exec(&mut self, minor: u64, major: u64) {
+        self.base(minor, major);
+        self.before_exec += minor + major;
     }
 
     /// Records may have been lost that were about it.
@@ -92,8 +91,7 @@ impl Counts {
         // Of an attached process whose threads' ends were lost only what they began with is known.
         let of_trace = |count: u64| if count as i64 > 0 { count } else { 0 };
         let (min_flt, maj_flt) = (of_trace(self.min_flt), of_trace(self.maj_flt));
-        let seen = self.counted + self.before_exec;
-        let unobserved = (min_flt + maj_flt) as i64 - seen as i64;
+        let unobserved = (min_flt + maj_flt) as i64 - self.counted as i64;
         let mut unobserved_by = self.unobserved_by.clone();
         let remainder = unobserved - unobserved_by.values().sum::<i64>();
         if remainder != 0 {

@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::process::exit;
 
 use anyhow::{Result, ensure};
@@ -96,6 +96,12 @@ fn shared_file() -> Result<()> {
         "write to an unmapped shared file page",
         &Pages::shared_file(&file, 2, 1)?,
         0,
+    )?;
+    let read_only = std::fs::File::open(file.path())?;
+    read(
+        "read of a shared file page that is open for reading alone",
+        &Pages::shared_file_to_read(&read_only, 1, 1)?,
+        0,
     )
 }
 
@@ -149,6 +155,12 @@ fn shared_memory() -> Result<()> {
         &Pages::shared_file(memfd.as_fd(), 0, 1)?,
         0,
     )?;
+    let read_only = std::fs::File::open(format!("/proc/self/fd/{}", memfd.as_raw_fd()))?;
+    read(
+        "read of a memfd page that is open for reading alone",
+        &Pages::shared_file_to_read(&read_only, 0, 1)?,
+        0,
+    )?;
 
     write("write to fresh SysV shared memory", &sysv()?, 0)
 }
@@ -188,7 +200,15 @@ fn kernel() -> Result<()> {
 
     read_into("read(2) into an untouched page", &untouched, 0)?;
     write_from("write(2) from an untouched page", &untouched, 1)?;
-    read_into("read(2) over the zero page", &untouched, 1)
+    read_into("read(2) over the zero page", &untouched, 1)?;
+    // Files are written with page faults disabled, at first.
+    let file = files::temporary(1)?;
+    write_to(
+        "write(2) to a file from an untouched page",
+        file.as_file().as_raw_fd(),
+        &untouched,
+        2,
+    )
 }
 
 fn read_into(name: &str, pages: &Pages, i: usize) -> Result<()> {
@@ -206,10 +226,14 @@ fn read_into(name: &str, pages: &Pages, i: usize) -> Result<()> {
 
 fn write_from(name: &str, pages: &Pages, i: usize) -> Result<()> {
     let (_reader, writer) = std::io::pipe()?;
+    write_to(name, writer.as_raw_fd(), pages, i)
+}
+
+fn write_to(name: &str, fd: RawFd, pages: &Pages, i: usize) -> Result<()> {
     let mut written = 0;
     touch(name, pages.addr(i), Access::Read, true, || {
         // SAFETY: the page is mapped. By libc, so that no reference to memory that was never written is made.
-        written = unsafe { libc::write(writer.as_raw_fd(), pages.page(i).as_ptr().cast(), 64) };
+        written = unsafe { libc::write(fd, pages.page(i).as_ptr().cast(), 64) };
     })?;
     ensure!(written == 64, "write(2) came short");
     Ok(())

@@ -57,10 +57,29 @@ impl Pages {
         Self::file(file, first, count, MapFlags::MAP_SHARED)
     }
 
+    /// A shared view, not to be written, of `file`, which may be open for reading alone.
+    pub fn shared_file_to_read(file: impl AsFd, first: usize, count: usize) -> Result<Self> {
+        Self::view(
+            file,
+            first,
+            count,
+            (MapFlags::MAP_SHARED, ProtFlags::PROT_READ),
+        )
+    }
+
     fn file(file: impl AsFd, first: usize, count: usize, flags: MapFlags) -> Result<Self> {
+        Self::view(file, first, count, (flags, read_write()))
+    }
+
+    fn view(
+        file: impl AsFd,
+        first: usize,
+        count: usize,
+        (flags, protection): (MapFlags, ProtFlags),
+    ) -> Result<Self> {
         let offset = (first * PAGE) as i64;
         // SAFETY: a new mapping at an address of the kernel's choice.
-        let start = unsafe { mmap(None, bytes(count)?, read_write(), flags, file, offset) }?;
+        let start = unsafe { mmap(None, bytes(count)?, protection, flags, file, offset) }?;
         Ok(Self {
             start: start.cast(),
             count,

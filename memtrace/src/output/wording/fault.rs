@@ -7,7 +7,7 @@ use super::cause::{Sharers, Why};
 use super::{Bytes, Count, SignalName, Span};
 use crate::output::colour::Palette;
 use crate::output::escape::Escaped;
-use crate::output::fold::Run;
+use crate::output::fold::{Direction, Run};
 use crate::trace::event::{Access, Counted, Fault, FaultKind, Handled, Mode, NO_CALL};
 
 const SIGBUS: u32 = 7;
@@ -61,17 +61,28 @@ pub(in crate::output) fn write_run(
     palette: Palette,
 ) -> io::Result<()> {
     let (first, last) = (run.first(), &run.last());
-    let lowest = if run.descends() { last } else { first };
-    let (from, to) = run.range();
-    let direction = if run.descends() { " downwards" } else { "" };
     let (strong, faint) = (palette.strong(), palette.faint());
-    write!(
-        out,
-        "{} each of {strong}{} pages{strong:#} {from}-{to}{direction} {}",
-        access(first).trim_end(),
-        run.pages(),
-        Outcome(lowest),
-    )?;
+    let (count, (from, to)) = (run.faults(), run.range());
+    let (lowest, direction) = match run.direction() {
+        Direction::Down => (last, " downwards"),
+        Direction::Up | Direction::Stays => (first, ""),
+    };
+    if run.direction() == Direction::Stays {
+        write!(
+            out,
+            "{} {:<#14x} {strong}{count} times{strong:#} {}",
+            access(first),
+            first.addr.0,
+            Outcome(first)
+        )?;
+    } else {
+        write!(
+            out,
+            "{} each of {strong}{count} pages{strong:#} {from}-{to}{direction} {}",
+            access(first).trim_end(),
+            Outcome(lowest),
+        )?;
+    }
     if let Some((cause, sharers)) = first.cause.as_deref().zip(run.sharers()) {
         write!(out, "{}", Why(cause, sharers))?;
     }
@@ -84,8 +95,11 @@ pub(in crate::output) fn write_run(
     if first.page_size != USUAL_PAGE {
         write!(out, "{} pages, ", Bytes(first.page_size))?;
     }
+    if first.kind == FaultKind::Invalid {
+        write!(out, "by the instruction at {}, ", first.ip)?;
+    }
     for (how, count) in run.counted() {
-        if count == run.pages() {
+        if count == run.faults() {
             write!(out, "{}, ", counted(how))?;
         } else if count != 0 {
             write!(out, "{count} {}, ", counted(how))?;

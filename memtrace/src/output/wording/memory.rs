@@ -99,6 +99,10 @@ pub(super) fn mremap(out: &mut impl Write, mremap: &Mremap, palette: Palette) ->
             Ordering::Equal => write!(out, "leaves {old} at {addr} as they are")?,
             Ordering::Greater => write!(out, "grows {old} at {addr} to {new}")?,
         },
+        Returned::Address(to) if stays(mremap) => write!(
+            out,
+            "moves what is in {old} at {addr} to {to}; the mapping stays, empty"
+        )?,
         Returned::Address(to) if len == old_len => write!(out, "moves {old} from {addr} to {to}")?,
         Returned::Address(to) => write!(out, "moves {old} from {addr} to {to}, now {new}")?,
         Returned::Error(error) => {
@@ -110,6 +114,12 @@ pub(super) fn mremap(out: &mut impl Write, mremap: &Mremap, palette: Palette) ->
         }
     }
     in_brackets(out, &mremap.flags, palette)
+}
+
+/// Whether the old mapping stays where it was, without its pages.
+fn stays(mremap: &Mremap) -> bool {
+    let mut flags = mremap.flags.iter();
+    flags.any(|flag| **flag == *"MREMAP_DONTUNMAP")
 }
 
 /// `by` is the process that advises.

@@ -37,16 +37,16 @@ pub struct Account {
     pub comm: Arc<str>,
     /// Faults by kind; kinds that didn't occur are left out.
     pub faults: std::collections::BTreeMap<&'static str, u64>,
-    /// The kernel's count of minor faults: the sum of `task_struct.min_flt` of all its threads at their ends.
+    /// The kernel's count of minor faults: the sum of `task_struct.min_flt` of all its threads at their ends, less what is in
+    /// `before_exec`.
     pub min_flt: u64,
     /// The kernel's count of major faults.
     pub maj_flt: u64,
-    /// The kernel's count less the counted faults among `faults`, and less `before_exec`.
+    /// The kernel's count less the counted faults among `faults`.
     pub unobserved: i64,
     /// What `unobserved` is made of.
     pub unobserved_by: std::collections::BTreeMap<&'static str, i64>,
-    /// Counted faults that memtrace's own child was seen to take before it became the program; they aren't shown. Where
-    /// not all can be seen they are in `unobserved` instead.
+    /// Faults that the kernel had counted on memtrace's own child before it became the program.
     #[serde(skip_serializing_if = "super::fault::is_zero")]
     pub before_exec: u64,
     /// Whether records were lost that may have been about it: faults may be missing from all but the kernel's count.
@@ -101,6 +101,9 @@ pub struct ForkAccount {
     /// It is not known what became of these: the page was changed in a way that memtrace does not see (swapped out, merged,
     /// written by the kernel without an exception), or records were lost.
     pub unknown: u64,
+    /// Of `taken_over`, `given_up`, `still_shared` and `unknown` together, the most that may have been copied unseen: as many as
+    /// the kernel took faults without an exception meanwhile.
+    pub unseen: u64,
     /// Copies beyond these: of a page whose sharing had ended, as something in the kernel still held it.
     pub copied_again: u64,
     /// What was too much to be surveyed at the fork. Its pages come into `pages` one by one, as their faults tell of them.

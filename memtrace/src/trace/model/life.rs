@@ -1,13 +1,12 @@
 //! What becomes of tasks: execs, changes of what they use, and ends.
 
 use memtrace_ebpf::{
-    record::{EXEC_HANDLED, EXEC_TRUNCATED, Exec, Exit, FAILED_FATALLY, Failed, Gone, Ids},
+    record::{EXEC_TRUNCATED, Exec, Exit, FAILED_FATALLY, Failed, Gone, Ids},
     syscall,
 };
 
 use super::{Mm, Model, Thread, until_nul};
 use crate::trace::{
-    account::BEFORE_EXEC,
     event::{self, ByObject, Event, Left, LetGo, What},
     names::{self, flag},
     objects::Means,
@@ -67,12 +66,9 @@ impl Model {
         if let Some(process) = self.processes.get_mut(&thread.pid) {
             process.comm = thread.comm.clone();
             self.sharing.named(process.fork, thread.comm.clone());
-            let hidden = u64::from(exec.hidden_minor) + u64::from(exec.hidden_major);
-            if exec.head.flags & EXEC_HANDLED != 0 {
-                process.counts.before_exec(hidden);
-            } else {
-                process.counts.unobserved(BEFORE_EXEC, hidden);
-            }
+            // An exec of the program's own has none.
+            let (minor, major) = (exec.hidden_minor.into(), exec.hidden_major.into());
+            process.counts.before_exec(minor, major);
         }
         let mm = Mm {
             exe: exec.exe,

@@ -222,6 +222,7 @@ impl Model {
                 if let Some(counts) = self.counts(tid) {
                     counts.unobserved(by, count);
                 }
+                self.unseen(tid, by, count);
             }
             Record::Rename(rename) => self.rename(tid, until_nul(&rename.comm).into()),
             Record::Pages(pages) => {

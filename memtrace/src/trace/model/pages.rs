@@ -331,6 +331,19 @@ impl Model {
         self.threads.get(&target).or_else(of_process)
     }
 
+    /// The kernel took faults on the thread's behalf without an exception, in this call: each may have copied a page.
+    pub(super) fn unseen(&mut self, tid: u32, by: &str, count: u64) {
+        match by {
+            // The arguments of the new program, which nobody shares.
+            "execve" | "execveat" => {}
+            // It may be the memory of another process, written by /proc/PID/mem, too.
+            "process_vm_writev" | "ptrace" | "write" | "writev" | "pwrite64" | "pwritev" => {
+                self.sharing.unseen(None, count);
+            }
+            _ => self.sharing.unseen(Some(self.mm_number(tid)), count),
+        }
+    }
+
     /// A call that changes mappings has returned.
     pub(super) fn memory_call(&mut self, tid: u32, record: &Call) {
         let thread = match record.number {

@@ -175,6 +175,12 @@ impl Edges {
         })
     }
 
+    /// The forks to which it is due that an address space shares pages, and how many of each.
+    pub fn forks(&self, mm: u32) -> impl Iterator<Item = (u32, u64)> {
+        let edges = self.of(mm).iter().map(|&number| &self.all[number]);
+        edges.map(|edge| (edge.link.fork, edge.pages.len()))
+    }
+
     /// The sets of pages that an address space shares, each with its end's shift.
     pub fn sets(&self, mm: u32) -> impl Iterator<Item = (i64, &Pages)> {
         self.of(mm).iter().map(move |&number| {

@@ -130,6 +130,11 @@ impl Ledger {
         }
     }
 
+    /// So many pages may have been copied unseen.
+    pub fn unseen(&mut self, count: u64) {
+        self.account.unseen += count;
+    }
+
     /// A page was copied beyond the one time that it counts.
     pub fn copied_again(&mut self) {
         self.account.copied_again += 1;
@@ -163,13 +168,20 @@ impl Ledger {
     }
 
     /// The account as it is.
-    pub fn into_account(mut self) -> ForkAccount {
-        let pages = self.account.pages;
-        self.account.not_surveyed = self.rest.map(|rest| NotSurveyed {
+    pub fn into_account(self) -> ForkAccount {
+        let mut account = self.account;
+        let given_up = account.given_up;
+        let not_copied = account.taken_over
+            + (given_up.exec + given_up.exit + given_up.munmap)
+            + (account.still_shared + account.unknown);
+        account.unseen = account.unseen.min(not_copied);
+        account.not_surveyed = self.rest.map(|rest| NotSurveyed {
             from: Address(rest.from * PAGE_SIZE),
-            pages: rest.counted.map(|counted| counted.saturating_sub(pages)),
+            pages: rest
+                .counted
+                .map(|counted| counted.saturating_sub(account.pages)),
         });
-        self.account
+        account
     }
 
     fn total(&mut self, ending: Ending, mm: u32) -> &mut u64 {

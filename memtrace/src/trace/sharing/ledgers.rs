@@ -160,6 +160,7 @@ fn add(sum: &mut ForkAccount, account: ForkAccount) {
     sum.given_up.munmap += account.given_up.munmap;
     sum.still_shared += account.still_shared;
     sum.unknown += account.unknown;
+    sum.unseen += account.unseen;
     sum.copied_again += account.copied_again;
     sum.not_surveyed = NotSurveyed::sum(sum.not_surveyed, account.not_surveyed);
     for mut area in account.areas {

@@ -295,6 +295,27 @@ impl Sharing {
         }
     }
 
+    /// The kernel took so many faults on a task's behalf that were not seen: each may have copied a page of this address
+    /// space's; without one, of any.
+    pub fn unseen(&mut self, mm: Option<u32>, count: u64) {
+        match mm {
+            Some(mm) => {
+                for (fork, pages) in self.edges.forks(mm) {
+                    if let Some(ledger) = self.ledgers.get_mut(fork) {
+                        ledger.unseen(count.min(pages));
+                    }
+                }
+            }
+            None => {
+                for (fork, pages) in self.edges.iter() {
+                    if let Some(ledger) = self.ledgers.get_mut(fork) {
+                        ledger.unseen(count.min(pages.len()));
+                    }
+                }
+            }
+        }
+    }
+
     /// A range of pages was unmapped, discarded, or mapped over.
     pub fn gave_up(&mut self, mm: u32, pages: &Range<u64>) {
         self.unsurveyed.changed(mm, pages);

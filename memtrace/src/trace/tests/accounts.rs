@@ -91,10 +91,37 @@ fn memtraces_own_faults_are_told_apart() {
         (exec.hidden_minor, exec.hidden_major) = (20, 2);
     }
     story.exit(100, 0);
-    story.gone(100, counters(20, 2));
+    story.gone(100, counters(23, 2));
     let outcome = story.play();
     let row = outcome.row(100);
-    assert_eq!(row.unobserved_by, [("before exec", 22)].into());
+    assert_eq!((row.min_flt, row.maj_flt, row.before_exec), (3, 0, 22));
+    assert_eq!(row.unobserved_by, [("unexplained", 3)].into());
+}
+
+#[test]
+fn an_account_of_a_fork_says_how_much_may_be_copied_unseen() {
+    const POPULATES: u32 = syscall::MMAP;
+    let shared = |story: &mut Story, ends: bool| {
+        story.fork_of(100, 200, 0xb, &[heap_pages(0..6)]);
+        story.copies(200, 0, 2);
+        story.unobserved(100, POPULATES, 1, 1);
+        story.unobserved(200, syscall::EXECVE, 9, 0);
+        if ends {
+            story.ends(200);
+            // Nobody shares anything any more.
+            story.unobserved(100, POPULATES, 3, 0);
+        }
+    };
+    for ends in [false, true] {
+        let mut story = Story::of(100, 0xa);
+        shared(&mut story, ends);
+        assert_eq!(story.play().forks[0].unseen, 2, "ends: {ends}");
+    }
+    // No more than are left.
+    let mut story = Story::of(100, 0xa);
+    shared(&mut story, false);
+    story.unobserved(200, POPULATES, 90, 0);
+    assert_eq!(story.play().forks[0].unseen, 5);
 }
 
 #[test]

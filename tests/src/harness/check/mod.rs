@@ -222,15 +222,12 @@ pub(super) fn accounts(trace: &Trace) -> Result<()> {
         ensure!(
             minor <= account.min_flt
                 && major <= account.maj_flt
-                && minor + major + account.unobserved + account.before_exec
-                    == account.min_flt + account.maj_flt,
+                && minor + major + account.unobserved == account.min_flt + account.maj_flt,
             "{minor} minor and {major} major faults among the events: {account:?}"
         );
     }
     ensure!(seen.is_empty(), "faults without an account: {seen:?}");
-    // Before its exec PROG's process is memtrace's own, and not traced.
-    let unseen = trace.end.total.unobserved_by.iter();
-    let unseen: Vec<_> = unseen.filter(|(by, _)| *by != "before exec").collect();
+    let unseen = &trace.end.total.unobserved_by;
     ensure!(
         unseen.is_empty() || trace.start.backend != "fentry",
         "fentry sees every fault: {unseen:?}"

@@ -70,7 +70,7 @@ fn good() -> Vec<Value> {
                 "number": 1, "ts": 1, "parent": 7, "parent_comm": "a", "child": 8, "child_comm": "a", "dur": 5,
                 "table_bytes": 4096, "swapped": 0, "pages": 3, "by_child": 1, "by_parent": 0, "by_others": 0,
                 "before_exec": 0, "execed": false, "at_once": 1, "taken_over": 0,
-                "given_up": {"exec": 0, "exit": 1, "munmap": 0}, "still_shared": 0, "unknown": 0, "copied_again": 0,
+                "given_up": {"exec": 0, "exit": 1, "munmap": 0}, "still_shared": 0, "unknown": 0, "unseen": 0, "copied_again": 0,
                 "areas": [{
                     "region": "anon", "file": null, "pages": 3, "copied": 2, "taken_over": 0, "given_up": 1,
                     "still_shared": 0, "unknown": 0,

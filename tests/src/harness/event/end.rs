@@ -60,6 +60,7 @@ pub struct ForkAccount {
     pub given_up: GivenUp,
     pub still_shared: u64,
     pub unknown: u64,
+    pub unseen: u64,
     pub copied_again: u64,
     pub not_surveyed: Option<super::NotSurveyed>,
     #[serde(default)]
