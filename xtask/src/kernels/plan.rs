@@ -16,13 +16,15 @@ enum Part {
 use Part::{All, Nothing, Only};
 
 /// Every live test.
-const PARTS: [(&str, Part); 34] = [
+const PARTS: [(&str, Part); 36] = [
     (
         "cow",
         Only(&["the_first_to_write_copies_and_the_last_takes_over"]),
     ),
     ("kinds", All),
     ("special", All),
+    ("signals", All),
+    ("clear_tid", All),
     ("cow_cases", All),
     ("behalf", All),
     (
