@@ -1,4 +1,4 @@
-//! process_madvise: whose memory it is about, and each range that was advised on.
+//! `process_madvise`: whose memory it is about, and each range that was advised on.
 
 use aya_ebpf::{helpers::generated::bpf_probe_read_user, macros::map, maps::PerCpuArray};
 use memtrace_ebpf::{

@@ -18,7 +18,7 @@ use crate::hooks::{
 };
 
 /// A signal came first, and the call will be made again (`ERESTARTSYS` to `ERESTART_RESTARTBLOCK` in
-/// `include/linux/errno.h`): copy_process gives up so. User mode never sees these.
+/// `include/linux/errno.h`): `copy_process` gives up so. User mode never sees these.
 const RESTARTS: core::ops::RangeInclusive<i64> = -516..=-512;
 
 #[repr(C)]

@@ -68,53 +68,14 @@ pub(crate) fn birth(ctx: &RawTracePointContext) {
     }
     let ts = now();
     let child_mm: u64 = read_member(child, offset!(task_mm));
-    let (call, compat, stack, began, follow, hidden_mm) = if let Some(state) = thread::find(parent)
-    {
-        let hidden = if state.hidden_mm == child_mm {
-            child_mm
-        } else {
-            0
-        };
-        let follow = thread || config!(follow) != 0;
-        (
-            state.call,
-            state.compat,
-            stack(state),
-            state.began,
-            follow,
-            hidden,
-        )
-    } else {
-        if thread || !is_started(parent) {
-            return;
-        }
-        (NO_CALL, 0, 0, ts, true, child_mm)
+    let Some(maker) = maker(parent, child_mm, thread) else {
+        return;
     };
     let pid: u32 = read_member(child, offset!(task_tgid));
     let tid: u32 = read_member(child, offset!(task_pid));
-    let followed = follow && {
-        let in_call = if arch::CHILD_LEAVES_CALL {
-            call
-        } else {
-            NO_CALL
-        };
-        let inserted = thread::insert(child, pid, tid, (in_call, compat), hidden_mm, [0; 2]);
-        if inserted {
-            if !arch::CHILD_LEAVES_CALL && syscall::makes_task(call) {
-                returned::expect(child, parent, call);
-            }
-            debug!(ctx, "follows thread {} of process {}", tid, pid);
-        } else {
-            ring::lose(ring::UNFOLLOWED);
-            warn!(
-                ctx,
-                "too many threads: can't follow thread {} of process {}", tid, pid
-            );
-        }
-        inserted
-    };
+    let followed = maker.follow && follow(ctx, parent, &maker, child, (pid, tid));
     let own_mm = child_mm != parent.follow(offset!(task_mm)).address();
-    let surveyed = if own_mm && child_mm != hidden_mm {
+    let surveyed = if own_mm && child_mm != maker.hidden_mm {
         let fs: u64 = read_member(child, offset!(task_fs));
         survey::survey_mm(
             child_mm,
@@ -136,7 +97,7 @@ pub(crate) fn birth(ctx: &RawTracePointContext) {
             ts,
             tid: parent.load(offset!(task_pid)),
             kind: Kind::Birth as u8,
-            flags: compat as u8 * COMPAT_CALL,
+            flags: maker.compat as u8 * COMPAT_CALL,
             ..Header::default()
         };
         record.parent_pid = parent.load(offset!(task_tgid));
@@ -144,8 +105,8 @@ pub(crate) fn birth(ctx: &RawTracePointContext) {
         record.child_tid = tid;
         record.exit_signal = read_member(child, offset!(task_exit_signal));
         record.flags = flags;
-        record.stack = stack;
-        record.call = call;
+        record.stack = maker.stack;
+        record.call = maker.call;
         record.followed = u32::from(followed);
         record.child_ids = parts::ids(child);
         let real_parent: u64 = read_member(child, offset!(task_real_parent));
@@ -167,7 +128,7 @@ pub(crate) fn birth(ctx: &RawTracePointContext) {
             record.unsurveyed = surveyed.next;
             record.anonymous = read_member(child_mm, offset!(mm_anonymous));
         }
-        record.began = began;
+        record.began = maker.began;
         parts::parts(parent.address(), &mut record.parent);
         parts::parts(child, &mut record.child);
         // The child's name is a copy of the parent's.
@@ -182,6 +143,75 @@ pub(crate) fn birth(ctx: &RawTracePointContext) {
         state.hooked += now() - ts;
         state.busy = 0;
     }
+}
+
+/// What a child's birth takes from the task that makes it.
+struct Maker {
+    /// The call under way, and whether it is a 32-bit one.
+    call: u32,
+    compat: u32,
+    /// When that began.
+    began: u64,
+    /// An address in the child's stack.
+    stack: u64,
+    /// Whether the child is to be traced.
+    follow: bool,
+    /// The address space whose faults are memtrace's own.
+    hidden_mm: u64,
+}
+
+/// What is known of the current task as a maker; `None` if its children are nobody's concern.
+#[inline(always)]
+fn maker(parent: Object, child_mm: u64, thread: bool) -> Option<Maker> {
+    if let Some(state) = thread::find(parent) {
+        let hidden = state.hidden_mm == child_mm;
+        return Some(Maker {
+            call: state.call,
+            compat: state.compat,
+            began: state.began,
+            stack: stack(state),
+            follow: thread || config!(follow) != 0,
+            hidden_mm: if hidden { child_mm } else { 0 },
+        });
+    }
+    (!thread && is_started(parent)).then(|| Maker {
+        call: NO_CALL,
+        compat: 0,
+        began: now(),
+        stack: 0,
+        follow: true,
+        hidden_mm: child_mm,
+    })
+}
+
+/// Takes a child under trace. `false` when there are too many.
+#[inline(always)]
+fn follow(
+    ctx: &RawTracePointContext,
+    parent: Object,
+    maker: &Maker,
+    child: u64,
+    (pid, tid): (u32, u32),
+) -> bool {
+    let in_call = if arch::CHILD_LEAVES_CALL {
+        maker.call
+    } else {
+        NO_CALL
+    };
+    let call = (in_call, maker.compat);
+    if !thread::insert(child, pid, tid, call, maker.hidden_mm, [0; 2]) {
+        ring::lose(ring::UNFOLLOWED);
+        warn!(
+            ctx,
+            "too many threads: can't follow thread {} of process {}", tid, pid
+        );
+        return false;
+    }
+    if !arch::CHILD_LEAVES_CALL && syscall::makes_task(maker.call) {
+        returned::expect(child, parent, maker.call);
+    }
+    debug!(ctx, "follows thread {} of process {}", tid, pid);
+    true
 }
 
 /// An address in the stack that the call under way gives the child; 0 for none.

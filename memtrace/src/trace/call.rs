@@ -16,7 +16,7 @@ const MAX_ERRNO: i64 = 4095;
 /// mmap's flag of memory that no file backs.
 pub const MAP_ANONYMOUS: u64 = 0x20;
 
-/// The event of a call. `file` is what the thread last mapped, for mmap; `process` whose memory it is, for process_madvise.
+/// The event of a call. `file` is what the thread last mapped, for mmap; `process` whose memory it is, for `process_madvise`.
 pub fn event(call: &Call, file: Option<Arc<str>>, process: Option<u32>) -> Option<What> {
     let [first, second, third, fourth, fifth, sixth] = call.args;
     let (addr, len, ret) = (Address(first), second, call.ret);

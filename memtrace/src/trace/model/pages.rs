@@ -321,7 +321,7 @@ impl Model {
         }
     }
 
-    /// The thread whose memory a process_madvise is about, or one that shares it.
+    /// The thread whose memory a `process_madvise` is about, or one that shares it.
     pub(super) fn advised(&self, record: &Call) -> Option<&Thread> {
         let target = record.args[3] as u32;
         if record.number != syscall::PROCESS_MADVISE || target == 0 {
