@@ -47,13 +47,13 @@ mod tests {
         let pipe = folder.path().join("pipe");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
         for path in [&pipe, Path::new("/dev/zero")] {
-            let error = read(path).err().expect("it isn't read");
+            let error = read(path).expect_err("it isn't read");
             assert_eq!(error.to_string(), "it is not a regular file");
         }
         let large = folder.path().join("large");
         let file = fs::File::create(&large).expect("a file");
         file.set_len(1 << 40).expect("room for a hole");
-        let error = read(&large).err().expect("it isn't read");
+        let error = read(&large).expect_err("it isn't read");
         assert!(format!("{error:#}").contains("MiB"), "{error:#}");
     }
 }

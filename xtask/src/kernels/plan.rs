@@ -16,7 +16,7 @@ enum Part {
 use Part::{All, Nothing, Only};
 
 /// Every live test.
-const PARTS: [(&str, Part); 36] = [
+const PARTS: [(&str, Part); 42] = [
     (
         "cow",
         Only(&["the_first_to_write_copies_and_the_last_takes_over"]),
@@ -137,6 +137,22 @@ const PARTS: [(&str, Part); 36] = [
     (
         "users",
         Nothing("how a program is started doesn't depend on the kernel"),
+    ),
+    ("vast", All),
+    // What the end of a trace needs is kept in maps of the kernel's.
+    ("load", Only(&["so_it_is_with_summary"])),
+    (
+        "starting",
+        Nothing("each start takes seconds under emulation, and it is about the first tenth of one"),
+    ),
+    (
+        "stops",
+        Nothing("how a program is stopped doesn't depend on the kernel"),
+    ),
+    ("terminal", Nothing("there is no user but root in a guest")),
+    (
+        "output_file",
+        Nothing("where a trace is written to doesn't depend on the kernel"),
     ),
 ];
 /// Those that run once for each backend; the others run with the one that memtrace chooses.
