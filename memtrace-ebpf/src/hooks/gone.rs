@@ -32,8 +32,8 @@ pub(crate) fn tell(thread: &Thread, ts: u64) {
     record.head = thread.head(Kind::Gone, ts);
     record.known = thread.known;
     let start: *mut Gone = record;
-    if ring::try_send_bytes(start.cast(), size_of::<Gone>() as u64)
-        || ENDS.push(&*record, 0).is_ok()
+    let record: &Gone = record;
+    if ring::try_send_bytes(start.cast(), size_of::<Gone>() as u64) || ENDS.push(record, 0).is_ok()
     {
         return;
     }

@@ -54,7 +54,8 @@ pub(crate) fn close<const RETRY: bool, const HERE: bool>(
             Entry::NONE
         };
         // Whoever else used the address space may have ended meanwhile, and its page tables with that.
-        if !here && !(left && lingers(thread, task, mm)) {
+        let still = here || left && lingers(thread, task, mm);
+        if !still {
             flags |= FAULT_MM_GONE;
         }
         let level = forget(after.level as u32, &mut thread.merge) as u8;

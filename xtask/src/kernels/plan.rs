@@ -149,7 +149,7 @@ const PARTS: [(&str, Part); 42] = [
         "stops",
         Nothing("how a program is stopped doesn't depend on the kernel"),
     ),
-    ("terminal", Nothing("there is no user but root in a guest")),
+    ("terminal", Only(&["a_stranger_can_not_type_there"])),
     (
         "output_file",
         Nothing("where a trace is written to doesn't depend on the kernel"),
