@@ -20,6 +20,7 @@ fn good() -> Vec<Value> {
     };
     let task = |pid: i32, parent: Value, from: u64, until: u64| {
         json!({
+            "number": pid - 6, "parent_number": parent.as_i64().map(|parent| parent - 6),
             "pid": pid, "tid": pid, "parent": parent, "comm": "a", "from": from, "until": until, "uses": [
                 {"kind": "mm", "number": pid, "from": from, "until": until},
                 {"kind": "files", "number": 1, "from": from, "until": until},
