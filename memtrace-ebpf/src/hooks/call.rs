@@ -172,18 +172,15 @@ fn changed(thread: &mut Thread, mm: Object, returned: i64, ts: u64) {
             thread.args[3] = thread.vma.end - thread.vma.start;
         }
     }
-    let mut head = thread.head(Kind::Call, ts);
-    head.flags = compat_flag(thread);
-    ring::send(
-        Kind::Call,
-        Call {
-            head,
-            number: thread.call,
-            pad: 0,
-            args: thread.args,
-            ret,
-        },
-    );
+    // In place: on the stack the hook and what it calls would need more than there is.
+    ring::send_filled(Kind::Call, |record: &mut Call| {
+        record.head = thread.head(Kind::Call, ts);
+        record.head.flags = compat_flag(thread);
+        record.number = thread.call;
+        record.pad = 0;
+        record.args = thread.args;
+        record.ret = ret;
+    });
 }
 
 /// What a record of the thread's call has in its flags.

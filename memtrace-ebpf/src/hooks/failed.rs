@@ -1,5 +1,7 @@
 //! Calls that were to make a task or to run a program, and failed.
 
+use core::hint::black_box;
+
 use aya_ebpf::{
     helpers::generated::{bpf_probe_read_user, bpf_probe_read_user_str},
     macros::map,
@@ -87,17 +89,15 @@ pub extern "C" fn send_failed(ret: i64, ts: u64) -> u32 {
                 name as *const _,
             )
         };
-        if read > 0 && read <= FAILED_BYTES as i64 {
-            len = read as u64;
+        // A bound that every kernel's verifier sees: it is lost where the compiler compares a number that it has moved.
+        len = black_box(read as u64) & (FAILED_BYTES as u64 * 2 - 1);
+        if read < 0 || len > FAILED_BYTES as u64 {
+            len = 0;
         }
     }
     record.name_len = len as u32;
     let start: *mut Scratch = scratch;
-    ring::send_bytes(
-        Kind::Failed,
-        start.cast(),
-        size_of::<Failed>() as u64 + (len & (FAILED_BYTES as u64 * 2 - 1)),
-    );
+    ring::send_bytes(Kind::Failed, start.cast(), size_of::<Failed>() as u64 + len);
     0
 }
 

@@ -111,32 +111,36 @@ pub extern "C" fn identify(file: u64) -> u64 {
     if file == 0 {
         return 0;
     }
-    let mut mount: u64 = read_member(file, offset!(file_mnt));
-    let mut dentry: u64 = read_member(file, offset!(file_dentry));
-    let mut inode: u64 = read_member(dentry, offset!(dentry_inode));
+    // Kept there and not on the stack, of which all that a hook calls has 512 bytes.
+    scratch.opened_mount = mount_of(read_member(file, offset!(file_mnt)));
+    scratch.opened_dentry = read_member(file, offset!(file_dentry));
     // file_user_path in include/linux/fs.h: since 6.7 the path of such a file is the one below, and the one that was opened
     // is kept behind the file (struct backing_file in fs/file_table.c). Before, its path is the opened one.
     if offset!(backing_mnt) != ABSENT
         && read_member::<u32>(file, offset!(file_mode)) & config!(backing) != 0
     {
-        let opened_mount: u64 = read_member(file, offset!(backing_mnt));
-        let opened: u64 = read_member(file, offset!(backing_dentry));
-        let opened_inode: u64 = read_member(opened, offset!(dentry_inode));
-        let sb: u64 = read_member(opened_inode, offset!(inode_sb));
+        let mount: u64 = read_member(file, offset!(backing_mnt));
+        let dentry: u64 = read_member(file, offset!(backing_dentry));
+        let inode: u64 = read_member(dentry, offset!(dentry_inode));
+        let sb: u64 = read_member(inode, offset!(inode_sb));
         // The bit was moved once, and a kernel may have that from a later one: so it is a path only if it looks like one.
-        if sb != 0 && sb == read_member(opened_mount, offset!(vfsmount_sb)) {
-            mount = opened_mount;
-            dentry = opened;
-            inode = opened_inode;
+        if sb != 0 && sb == read_member(mount, offset!(vfsmount_sb)) {
+            scratch.opened_mount = mount_of(mount);
+            scratch.opened_dentry = dentry;
         }
     }
-    scratch.opened_mount = mount.wrapping_sub(u64::from(offset!(mount_mnt)));
-    scratch.opened_dentry = dentry;
+    let inode: u64 = read_member(scratch.opened_dentry, offset!(dentry_inode));
     // An address may be used again, for the same number it may be: then something of it differs.
     let ino: u64 = read_member(inode, offset!(inode_ino));
     let generation: u32 = read_member(inode, offset!(inode_generation));
     scratch.file = mix(mix(mix(1, inode), ino), u64::from(generation));
     scratch.file
+}
+
+/// The `struct mount` around a `struct vfsmount`.
+#[inline(always)]
+fn mount_of(vfsmount: u64) -> u64 {
+    vfsmount.wrapping_sub(u64::from(offset!(mount_mnt)))
 }
 
 /// The number of the path by which a task knows the `struct file` at this address, given the task's `fs_struct`; 0 for no
@@ -155,8 +159,7 @@ pub extern "C" fn tell(file: u64, fs: u64, tid: u32) -> u64 {
     let in_memory = backed(file).in_memory;
     let Some(scratch) = scratch() else { return 0 };
     scratch.root_dentry = read_member(fs, offset!(fs_root_dentry));
-    scratch.root_mount =
-        read_member::<u64>(fs, offset!(fs_root_mnt)).wrapping_sub(u64::from(offset!(mount_mnt)));
+    scratch.root_mount = mount_of(read_member(fs, offset!(fs_root_mnt)));
     let dentry = scratch.opened_dentry;
     // A file in memory that never had a name in a directory is shown like one that has lost it (simple_dname in
     // fs/d_path.c).

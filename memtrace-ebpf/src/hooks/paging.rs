@@ -1,5 +1,7 @@
 //! Walking a task's page tables, through the kernel's direct map of all memory.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{macros::map, maps::Array};
 use memtrace_ebpf::{
     arch::LEVELS,
@@ -145,8 +147,10 @@ pub(crate) fn entry(
         if seen.checked
             && let Some(next) = next_table(cache.bits)
         {
-            let mut pair = [0_u64; 2];
+            let mut pair = MaybeUninit::<[u64; 2]>::uninit();
             read_into(slot(map.base + next, Level::Pte, address), &mut pair);
+            // SAFETY: it was read, or filled with zeros.
+            let pair = unsafe { pair.assume_init() };
             // A table's last entry has none after it; the tag tells, as the next page has another.
             seen.page = (address >> 12) + 1;
             seen.bits = pair[1];

@@ -306,14 +306,20 @@ fn next_chunk(survey: &mut Survey) {
 #[inline(never)]
 pub extern "C" fn skip_empty() -> u32 {
     let Some(survey) = survey() else { return 1 };
-    let mut index = survey.index;
-    while index < TABLE_PAGES {
+    // Before 6.8 the verifier sees the end of a loop only where a counter from a known number on is compared with one
+    // (`is_branch_taken` in `kernel/bpf/verifier.c`).
+    let mut left = TABLE_PAGES as u32;
+    while left > 0 {
+        let index = survey.index;
+        if index >= TABLE_PAGES {
+            return 1;
+        }
         // The verifier must see the mask: the compiler would go on from entry to entry.
         if survey.pmds[(black_box(index) & (TABLE_PAGES - 1)) as usize] != 0 {
-            survey.index = index;
             return 0;
         }
-        index += 1;
+        survey.index = index + 1;
+        left -= 1;
     }
     1
 }
