@@ -43,7 +43,10 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
         return;
     }
     let mm = task.follow(offset!(task_mm));
-    let disabled = task.load::<u32>(offset!(task_pagefault_disabled)) != 0;
+    // The helper that reads it where the verifier doesn't know a task's type disables them itself (copy_from_kernel_nofault
+    // in mm/maccess.c).
+    let own = u32::from(config!(typed) == 0);
+    let disabled = task.load::<u32>(offset!(task_pagefault_disabled)) > own;
     if mm.is_null() || disabled && is_nested(thread, task) {
         return;
     }
