@@ -409,10 +409,10 @@ pub const ALONE_FUNCTIONS: [&str; 4] = [
 pub const PAGE_STRUCT: u64 = 64;
 
 /// The system call by which memtrace asks for a trial of direct-map bases: getpid(2), which does nothing else and
-/// ignores its arguments. They are [`PROBE_MAGIC`], the first base to try (in GiB below `mm->pgd`), and the address of the
-/// two neighbouring pages whose frames the hooks were told.
+/// ignores its arguments. They are [`PROBE_MAGIC`] with the first page's frame in it (by XOR), the first base to try (in GiB below
+/// `mm->pgd`), and the address of the two neighbouring pages whose frames the hooks were told.
 pub const PROBE_CALL: u64 = arch::syscall::GETPID as u64;
-/// First argument of the call.
+/// What is in the first argument of the call.
 pub const PROBE_MAGIC: u64 = 0x6d65_6d74_7261_6365;
 /// First argument of the same call when it asks to take a process under trace: then come the process's id in memtrace's
 /// pid namespace, and what to do ([`ADOPT_THREADS`], [`ADOPT_SURVEY`]).

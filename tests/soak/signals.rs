@@ -55,7 +55,8 @@ fn an_early_interrupt_ends_all() -> Result<()> {
         // A terminal sends it to all of the group.
         killpg(running.pid(), Signal::SIGINT)?;
         let run = running.finish()?;
-        interrupted(&run).with_context(|| format!("after {millis} ms"))?;
+        run.was_ended_by(Signal::SIGINT)
+            .with_context(|| format!("after {millis} ms"))?;
         wait_for("PROG's end", || Ok((!group.lives()).then_some(())))?;
     }
     Ok(())
@@ -72,17 +73,10 @@ fn an_early_interrupt_ends_an_attach() -> Result<()> {
         let run = running.finish()?;
         let is_attached = run.code() == Some(0);
         ensure!(
-            is_attached || interrupted(&run).is_ok(),
+            is_attached || run.was_ended_by(Signal::SIGINT).is_ok(),
             "after {millis} ms: {run:?}"
         );
     }
     program.work()?;
     program.finish()
-}
-
-/// It ended as a shell has it of Ctrl-C.
-fn interrupted(run: &Run) -> Result<()> {
-    let by_signal = run.status.signal() == Some(Signal::SIGINT as i32);
-    ensure!(run.code() == Some(130) || by_signal, "{run:?}");
-    Ok(())
 }

@@ -34,12 +34,13 @@ pub(crate) fn find(ctx: &RawTracePointContext) {
         return;
     }
     let regs: u64 = ctx.arg(0);
-    if read_member::<u64>(regs, offset!(regs_arg_0)) != PROBE_MAGIC {
+    let frames = config!(frames);
+    // Another memtrace that starts at the same time has other pages: what it tries is none of this one's.
+    if read_member::<u64>(regs, offset!(regs_arg_0)) != PROBE_MAGIC ^ frames[0] {
         return;
     }
     let first: u64 = read_member(regs, offset!(regs_arg_1));
     let address: u64 = read_member(regs, offset!(regs_arg_2));
-    let frames = config!(frames);
     let Some(found) = direct_map() else { return };
     let pgd: u64 = read_member(task.follow(offset!(task_mm)).address(), offset!(mm_pgd));
     let tracer = u64::from(task.load::<u32>(offset!(task_tgid)));

@@ -34,7 +34,7 @@ pub fn find(map: &Array<&mut MapData, [u64; WORDS]>, sample: &Sample) -> Result<
         unsafe {
             libc::syscall(
                 PROBE_CALL as libc::c_long,
-                PROBE_MAGIC,
+                PROBE_MAGIC ^ sample.frames[0],
                 first,
                 sample.address(),
             )

@@ -1,13 +1,13 @@
 //! Running a program to its end, within bounds.
 
 use std::ffi::OsStr;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tempfile::NamedTempFile;
@@ -37,6 +37,17 @@ impl Run {
     /// Its exit code; none if a signal ended it.
     pub fn code(&self) -> Option<i32> {
         self.status.code()
+    }
+
+    /// Fails unless it ended because of that signal: with the status that a shell would show for it, or, before it could do
+    /// anything about signals, by the signal.
+    pub fn was_ended_by(&self, signal: Signal) -> Result<()> {
+        let number = signal as i32;
+        ensure!(
+            self.code() == Some(128 + number) || self.status.signal() == Some(number),
+            "{self:?}"
+        );
+        Ok(())
     }
 }
 
