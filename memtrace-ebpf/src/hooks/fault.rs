@@ -56,6 +56,8 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
         return;
     }
     thread.busy = 1;
+    let error = forget(u32::from(error), &mut thread.merge) as u8;
+    let disabled = forget(u32::from(disabled), &mut thread.merge) as u8;
     let ts = now();
     let mut seen = paging::Seen::nothing();
     close::<true, false>(thread, task, mm, 0, ts, &mut seen);
@@ -86,7 +88,7 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
         flags,
     };
     open(thread, mm, &began, seen);
-    thread.open.flags |= u8::from(disabled) * FAULT_DISABLED;
+    thread.open.flags |= disabled * FAULT_DISABLED;
     thread.busy = 0;
 }
 

@@ -14,6 +14,7 @@ pub(crate) mod frame;
 pub(crate) mod gone;
 pub(crate) mod handled;
 pub(crate) mod kernel;
+pub(crate) mod kind;
 pub(crate) mod paging;
 pub(crate) mod parts;
 pub(crate) mod preempt;

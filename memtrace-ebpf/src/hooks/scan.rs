@@ -5,7 +5,7 @@ use core::hint::black_box;
 use memtrace_ebpf::{
     arch,
     fault::vm,
-    pte::{Entry, SWAP_TYPES},
+    pte::{Entry, Level, SWAP_TYPES},
 };
 
 use crate::hooks::{
@@ -22,9 +22,17 @@ const WORDS: u32 = 8;
 const GROUP: u64 = 8;
 const GROUPS: u32 = (WORD / GROUP) as u32;
 
-/// A page that is larger than a table's span, or as large.
-#[inline(always)]
-pub(crate) fn read_huge(survey: &mut Survey, entry: Entry, at: u64) {
+/// Looks at an entry of this level for a page that is larger than a table's span, or as large.
+///
+/// A global function, which the verifier looks at once, and not in each state that a hook can have come to.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn read_huge(bits: u64, level: u32, at: u64) -> u32 {
+    let Some(survey) = survey() else { return 0 };
+    let entry = Entry {
+        bits,
+        level: Level::from_number(level as u8),
+    };
     let count = survey.last - survey.first + 1;
     // hugetlbfs has operations, the huge zero page is no anonymous one.
     let anonymous = frame::is_anonymous(entry.pfn(at).unwrap_or(0));
@@ -32,7 +40,7 @@ pub(crate) fn read_huge(survey: &mut Survey, entry: Entry, at: u64) {
         survey.resident += count;
     }
     if survey.can_be_private == 0 || !anonymous {
-        return;
+        return 0;
     }
     survey.private += count;
     let writable = if entry.is_writable() { u64::MAX } else { 0 };
@@ -43,6 +51,7 @@ pub(crate) fn read_huge(survey: &mut Survey, entry: Entry, at: u64) {
         survey.record.writable[word as usize] = mask & writable;
         word += 1;
     }
+    0
 }
 
 /// The bits of a word that stand for pages from `first` to `last`.

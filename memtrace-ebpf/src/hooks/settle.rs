@@ -5,11 +5,11 @@
 //! that does none of these is looked at by the tick.
 
 use memtrace_ebpf::{
-    fault::{Backing, Facts, Kind as FaultKind, kind, vm},
-    pte::{Entry, Level},
+    fault::{Kind as FaultKind, vm},
+    pte::Entry,
     record::{
-        FAULT_FRESH, FAULT_GREW, FAULT_MAJOR, FAULT_MINOR, FAULT_MM_GONE, FAULT_UNMAPPED,
-        FAULT_VMA_UNKNOWN, Fault, Frame, Handled, Header, Kind, Unobserved, VMA_HAS_OPS, VMA_SHMEM,
+        FAULT_FRESH, FAULT_GREW, FAULT_MAJOR, FAULT_MINOR, FAULT_MM_GONE, Fault, Frame, Handled,
+        Header, Kind, Unobserved,
     },
 };
 
@@ -17,6 +17,7 @@ use crate::hooks::{
     cache,
     fault::{UNPLACED, look_at, place, walk},
     kernel::{Object, config, forget, offset, read_member},
+    kind::open_kind,
     paging, ring,
     thread::{self, CLOSED, Thread},
 };
@@ -134,49 +135,8 @@ fn finish(thread: &mut Thread, after: u64, level: u8, flags: u8, signal: u32) {
         return;
     }
     if config!(summary) != 0 {
-        let cache = &thread.vma;
-        let vma = cache.record_flags as u8;
-        let before = Entry {
-            bits: open.before,
-            level: Level::from_number(open.level),
-        };
-        let zero = Some(u64::from(config!(zero_pfn)));
-        let after = Entry {
-            bits: after,
-            level: Level::from_number(level),
-        };
-        let (old, new) = (before.pfn(open.address), after.pfn(open.address));
-        let frames =
-            u32::from(old == new) | u32::from(old == zero) << 1 | u32::from(new == zero) << 2;
-        let frames = forget(frames, &mut thread.merge);
-        let kind = kind(&Facts {
-            error: open.error,
-            before,
-            after,
-            same_frame: frames & 1 != 0,
-            zero_before: frames & 2 != 0,
-            zero_after: frames & 4 != 0,
-            counted,
-            major: flags & FAULT_MAJOR != 0,
-            signal: signal != 0,
-            backing: if flags & (FAULT_UNMAPPED | FAULT_VMA_UNKNOWN) == FAULT_VMA_UNKNOWN {
-                Backing::Unknown
-            } else {
-                Backing::of(
-                    cache.flags,
-                    vma & VMA_HAS_OPS != 0,
-                    cache.file != 0,
-                    vma & VMA_SHMEM != 0,
-                )
-            },
-            grew: flags & FAULT_GREW != 0,
-            fresh: flags & FAULT_FRESH != 0,
-            attended: flags & UNPLACED == 0 && cache.flags & vm::UFFD_MISSING != 0,
-            guarded: flags & UNPLACED == 0 && cache.flags & vm::UFFD_WP != 0,
-            left: flags & FAULT_MM_GONE != 0,
-            shared_frame: Frame::is_shared(open.frame, open.map_count),
-        });
-        let kind = forget(kind as u32, &mut thread.merge) as usize;
+        let kind = open_kind(after, u32::from(level), u32::from(flags), signal);
+        let kind = forget(kind, &mut thread.merge) as usize;
         if let Some(count) = thread.known.tally.kinds.get_mut(kind) {
             *count += 1;
         }

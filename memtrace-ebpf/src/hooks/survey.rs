@@ -7,8 +7,6 @@
 //! A hook keeps all others from its CPU. So a survey is of a bounded part, and says where the next begins: at an attach
 //! memtrace asks for that; of a fork the rest is named as not surveyed, and what its pages are only their faults tell.
 
-use core::hint::black_box;
-
 use aya_ebpf::{macros::map, maps::PerCpuArray};
 use memtrace_ebpf::{
     arch,
@@ -37,6 +35,8 @@ const GIB: u64 = 1 << 30;
 const STEPS: u32 = 3072;
 /// How many in one go: the verifier counts each.
 const FEW: u32 = 64;
+/// Entries of a table of PMDs that are looked at in one go: the verifier follows each.
+const GROUP: u32 = 8;
 /// How often a tree that is being changed is read again.
 const TRIES: u32 = 1000;
 
@@ -291,36 +291,39 @@ fn next_chunk(survey: &mut Survey) {
     }
     if entry.is_none() {
         survey.index = at / TABLE_SPAN % TABLE_PAGES;
-        if skip_empty() != 0 {
-            if let Some(survey) = self::survey() {
-                survey.at = (at | (GIB - 1)) + 1;
-            }
+        repeat!(TABLE_PAGES as u32 / GROUP, skip_empty);
+        let Some(survey) = self::survey() else { return };
+        if survey.index >= TABLE_PAGES {
+            survey.at = (at | (GIB - 1)) + 1;
             return;
         }
     }
     read_chunk(map.base, entry);
 }
 
-/// Goes to the next entry of the table of PMDs at hand that isn't empty. 1 if there is none.
+/// Goes on in the table of PMDs at hand to the next entry of the group that isn't empty, which ends it by 1, or to the next group.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn skip_empty() -> u32 {
     let Some(survey) = survey() else { return 1 };
-    // Before 6.8 the verifier sees the end of a loop only where a counter from a known number on is compared with one
-    // (`is_branch_taken` in `kernel/bpf/verifier.c`).
-    let mut left = TABLE_PAGES as u32;
-    while left > 0 {
-        let index = survey.index;
-        if index >= TABLE_PAGES {
-            return 1;
-        }
-        // The verifier must see the mask: the compiler would go on from entry to entry.
-        if survey.pmds[(black_box(index) & (TABLE_PAGES - 1)) as usize] != 0 {
-            return 0;
-        }
-        survey.index = index + 1;
-        left -= 1;
+    let index = survey.index;
+    if index >= TABLE_PAGES {
+        return 1;
     }
+    let group = index & !u64::from(GROUP - 1);
+    let (mut used, mut bit) = (0, 0);
+    while bit < u64::from(GROUP) {
+        // No branch: the verifier would follow each way, each time.
+        let entry = survey.pmds[((group + bit) & (TABLE_PAGES - 1)) as usize];
+        used |= ((entry | entry.wrapping_neg()) >> 63) << bit;
+        bit += 1;
+    }
+    let rest = used & (u64::MAX << (index - group));
+    if rest == 0 {
+        survey.index = group + u64::from(GROUP);
+        return 0;
+    }
+    survey.index = group + u64::from(rest.trailing_zeros());
     1
 }
 
@@ -364,7 +367,7 @@ fn read_chunk(direct_map: u64, larger: Entry) {
     if let Some(table) = next_table(entry.bits) {
         scan::read_table(survey, direct_map + table);
     } else if entry.is_huge() {
-        scan::read_huge(survey, entry, at);
+        scan::read_huge(entry.bits, entry.level as u32, at);
     }
     send_pages(at, before);
 }
