@@ -1,20 +1,18 @@
 //! Files have the paths by which their tasks know them, and a library the memory that is its own.
 
+use anyhow::{Context, Result, ensure};
+use nix::unistd::{Pid, getpgid};
+use serde_json::Value;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
-use std::sync::LazyLock;
+use tests::harness::{Attached, Event, Memtrace, OneTrace, Run, Running, Trace, command, subject};
 
-use anyhow::{Context, Result, anyhow, ensure};
-use nix::unistd::{Pid, getpgid};
-use serde_json::Value;
-use tests::harness::{Attached, Event, Memtrace, Run, Running, Trace, command, subject};
-
-static TRACE: LazyLock<Result<Trace>> = LazyLock::new(|| Trace::run(["loaded"]));
+static TRACE: OneTrace = OneTrace::new(|| Trace::run(["loaded"]));
 
 fn trace() -> Result<&'static Trace> {
-    TRACE.as_ref().map_err(|error| anyhow!("{error:#}"))
+    TRACE.get()
 }
 
 #[test]

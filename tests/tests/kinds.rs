@@ -1,12 +1,10 @@
 //! One fault of each kind comes out as what it is. That frames, counts, files and times are right is checked with each.
 
-use std::sync::LazyLock;
-
-use anyhow::{Result, anyhow, ensure};
-use tests::harness::Trace;
+use anyhow::{Result, ensure};
+use tests::harness::{OneTrace, Trace};
 
 /// All of them in one run: memtrace's start takes longer than they do.
-static TRACE: LazyLock<Result<Trace>> = LazyLock::new(|| {
+static TRACE: OneTrace = OneTrace::new(|| {
     Trace::in_turn(&[
         &["kinds", "anonymous"],
         &["kinds", "huge"],
@@ -21,7 +19,7 @@ static TRACE: LazyLock<Result<Trace>> = LazyLock::new(|| {
 });
 
 fn trace() -> Result<&'static Trace> {
-    TRACE.as_ref().map_err(|error| anyhow!("{error:#}"))
+    TRACE.get()
 }
 
 #[test]

@@ -1,13 +1,11 @@
 //! Each region of the address space is called what it is.
 
-use std::sync::LazyLock;
-
-use anyhow::{Context, Result, anyhow, ensure};
-use tests::harness::Trace;
+use anyhow::{Context, Result, ensure};
+use tests::harness::{OneTrace, Trace};
 use tests::subject::arch::LIBRARIES_HAVE_RODATA;
 
 /// All of them in one run: memtrace's start takes longer than they do.
-static TRACE: LazyLock<Result<Trace>> = LazyLock::new(|| {
+static TRACE: OneTrace = OneTrace::new(|| {
     Trace::in_turn(&[
         &["regions", "program"],
         &["regions", "anonymous"],
@@ -18,7 +16,7 @@ static TRACE: LazyLock<Result<Trace>> = LazyLock::new(|| {
 });
 
 fn trace() -> Result<&'static Trace> {
-    TRACE.as_ref().map_err(|error| anyhow!("{error:#}"))
+    TRACE.get()
 }
 
 #[test]

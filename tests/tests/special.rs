@@ -1,11 +1,9 @@
 //! Faults at memory with which the kernel does something out of the ordinary: userfaultfd, hugetlb, swap, protection that
 //! was changed, guard pages, NUMA hints. Frames, counts and times are checked with each.
 
+use anyhow::{Context, Result, ensure};
 use std::collections::HashSet;
-use std::sync::LazyLock;
-
-use anyhow::{Context, Result, anyhow, ensure};
-use tests::harness::{Trace, faults_as_counted, without};
+use tests::harness::{OneTrace, Trace, faults_as_counted, without};
 use tests::subject::memory::PAGE;
 use tests::subject::report::Touch;
 use tests::subject::uffd::WAIT;
@@ -13,7 +11,7 @@ use tests::subject::uffd::WAIT;
 const HUGE: u64 = 2 << 20;
 
 /// All of them in one run: memtrace's start takes longer than they do.
-static TRACE: LazyLock<Result<Trace>> = LazyLock::new(|| {
+static TRACE: OneTrace = OneTrace::new(|| {
     Trace::in_turn(&[
         &["special", "userfaultfd"],
         &["special", "hugetlb"],
@@ -27,7 +25,7 @@ static TRACE: LazyLock<Result<Trace>> = LazyLock::new(|| {
 });
 
 fn trace() -> Result<&'static Trace> {
-    TRACE.as_ref().map_err(|error| anyhow!("{error:#}"))
+    TRACE.get()
 }
 
 /// Each of these touches is a fault of that kind in anonymous memory.

@@ -18,4 +18,4 @@ pub use expect::{Seen, faults_as_counted};
 pub use memtrace::{Memtrace, subject};
 pub use redis::{HeldSave, Redis, RedisServer};
 pub use run::{Run, Running, command, untraced, wait_for, within};
-pub use trace::{Trace, without};
+pub use trace::{OneTrace, Trace, without};

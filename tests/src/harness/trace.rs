@@ -1,8 +1,9 @@
 //! A trace, and the subject's own report beside it.
 
 use std::io::Write;
+use std::sync::LazyLock;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -29,6 +30,24 @@ pub struct Trace {
     pub facts: Vec<Fact>,
     /// memtrace's exit status, and what PROG printed.
     pub run: Run,
+}
+
+/// A trace that all tests of a file look at: memtrace's start takes longer than what is traced.
+pub struct OneTrace(LazyLock<Result<Trace>>);
+
+impl OneTrace {
+    /// It is made when it is first asked for.
+    pub const fn new(make: fn() -> Result<Trace>) -> Self {
+        Self(LazyLock::new(make))
+    }
+
+    /// The trace.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn get(&self) -> Result<&Trace> {
+        self.0.as_ref().map_err(|error| anyhow!("{error:#}"))
+    }
 }
 
 impl Trace {

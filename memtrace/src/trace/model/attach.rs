@@ -26,18 +26,7 @@ impl Model {
         let changes = self
             .objects
             .observe(tid, &task.parts, None, Means::Found, ts);
-        self.lives.begin(
-            tid,
-            None,
-            Life {
-                pid: ids.pid,
-                tid: ids.tid,
-                global: global(ids, pid, tid),
-                comm: comm.clone(),
-                from: ts,
-                ..Life::default()
-            },
-        );
+        self.meet(Ids { pid, tid }, ids, comm.clone(), ts);
         self.lives.changed(tid, &changes, ts);
         let mm = self.mms.entry(task.parts.mm).or_insert_with(|| Mm {
             before: true,
@@ -67,6 +56,19 @@ impl Model {
         } else {
             events.extend(event);
         }
+    }
+
+    /// The life of a task begins in which it is known, though nobody has told of its birth.
+    pub(super) fn meet(&mut self, own: Ids, ids: Ids, comm: Arc<str>, ts: u64) {
+        let life = Life {
+            pid: ids.pid,
+            tid: ids.tid,
+            global: global(ids, own.pid, own.tid),
+            comm,
+            from: ts,
+            ..Life::default()
+        };
+        self.lives.begin(own.tid, None, life);
     }
 
     /// Whether a thread that lives is known, and is one of this process.

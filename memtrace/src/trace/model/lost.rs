@@ -4,8 +4,8 @@ use std::{mem, ops::RangeInclusive, sync::Arc};
 
 use memtrace_ebpf::record::{Ids, Known};
 
-use super::{Model, Process, birth::shown, global, until_nul};
-use crate::trace::{event::Life, record::Record};
+use super::{Model, Process, birth::shown, until_nul};
+use crate::trace::record::Record;
 
 impl Model {
     /// Records were lost at some moment of that time, of which nothing has been taken yet.
@@ -45,15 +45,7 @@ impl Model {
         }
         let ids = shown(known.ids, pid, tid);
         let comm: Arc<str> = until_nul(&known.comm).into();
-        let life = Life {
-            pid: ids.pid,
-            tid: ids.tid,
-            global: global(ids, pid, tid),
-            comm: comm.clone(),
-            from: ts,
-            ..Life::default()
-        };
-        self.lives.begin(tid, None, life);
+        self.meet(Ids { pid, tid }, ids, comm.clone(), ts);
         self.add_thread(Ids { pid, tid }, ids, 0, comm, 0, ts);
         if let Some(process) = self.processes.get_mut(&pid) {
             process.counts.incomplete();
