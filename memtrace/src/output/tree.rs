@@ -63,7 +63,10 @@ fn left_out(out: &mut impl Write, end: &End) -> io::Result<()> {
     }
     if end.tasks_left_out != 0 {
         let tasks = Count(end.tasks_left_out, "task");
-        writeln!(out, "{tasks} more were too many to be kept.")?;
+        writeln!(
+            out,
+            "{tasks} more are left out: they were too many, or word of their births was lost."
+        )?;
     }
     Ok(())
 }

@@ -73,6 +73,23 @@ impl Counts {
             .sum::<u64>();
     }
 
+    /// Whether each fault that the kernel counted was seen, or is known to have come without an exception.
+    pub fn are_explained(&self) -> bool {
+        let [min_flt, maj_flt] = self.of_trace();
+        self.remainder(min_flt + maj_flt) == 0
+    }
+
+    /// What the kernel counted in the trace, minor and major.
+    fn of_trace(&self) -> [u64; 2] {
+        // Of an attached process whose threads' ends were lost only what they began with is known.
+        [self.min_flt, self.maj_flt].map(|count| if count as i64 > 0 { count } else { 0 })
+    }
+
+    /// What the kernel counted beyond all that is known.
+    fn remainder(&self, kernel: u64) -> i64 {
+        kernel as i64 - self.counted as i64 - self.unobserved_by.values().sum::<i64>()
+    }
+
     fn add(&mut self, other: &Self) {
         for (kind, count) in self.kinds.iter_mut().zip(other.kinds) {
             *kind += count;
@@ -88,12 +105,10 @@ impl Counts {
     }
 
     fn account(&self, pid: u32, comm: Arc<str>, alive: bool) -> Account {
-        // Of an attached process whose threads' ends were lost only what they began with is known.
-        let of_trace = |count: u64| if count as i64 > 0 { count } else { 0 };
-        let (min_flt, maj_flt) = (of_trace(self.min_flt), of_trace(self.maj_flt));
+        let [min_flt, maj_flt] = self.of_trace();
         let unobserved = (min_flt + maj_flt) as i64 - self.counted as i64;
         let mut unobserved_by = self.unobserved_by.clone();
-        let remainder = unobserved - unobserved_by.values().sum::<i64>();
+        let remainder = self.remainder(min_flt + maj_flt);
         if remainder != 0 {
             unobserved_by.insert(UNEXPLAINED, remainder);
         }

@@ -42,6 +42,11 @@ impl Lives {
         });
     }
 
+    /// A task has ended, or lives, of which nothing else is known.
+    pub const fn missed(&mut self) {
+        self.left_out += 1;
+    }
+
     fn row(&mut self, tid: u32) -> Option<&mut Life> {
         let at = *self.living.get(&tid)?;
         self.rows.get_mut(at)

@@ -13,13 +13,18 @@ pub(super) fn write(out: &mut impl Write, total: &ForkAccount) -> io::Result<()>
     if total.pages == 0 && total.not_surveyed.is_none() {
         return writeln!(out, "\nNo private page was present at a fork.");
     }
-    write!(
-        out,
-        "\nCopy-on-write saved {} of {}: {} were copied",
-        size_of(saved),
-        size_of(total.pages),
-        size_of(copied)
-    )?;
+    let [saved_size, pages, copied] = [saved, total.pages, copied].map(size_of);
+    if saved == 0 && total.unknown != 0 {
+        write!(
+            out,
+            "\nOf {pages} that forks left shared {copied} were copied"
+        )?;
+    } else {
+        write!(
+            out,
+            "\nCopy-on-write saved {saved_size} of {pages}: {copied} were copied"
+        )?;
+    }
     let parts = |parts: &[(&'static str, u64)]| {
         let parts = parts.iter().filter(|(_, pages)| *pages != 0);
         let parts: Vec<_> = parts

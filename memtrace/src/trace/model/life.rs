@@ -173,12 +173,8 @@ impl Model {
         events.extend(self.let_go(tid, LetGo::Exit, ts));
         events.extend(self.held_parent_dies(tid, killed, ts));
         if let Some(mm) = self.mms.get_mut(&mm_address) {
+            // It is left when they are all gone: their ends write to it yet (exit_mm_release in kernel/fork.c).
             mm.running = mm.running.saturating_sub(1);
-            // Of several the last to leave it may be another, whose end writes to it yet (mm_release in kernel/fork.c): then
-            // it is left when they are all gone.
-            if mm.running == 0 && mm.number != 0 && mm.users.len() == 1 {
-                self.sharing.left(mm.number, Leave::Exit);
-            }
         }
         if let Some(event) = self.survey_ends(mm_address) {
             events.push(Event { ts, ..event });
@@ -202,8 +198,9 @@ impl Model {
         };
         // Of one whose birth was lost there is only this.
         self.counted(&gone.known, ts);
-        if let Some(thread) = thread {
-            self.leaves(&thread, tid, replaced, ts);
+        match thread {
+            Some(thread) => self.leaves(&thread, tid, replaced, ts),
+            None => self.lives.missed(),
         }
         self.close_if_over(gone.known.pid, ts);
     }
@@ -251,6 +248,8 @@ impl Model {
                 }
             }
             self.sharing.left(before.number, Leave::Exec);
+        } else if before.number != 0 {
+            self.sharing.left(before.number, Leave::Exit);
         }
         for user in before.users {
             let replaced = self.replaced.get_mut(&user);

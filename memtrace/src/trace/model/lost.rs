@@ -85,7 +85,8 @@ impl Model {
     /// Closes the account of a process, of which nothing comes from the time `ts` on.
     pub(super) fn close(&mut self, mut process: Process, alive: bool, ts: u64) {
         // What the hooks count themselves is never lost.
-        if !self.summary && self.losses.any_in(process.since..=ts) {
+        let may_lack = !self.summary || !process.counts.are_explained();
+        if may_lack && self.losses.any_in(process.since..=ts) {
             process.counts.incomplete();
         }
         let Process {

@@ -23,7 +23,7 @@ use super::{
     objects::Objects,
     record::Record,
     region::{Mapped, Mm, Place},
-    sharing::Sharing,
+    sharing::{Leave, Sharing},
 };
 
 mod attach;
@@ -257,6 +257,9 @@ impl Model {
     fn accounts(mut self, living: &[Known], further: &Tally) -> Finished {
         for known in living {
             self.counted(known, 0);
+            if !self.threads.contains_key(&known.tid) {
+                self.lives.missed();
+            }
         }
         let are_lost = *further != Tally::default();
         if are_lost {
@@ -267,6 +270,14 @@ impl Model {
             self.close(process, alive, u64::MAX);
         }
         let (processes, total) = self.book.finish();
+        // All their tasks have ended, though not all are known to be gone.
+        for mm in self
+            .mms
+            .values()
+            .filter(|mm| mm.running == 0 && mm.number != 0)
+        {
+            self.sharing.left(mm.number, Leave::Exit);
+        }
         let mut forks = self.sharing.finish();
         for fork in &mut forks {
             let settled = fork.settled.unwrap_or(u64::MAX);

@@ -1,6 +1,6 @@
 //! Pages that forks leave shared: what a fork copied, who breaks the sharing, and who gives pages up.
 
-use std::{collections::VecDeque, ops::Range};
+use std::{collections::VecDeque, mem, ops::Range};
 
 use memtrace_ebpf::{
     fault::{Backing, Kind as FaultKind},
@@ -66,11 +66,21 @@ impl Unfollowed {
     }
 }
 
-/// The account of a fork whose child nobody has seen.
+/// The account of a fork whose child nobody has seen: it may have copied each page that the parent has not.
 pub(super) fn child_unseen(fork: &mut ForkAccount) {
-    fork.unknown += std::mem::take(&mut fork.still_shared);
+    let given_up = mem::take(&mut fork.given_up);
+    fork.unknown += given_up.exec + given_up.exit + given_up.munmap;
+    for pages in [&mut fork.taken_over, &mut fork.still_shared] {
+        fork.unknown += mem::take(pages);
+    }
     for area in &mut fork.areas {
-        area.unknown += std::mem::take(&mut area.still_shared);
+        for pages in [
+            &mut area.taken_over,
+            &mut area.given_up,
+            &mut area.still_shared,
+        ] {
+            area.unknown += mem::take(pages);
+        }
     }
 }
 
@@ -215,6 +225,11 @@ impl Model {
             return;
         };
         let number = mm.number;
+        if number != 0 && mm.running == 0 && !mm.users.contains(&record.head.tid) {
+            // It is gone, and this is another at the same address, of an exec that isn't complete.
+            self.sharing.left(number, Leave::Exit);
+            return;
+        }
         let page = fault.addr.0 >> PAGE_SHIFT;
         if let Some(survey) = &mut mm.survey
             && private

@@ -31,6 +31,8 @@ impl Ledger {
             number: fork.number,
             ts: fork.ts,
             parent: fork.parent_pid,
+            // The name that it is born with.
+            child_comm: fork.parent_comm.clone(),
             parent_comm: fork.parent_comm,
             child: fork.child_pid,
             table_bytes: fork.table_bytes,

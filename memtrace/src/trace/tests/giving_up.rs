@@ -410,3 +410,26 @@ fn lengths_at_the_end_of_memory_do_no_harm() {
         assert_eq!(after(number, top, 0), "16: shared 16", "{number}");
     }
 }
+
+/// The kernel unlocks the mutexes of a task that ends in its memory (`exit_robust_list` in `kernel/futex/core.c`), after its exit
+/// has been told.
+#[test]
+fn an_end_may_copy_pages() {
+    let mut story = Story::of(100, 0xa);
+    story.fork_of(100, 200, 0xb, &[heap_pages(0..4)]);
+    story.exit(100, 0);
+    story.copies(100, 1, 2);
+    // It is gone, but word of that is to come.
+    story.takes_over(200, 0);
+    story.copies(200, 2, 2);
+    story.gone(100, counters(2, 0));
+    let outcome = story.play();
+    assert_eq!(
+        outcome.copies(),
+        [
+            "100 1: fork 1 100>200, with [200] of 2",
+            "200 2: fork 1 100>200, with [100] of 2",
+        ]
+    );
+    assert_eq!(outcome.accounts(), ["4: child 1 parent 1 taken over 1 exit 1"]);
+}

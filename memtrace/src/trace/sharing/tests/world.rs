@@ -340,6 +340,7 @@ impl World {
                 parent: account.parent,
                 child: account.child,
                 parent_comm: account.parent_comm.clone(),
+                child_comm: account.child_comm.clone(),
                 table_bytes: account.table_bytes,
                 settled: account.settled,
                 ..self.naive.account(account.number)

@@ -295,7 +295,6 @@ impl Story {
 
     /// A thread exits, as another of its process execs if `by_exec` isn't 0.
     pub fn exit_by(&mut self, tid: u32, status: u32, by_exec: u32) {
-        self.tasks.remove(&tid);
         let record = Exit {
             head: self.head(tid, Kind::Exit),
             status,
@@ -316,6 +315,7 @@ impl Story {
     pub fn ends(&mut self, tid: u32) {
         self.exit(tid, 0);
         self.gone(tid, Tally::default());
+        self.tasks.remove(&tid);
     }
 }
 
