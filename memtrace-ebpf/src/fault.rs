@@ -244,9 +244,23 @@ pub fn kind(f: &Facts) -> Kind {
 /// for some entries there is but one thing to do.
 #[inline(always)]
 fn unseen(f: &Facts) -> Kind {
-    let private = !matches!(f.backing, Backing::SharedFile | Backing::Shmem);
-    let protected = f.before.is_present() && !f.before.is_writable();
-    if !f.counted || f.error & error_code::WRITE == 0 || !private || !protected {
+    let write = f.error & error_code::WRITE != 0;
+    if !f.counted {
+        Kind::Other
+    } else if f.before.is_none() {
+        match f.backing {
+            // The zero page, or a huge one.
+            Backing::Anonymous if !write => Kind::Other,
+            // What the file had before and has now may be gone with it.
+            Backing::HugeTlb | Backing::Shmem => Kind::Other,
+            Backing::SharedFile if f.major => Kind::Other,
+            _ => filled(f),
+        }
+    } else if f.before.is_prot_none() {
+        Kind::NumaHint
+    } else if f.before.is_swap() {
+        Kind::SwapIn
+    } else if !write || !f.before.is_present() || f.before.is_writable() || is_shared(f) {
         Kind::Other
     } else if f.zero_before || is_huge_zero(f, f.before) {
         Kind::CowZero
@@ -257,11 +271,17 @@ fn unseen(f: &Facts) -> Kind {
     }
 }
 
+/// Whether all who map the memory see what is written.
+#[inline(always)]
+const fn is_shared(f: &Facts) -> bool {
+    matches!(f.backing, Backing::SharedFile | Backing::Shmem)
+}
+
 /// The page was there before: what changed about it?
 #[inline(always)]
 fn remapped(f: &Facts) -> Kind {
     let write = f.error & error_code::WRITE != 0;
-    let shared = matches!(f.backing, Backing::SharedFile | Backing::Shmem);
+    let shared = is_shared(f);
     if f.same_frame {
         if write && !f.before.is_writable() && f.after.is_writable() {
             if f.guarded && f.before.is_uffd_wp() {

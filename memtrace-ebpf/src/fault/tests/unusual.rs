@@ -80,8 +80,11 @@ pub(super) fn unseen() -> Vec<Case> {
                 (IS_NOT_COUNTED, Kind::Other),
                 (READS, Kind::Other),
                 (SHMEM, Kind::Other),
-                (OVER_NOTHING, Kind::Other),
+                (OVER_NOTHING, Kind::ZeroFill),
                 (OVER_ZERO, Kind::CowZero),
+                (OVER_SWAP, Kind::SwapIn),
+                (OVER_MARKER, Kind::Other),
+                (OVER_PROT_NONE, Kind::NumaHint),
                 (WRITABLE_BEFORE, Kind::Other),
                 (SEEN, Kind::Other),
                 (SIGNALLED, Kind::Invalid),
@@ -94,6 +97,35 @@ pub(super) fn unseen() -> Vec<Case> {
                 ..left(pte(RO | OLD))
             },
             &[(OF_ONE, Kind::Other)],
+        ),
+        // The name of a program, in the old one's file: its exec leaves that.
+        case(
+            Kind::FileMap,
+            Facts {
+                error: READ,
+                backing: Backing::PrivateFile,
+                ..left(Entry::NONE)
+            },
+            &[
+                (IS_MAJOR, Kind::FileRead),
+                (WRITES, Kind::FileCow),
+                (IS_NOT_COUNTED, Kind::Other),
+                (SHARED_FILE, Kind::FileMap),
+                (SPECIAL, Kind::SpecialMap),
+                // A frame of zeros, or one that was there: which of them isn't known.
+                (ANONYMOUS, Kind::Other),
+                (SHMEM, Kind::Other),
+                (HUGETLB, Kind::Other),
+                (UNKNOWN, Kind::Other),
+            ],
+        ),
+        case(
+            Kind::SharedWrite,
+            Facts {
+                backing: Backing::SharedFile,
+                ..left(Entry::NONE)
+            },
+            &[(IS_MAJOR, Kind::Other), (ATTENDED, Kind::SharedWrite)],
         ),
     ]
 }
