@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use cargo_metadata::{Artifact, Message, TargetKind};
 
-use crate::command::{as_root, cannot_start, outside_cargo, run, say, typed};
+use crate::command::{as_root, cannot_start, capture, outside_cargo, run, say, typed};
 use crate::kernels;
 use crate::memtrace;
 use crate::programs::{self, Programs};
@@ -25,11 +25,7 @@ pub(crate) fn test_all(workspace: &Workspace, filter: Option<&str>) -> Result<()
     memtrace::build(workspace)?;
 
     say("the tests that need no root");
-    let mut cargo = workspace.cargo("test")?;
-    cargo
-        .args(["--workspace", "--exclude", "tests"])
-        .args(filter);
-    run(&mut cargo)?;
+    run(&mut unit_tests(workspace, filter)?)?;
 
     say("the programs that the live tests trace");
     let programs = programs::ensure(workspace)?;
@@ -42,7 +38,14 @@ pub(crate) fn test_all(workspace: &Workspace, filter: Option<&str>) -> Result<()
     }
     let variables = variables(workspace, programs);
     let mut failed = Vec::new();
+    let mut any = false;
     for test in pure.iter().chain(&live) {
+        // A whole file, or those in it that have such a name.
+        let filter = filter.filter(|name| !test.name.contains(name));
+        if filter.is_some() && names(outside_cargo(&test.executable).args(filter))?.is_empty() {
+            continue;
+        }
+        any = true;
         let mut command = if test.is_live {
             say(format_args!("as root: the live tests of {}", test.name));
             as_root(&test.executable, &variables)?
@@ -67,9 +70,28 @@ pub(crate) fn test_all(workspace: &Workspace, filter: Option<&str>) -> Result<()
             kernels::test(workspace)?;
             say("all tests passed");
         }
-        Some(filter) => say(format_args!("no test with `{filter}` in its name failed")),
+        Some(name) if !any && names(unit_tests(workspace, filter)?.arg("--"))?.is_empty() => {
+            bail!("no test, and no file of tests, has `{name}` in its name");
+        }
+        Some(name) => say(format_args!("no test with `{name}` in its name failed")),
     }
     Ok(())
+}
+
+/// The command for the tests that need no root.
+fn unit_tests(workspace: &Workspace, filter: Option<&str>) -> Result<Command> {
+    let mut cargo = workspace.cargo("test")?;
+    cargo
+        .args(["--workspace", "--exclude", "tests"])
+        .args(filter);
+    Ok(cargo)
+}
+
+/// The names of the tests that a command would run.
+pub(crate) fn names(command: &mut Command) -> Result<Vec<String>> {
+    let list = capture(command.args(["--list", "--format=terse"]))?;
+    let names = list.lines().filter_map(|line| line.strip_suffix(": test"));
+    Ok(names.map(str::to_owned).collect())
 }
 
 /// What the live tests are told, beside the environment that root has.

@@ -52,7 +52,7 @@ enum Task {
     },
     /// Set up, build, then run all tests; the live ones as root.
     Test {
-        /// Only the tests whose name contains this.
+        /// Only the tests whose name, or whose file's name, contains this.
         filter: Option<String>,
     },
     /// Set up, build, then put memtrace under load for some minutes, case by case, as root.

@@ -1,10 +1,8 @@
 //! What takes minutes: memtrace under load, case by case. The cases are in `tests/soak`.
 
-use std::path::Path;
-
 use anyhow::{Context, Result, bail};
 
-use crate::command::{as_root, capture, outside_cargo, run, say};
+use crate::command::{as_root, outside_cargo, run, say};
 use crate::live;
 use crate::memtrace;
 use crate::workspace::Workspace;
@@ -19,7 +17,7 @@ pub(crate) fn perform(workspace: &Workspace, names: &[String]) -> Result<()> {
     let soak = tests
         .find(|test| test.name == live::SOAK)
         .context("the package tests has no test `soak`")?;
-    let chosen = choose(&all(&soak.executable)?, names)?;
+    let chosen = choose(&live::names(&mut outside_cargo(&soak.executable))?, names)?;
 
     say(format_args!("as root: {} cases", chosen.len()));
     let mut command = as_root(&soak.executable, &live::own_variables(workspace))?;
@@ -30,14 +28,7 @@ pub(crate) fn perform(workspace: &Workspace, names: &[String]) -> Result<()> {
     run(&mut command)
 }
 
-/// The names of all cases: the group's, `::`, and its own.
-fn all(soak: &Path) -> Result<Vec<String>> {
-    let list = capture(outside_cargo(soak).args(["--list", "--format=terse"]))?;
-    let names = list.lines().filter_map(|line| line.strip_suffix(": test"));
-    Ok(names.map(str::to_owned).collect())
-}
-
-/// Those cases that have one of these names, or are in a group of that name; all if there are none.
+/// Those cases, named `group::case`, that have one of these names, or are in a group of that name; all if there are none.
 fn choose(all: &[String], names: &[String]) -> Result<Vec<String>> {
     let has = |case: &str, name: &str| {
         let parts = case.split_once("::");

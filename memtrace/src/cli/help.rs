@@ -49,8 +49,8 @@ Examples:
 
 Exit status:
   0 when each was decided as a Linux of today should have it, 1 when one differed, 2 when none did
-  and one was not decided (T9, about another system, never is); 125 when memtrace itself fails,
-  130 or 143 when a signal ended it.";
+  and one was not decided: T9, about another system, never is, so all claims give 2 at best; 125
+  when memtrace itself fails, 130 or 143 when a signal ended it.";
 
 /// Of `memtrace doctor`.
 pub(super) const DOCTOR_HELP: &str = "\

@@ -94,7 +94,7 @@ pub struct Kernel {
 /// What is shown of a trace, and where.
 #[derive(Args, Debug)]
 pub struct Shown {
-    /// Write the trace to FILE instead of stderr; what is there is replaced once PROG has started
+    /// Write the trace to FILE instead of stderr; what is there is replaced once the trace begins
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
@@ -182,7 +182,7 @@ pub struct Lab {
     #[arg(long)]
     pub explain: bool,
 
-    /// With the program's source
+    /// With --explain: the program's source, too
     #[arg(long, requires = "explain")]
     pub source: bool,
 

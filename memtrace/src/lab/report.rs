@@ -175,8 +175,9 @@ fn total(all: &[Decided]) -> String {
         })
     };
     let mut words = format!(
-        "{} claims: {} confirmed, {} qualified, {} refuted, {} not decidable here",
+        "{} claim{}: {} confirmed, {} qualified, {} refuted, {} not decidable here",
         all.len(),
+        if all.len() == 1 { "" } else { "s" },
         of("confirmed"),
         of("qualified"),
         of("refuted"),

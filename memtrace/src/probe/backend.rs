@@ -15,7 +15,7 @@ use crate::kernel::{
 /// How page faults are observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Backend {
-    /// By tracepoints alone, which every kernel grants
+    /// By tracepoints alone, which every kernel on x86-64 grants
     Tracepoints,
     /// By hooks on the kernel's function `handle_mm_fault`, too
     Fentry,

@@ -10,6 +10,7 @@ impl Display for Bytes {
         let unit = (self.0.trailing_zeros() / 10).min(4);
         match self.0 {
             0 => f.write_str("0 bytes"),
+            1 => f.write_str("1 byte"),
             bytes => {
                 let name = ["bytes", "KiB", "MiB", "GiB", "TiB"][unit as usize];
                 write!(f, "{} {name}", bytes >> (10 * unit))

@@ -431,5 +431,8 @@ fn an_end_may_copy_pages() {
             "200 2: fork 1 100>200, with [100] of 2",
         ]
     );
-    assert_eq!(outcome.accounts(), ["4: child 1 parent 1 taken over 1 exit 1"]);
+    assert_eq!(
+        outcome.accounts(),
+        ["4: child 1 parent 1 taken over 1 exit 1"]
+    );
 }
