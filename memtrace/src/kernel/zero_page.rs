@@ -46,7 +46,7 @@ impl Sample {
     /// Makes the mapping and looks up its frames.
     ///
     /// # Errors
-    /// No memory, or the kernel doesn't show frames to this user (`CAP_SYS_ADMIN`).
+    /// No memory, or the kernel doesn't show frames to this user (`CAP_SYS_ADMIN` in the initial user namespace).
     pub fn new() -> Result<Self> {
         let page = PAGE_SIZE as usize;
         let len = NonZeroUsize::new(PAGES * page).context("no pages")?;
@@ -101,7 +101,8 @@ impl Sample {
             *frame = entry & FRAME;
             ensure!(
                 entry & PRESENT != 0 && *frame != 0,
-                "the kernel doesn't show frame numbers in /proc/self/pagemap: memtrace needs root (CAP_SYS_ADMIN)"
+                "the kernel doesn't show frame numbers in /proc/self/pagemap: memtrace needs root (CAP_SYS_ADMIN) in the initial \
+                 user namespace"
             );
         }
         Ok(frames)
