@@ -199,23 +199,14 @@ fn entry(process: &str, addr: u64) -> Result<u64> {
 
 /// The file that is mapped at `addr` in this process, and the offset of `addr` in it.
 pub fn mapped_file(addr: u64) -> Result<Option<(String, u64)>> {
-    let mapping = mappings()?
-        .into_iter()
-        .find(|mapping| (mapping.start..mapping.end).contains(&addr));
-    Ok(mapping
+    Ok(mapped(addr)?
         .filter(|mapping| mapping.path.starts_with('/'))
         .map(|mapping| (mapping.path, mapping.offset + addr - mapping.start)))
 }
 
 /// Where this program's own code is: its first address, and the first one after it.
 pub fn code() -> Result<(u64, u64)> {
-    let exe = std::env::current_exe()?;
-    let is_code =
-        |mapping: &Mapping| mapping.executable && mapping.path.as_str() == exe.as_os_str();
-    let mapping = mappings()?
-        .into_iter()
-        .find(is_code)
-        .context("no code in /proc/self/maps")?;
+    let mapping = mapped(code as *const () as u64)?.context("no code in /proc/self/maps")?;
     Ok((mapping.start, mapping.end))
 }
 
@@ -223,16 +214,20 @@ pub fn code() -> Result<(u64, u64)> {
 struct Mapping {
     start: u64,
     end: u64,
-    executable: bool,
     offset: u64,
     path: String,
 }
 
-fn mappings() -> Result<Vec<Mapping>> {
+/// The one that `addr` is in.
+fn mapped(addr: u64) -> Result<Option<Mapping>> {
     let maps = std::fs::read_to_string("/proc/self/maps")?;
-    maps.lines()
-        .map(|line| mapping(line).with_context(|| format!("/proc/self/maps: {line}")))
-        .collect()
+    for line in maps.lines() {
+        let mapping = mapping(line).with_context(|| format!("/proc/self/maps: {line}"))?;
+        if (mapping.start..mapping.end).contains(&addr) {
+            return Ok(Some(mapping));
+        }
+    }
+    Ok(None)
 }
 
 fn mapping(line: &str) -> Option<Mapping> {
@@ -243,7 +238,6 @@ fn mapping(line: &str) -> Option<Mapping> {
     Some(Mapping {
         start: number(start)?,
         end: number(end)?,
-        executable: words.get(1)?.contains('x'),
         offset: number(words.get(2)?)?,
         path: words.get(5).map_or("", |path| path.trim()).to_owned(),
     })
