@@ -150,10 +150,24 @@ fn no_overlay(run: &Run) -> bool {
 
 #[test]
 fn a_program_on_an_overlayfs_is_the_program() -> Result<()> {
+    program_on_overlayfs("exec ./prog program", "root/prog")
+}
+
+/// The file that is run is the upper overlayfs's, and what is mapped the lower one's.
+#[test]
+fn a_program_on_an_overlayfs_on_an_overlayfs_is_the_program() -> Result<()> {
+    let upper = "cd ..; mkdir up2 work2 root2 &&
+        mount -t overlay overlay -o lowerdir=root,upperdir=up2,workdir=work2 root2 || exit 77
+        exec root2/prog program";
+    program_on_overlayfs(upper, "root2/prog")
+}
+
+/// Runs the program from the overlayfs as `script` says, and looks at the regions of what it touches.
+fn program_on_overlayfs(script: &str, path: &str) -> Result<()> {
     let memtrace = Memtrace::new()?.variable("LOWER", "");
     let folder = memtrace.folder().join("overlay");
     fs::create_dir(&folder)?;
-    let script = format!("{OVERLAY} exec ./prog program");
+    let script = format!("{OVERLAY} {script}");
     let words = ["unshare", "--mount", "sh", "-c", &script, "sh"];
     let words = words.map(Into::into).into_iter();
     let trace =
@@ -162,7 +176,7 @@ fn a_program_on_an_overlayfs_is_the_program() -> Result<()> {
         return Ok(());
     }
     assert_eq!(trace.run.code(), Some(0), "{:?}", trace.run);
-    let path = folder.join("root/prog");
+    let path = folder.join(path);
     let (event, exec) = trace.execs().last().context("no exec")?;
     ensure!(exec.exe.as_deref() == path.to_str(), "{}", event.line);
     trace.fault("text")?.is("file-map", "text")?;

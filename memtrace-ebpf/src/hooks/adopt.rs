@@ -15,9 +15,9 @@ use memtrace_ebpf::{
 
 use crate::hooks::{
     fault::{NO_CALL, now},
-    file,
     kernel::{Object, offset, read_into, read_member},
     parts,
+    program::program,
     repeat::repeat,
     ring, survey,
     task::bounds,
@@ -219,7 +219,7 @@ fn survey_process() {
     if !done.complete {
         return;
     }
-    let exe = file::identify(read_member(mm, offset!(mm_exe_file)));
+    let exe = program(mm);
     let ts = now();
     let sent = ring::try_send_filled(|record: &mut Surveyed| {
         record.head = Header {

@@ -18,6 +18,7 @@ pub(crate) mod kind;
 pub(crate) mod paging;
 pub(crate) mod parts;
 pub(crate) mod preempt;
+pub(crate) mod program;
 pub(crate) mod repeat;
 pub(crate) mod returned;
 pub(crate) mod ring;

@@ -19,6 +19,7 @@ use crate::hooks::{
     file,
     kernel::{offset, read_into, read_member},
     paging::{direct_map, pmd_slot},
+    program::program,
     repeat::repeat,
     ring, scan,
     tree::{self, Found, Lookup},
@@ -115,7 +116,7 @@ pub(crate) struct Done {
 /// knows them.
 #[inline(always)]
 pub(crate) fn survey_mm(mm: u64, from: u64, fs: u64, ts: u64, tid: u32, seen: Seen) -> Done {
-    let exe = file::identify(read_member(mm, offset!(mm_exe_file)));
+    let exe = program(mm);
     if let Some(new) = survey() {
         new.mm = mm;
         new.pgd = read_member(mm, offset!(mm_pgd));

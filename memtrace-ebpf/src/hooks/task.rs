@@ -22,9 +22,11 @@ use crate::hooks::{
     experiment,
     fault::{NO_CALL, now, pause},
     file, gone,
-    kernel::{Object, config, offset, read_into, read_member},
+    kernel::{Object, config, offset, plain, read_into, read_member},
     paging::direct_map,
-    parts, returned, ring,
+    parts,
+    program::program,
+    returned, ring,
     settle::{is_over, settle},
     survey,
     thread::{self, Thread},
@@ -299,6 +301,7 @@ pub(crate) fn exec(ctx: &RawTracePointContext) {
     let exe: u64 = read_member(mm.address(), offset!(mm_exe_file));
     let fs: u64 = read_member(task.address(), offset!(task_fs));
     let path = file::tell(exe, fs, thread.known.tid);
+    let program = program(plain(mm, &mut thread.number));
     if let Some(scratch) = EXEC.get_ptr_mut(0) {
         // SAFETY: a valid pointer to this CPU's scratch.
         let scratch = unsafe { &mut *scratch };
@@ -308,7 +311,7 @@ pub(crate) fn exec(ctx: &RawTracePointContext) {
         record.pid = thread.known.pid;
         record.old_tid = ctx.arg(1);
         record.mm = mm.address();
-        record.exe = file::told_file();
+        record.exe = program;
         record.path = path;
         bounds(mm.address(), &mut record.bounds);
         [record.hidden_minor, record.hidden_major] = hidden;

@@ -10,6 +10,7 @@ use memtrace_ebpf::{
 use crate::hooks::{
     file,
     kernel::{Object, config, offset, plain, read_member},
+    program::program,
     repeat::repeat,
     ring,
     thread::{self, Thread, VmaCache},
@@ -131,11 +132,12 @@ fn remember(thread: &mut Thread, mm: Object, found: Found, seq: u32, ts: u64, se
     }
     let backed = file::backed(found.file);
     let flags = record_flags(&found, &backed);
-    // An exec sets the program a moment after the address space (begin_new_exec in fs/exec.c).
+    // An exec sets the program a moment after the address space (begin_new_exec in fs/exec.c), and at its end the cache is
+    // emptied.
     let exe = if cache.mm == mm.address() && cache.exe != 0 {
         cache.exe
     } else {
-        file::identify(read_member(mm.address(), offset!(mm_exe_file)))
+        program(plain(mm, &mut thread.number))
     };
     *cache = VmaCache {
         mm: mm.address(),

@@ -207,9 +207,9 @@ pub struct Exec {
     pub old_tid: u32,
     /// The new address space.
     pub mm: u64,
-    /// The identity of the file that is run.
+    /// The identity of the program: of the file as it is mapped.
     pub exe: u64,
-    /// Its path as the thread knows it: a [`super::Path`].
+    /// The path of the file that is run, as the thread knows it: a [`super::Path`].
     pub path: u64,
     /// Where things are.
     pub bounds: Bounds,
