@@ -13,7 +13,7 @@ use crate::hooks::{
     kernel::{Object, config, offset, plain},
     returned, ring, segment,
     settle::settle,
-    task::objects,
+    task::send_objects,
     thread::{self, CLOSED, Thread},
     vma,
 };
@@ -137,7 +137,7 @@ pub(crate) fn exit(ctx: &RawTracePointContext) {
         failed::send_failed(ret, ts);
     }
     if syscall::changes_objects(thread.call) && ret == 0 {
-        objects(thread, task, thread.call, ts);
+        send_objects(thread.call, ts);
     }
     thread.call = NO_CALL;
     thread.busy = 0;

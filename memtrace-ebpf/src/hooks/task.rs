@@ -317,20 +317,28 @@ pub(crate) fn exec(ctx: &RawTracePointContext) {
         [record.hidden_minor, record.hidden_major] = hidden;
         send_exec(scratch, mm, ctx.arg(2));
     }
-    objects(thread, task, syscall::EXECVE, ts);
+    send_objects(syscall::EXECVE, ts);
     vma::list(ts);
     thread.busy = 0;
 }
 
 /// Sends what the current task uses now that `call` may have changed it.
-#[inline(always)]
-pub(crate) fn objects(thread: &Thread, task: Object, call: u32, ts: u64) {
+///
+/// A global function, so that its stack isn't its caller's all along: a hook and what it calls have 512 bytes of it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn send_objects(call: u32, ts: u64) -> u32 {
+    let task = Object::current();
+    let Some(thread) = thread::find(task) else {
+        return 0;
+    };
     ring::send_filled(Kind::Objects, |record: &mut Objects| {
         record.head = thread.head(Kind::Objects, ts);
         record.call = call;
         record.pad = 0;
         parts::parts(task.address(), &mut record.parts);
     });
+    0
 }
 
 #[inline(always)]
