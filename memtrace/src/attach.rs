@@ -10,7 +10,7 @@ use crate::{
     follow::{Follow, Step, event_loop},
     kernel::clock::now,
     probe::{Adoption, Part, Traced},
-    target::{self, Asked, Inherited, Interrupt, Signals, status},
+    target::{self, Asked, Inherited, Signals, status},
 };
 
 /// Traces processes that exist. Returns memtrace's exit status.
@@ -42,9 +42,9 @@ async fn trace(args: &Attach, targets: &[u32], inherited: &Inherited) -> Result<
         }
         ended => ended,
     };
-    Ok(match follow.close(traced)?.map(|asked| asked.interrupt) {
-        Some(Interrupt::End) => status::TERMINATED,
-        Some(Interrupt::Keyboard | Interrupt::Stop) | None => status::DONE,
+    Ok(match follow.close(traced)? {
+        Some(asked) if asked.interrupt.is_end() => status::by(asked.number),
+        _ => status::DONE,
     })
 }
 

@@ -25,7 +25,7 @@ use crate::{
     probe::{Options, Probe, Traced},
     select::Only,
     session::Session,
-    target::{Asked, Signals, are_waiting, hurry},
+    target::{Asked, Interrupt, Signals, are_waiting, hurry},
 };
 
 /// How often the ring buffer is read: what is shown is late by twice this.
@@ -153,7 +153,8 @@ impl Follow {
     /// A signal from a program that is traced isn't for memtrace: one that ends its group, as servers do, means its own
     /// processes.
     fn heard<T>(&mut self, asked: Asked) -> Step<T> {
-        if self.is_family && asked.from.is_some_and(|pid| self.session.knows(pid)) {
+        let is_others = self.is_family || asked.interrupt == Interrupt::Fatal;
+        if is_others && asked.from.is_some_and(|pid| self.session.knows(pid)) {
             return Step::Ticked;
         }
         if let Some(output) = &self.output {

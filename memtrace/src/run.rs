@@ -43,7 +43,7 @@ async fn trace(args: &Run, credentials: &Credentials) -> Result<u8> {
             terminal::keep_from(command);
         }
     };
-    target::keep_signals();
+    target::keep_signals().context("can't listen for signals")?;
     let began = now();
     // The first process that is forked from here on is the one that is traced.
     let mut prog = match target::spawn(&args.command, adapt, credentials, inherited) {
@@ -59,13 +59,15 @@ async fn trace(args: &Run, credentials: &Credentials) -> Result<u8> {
         Ok(()) => watch(&mut follow, &mut prog, &mut ended).await,
         Err(error) => Err(error),
     };
-    let stopped = matches!(traced, Ok(Some(_)));
+    let asked = traced.as_ref().ok().copied().flatten();
     let closed = follow.close(traced);
-    if ended.is_none() && !stopped {
-        ended = prog.end().await?;
-    }
+    let status = match (ended, asked) {
+        (Some(ended), _) => status::of(ended),
+        (None, Some(asked)) => status::by(asked.number),
+        (None, None) => prog.end().await?,
+    };
     closed?;
-    Ok(ended.map_or(status::TERMINATED, status::of))
+    Ok(status)
 }
 
 /// PROG, and what the terminal has to say to it.
@@ -101,6 +103,7 @@ impl Prog {
             // The kernel ignores SIGTSTP there: no shell could continue it (`get_signal` in `kernel/signal.c`).
             Interrupt::Stop => Signal::SIGSTOP,
             Interrupt::Keyboard | Interrupt::End => Signal::try_from(asked.number)?,
+            Interrupt::Fatal => return Ok(()),
         };
         match killpg(self.group, signal) {
             Ok(()) | Err(Errno::ESRCH) => Ok(()),
@@ -108,18 +111,18 @@ impl Prog {
         }
     }
 
-    /// Waits for its end, which is not traced any more, or for SIGTERM or SIGHUP.
-    async fn end(&mut self) -> Result<Option<ExitStatus>> {
+    /// Waits for its end, which is not traced any more, or for a signal that ends memtrace. Returns the exit status.
+    async fn end(&mut self) -> Result<u8> {
         loop {
             tokio::select! {
                 status = self.child.wait() => {
-                    return status.map(Some).context("can't learn how PROG ended");
+                    return status.map(status::of).context("can't learn how PROG ended");
                 }
                 () = sleep(PERIOD) => self.stops.follow()?,
                 asked = self.signals.next() => {
                     self.pass_on(asked)?;
-                    if asked.interrupt == Interrupt::End {
-                        return Ok(None);
+                    if asked.interrupt.is_end() {
+                        return Ok(status::by(asked.number));
                     }
                 }
             }
@@ -142,7 +145,7 @@ async fn watch(
             Step::Asked(asked) => {
                 prog.pass_on(asked)?;
                 // The keyboard's signal is PROG's to act on, while it lives.
-                if asked.interrupt == Interrupt::End {
+                if asked.interrupt.is_end() {
                     return Ok(Some(asked));
                 }
             }

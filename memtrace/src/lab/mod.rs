@@ -17,7 +17,7 @@ use self::{
 use crate::{
     cli,
     follow::event_loop,
-    target::{self, Inherited},
+    target::{self, Inherited, status},
 };
 
 mod choose;
@@ -99,7 +99,7 @@ async fn decide(chosen: &[&'static Claim], report: &Report, kernel: &cli::Kernel
                     let observed = match bench.observe(known).await? {
                         Outcome::Ended(observed) => Ok(observed),
                         Outcome::Stuck(why) => Err(Undecided::NotHere(why)),
-                        Outcome::Interrupted(asked) => return Ok(asked.interrupt.status()),
+                        Outcome::Interrupted(asked) => return Ok(status::by(asked.number)),
                     };
                     seen.insert(program, observed);
                 }

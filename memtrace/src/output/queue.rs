@@ -11,6 +11,8 @@ use std::{
 
 use nix::sys::signal::{SigSet, SigmaskHow};
 
+use crate::target::Mask;
+
 /// Bytes that wait to be written, from which on no more should be made.
 const FULL: usize = 4 << 20;
 /// Bytes that wait at most.
@@ -60,9 +62,13 @@ impl Queue {
             is_asked,
         });
         let queue = Self(Arc::clone(&shared));
-        // A new thread blocks what the one that makes it does.
+        // A new thread blocks what the one that makes it does, but for the C library's own.
         let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
-        let writer = thread::Builder::new().spawn(move || shared.write_all(to));
+        let writer = thread::Builder::new().spawn(move || {
+            // Where that is refused, nobody sends one.
+            let _ = Mask::ALL.block();
+            shared.write_all(to);
+        });
         before.thread_set_mask()?;
         writer.map(|_| queue)
     }

@@ -14,7 +14,8 @@ use nix::libc::{self, c_int, c_void, siginfo_t};
 
 use super::{
     inherit::Inherited,
-    signals::{Asked, HEARD},
+    signals::{Asked, HEARD, hold_fatal},
+    status,
 };
 
 /// Whether PROG is being started: then signals are kept.
@@ -49,18 +50,22 @@ extern "C" fn heard(number: c_int, info: *const siginfo_t, _: *const c_void) {
         return;
     };
     if !STARTING.load(SeqCst) {
-        let (_, interrupt) = HEARD[at];
         // SAFETY: it ends the process, with nothing done on the way.
-        unsafe { libc::_exit(interrupt.status().into()) };
+        unsafe { libc::_exit(status::by(number).into()) };
     }
     // SAFETY: the kernel gives a valid one to a handler that asked for it.
     let from = unsafe { sender((*info).si_code, (*info).si_pid()) };
     KEPT[at].store(CAME | u64::from(from.unwrap_or(0)), SeqCst);
 }
 
-/// From now on the signals are kept: PROG is about to be started.
-pub fn keep_signals() {
+/// From now on the signals are kept: PROG is about to be started. Those that are nothing but deadly wait until
+/// [`super::Signals`] reads them.
+///
+/// # Errors
+/// The kernel refuses it.
+pub fn keep_signals() -> io::Result<()> {
     STARTING.store(true, SeqCst);
+    hold_fatal()
 }
 
 /// Those that were kept in memtrace.

@@ -3,6 +3,8 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
+use nix::libc::{self, c_int};
+
 /// memtrace did what it was asked to.
 pub const DONE: u8 = 0;
 /// memtrace itself failed.
@@ -11,16 +13,24 @@ pub const FAILED: u8 = 125;
 pub const NOT_EXECUTABLE: u8 = 126;
 /// PROG was not found.
 pub const NOT_FOUND: u8 = 127;
-/// SIGINT or SIGQUIT ended memtrace.
-pub const INTERRUPTED: u8 = 128 + 2;
-/// SIGTERM or SIGHUP ended memtrace.
-pub const TERMINATED: u8 = 128 + 15;
+/// What a shell adds a signal's number to.
+const SIGNAL: u8 = 128;
+
+/// A signal ended memtrace. SIGQUIT is as good as SIGINT, and SIGHUP as SIGTERM.
+pub const fn by(signal: c_int) -> u8 {
+    let like = match signal {
+        libc::SIGQUIT => libc::SIGINT,
+        libc::SIGHUP => libc::SIGTERM,
+        other => other,
+    };
+    SIGNAL + like as u8
+}
 
 /// The exit status that tells how PROG ended: its own, or 128+N when signal N ended it.
 pub fn of(prog: ExitStatus) -> u8 {
     match (prog.code(), prog.signal()) {
         (Some(code), _) => code as u8,
-        (None, Some(signal)) => 128 + signal as u8,
+        (None, Some(signal)) => SIGNAL + signal as u8,
         (None, None) => unreachable!("wait reports ends only"),
     }
 }

@@ -18,7 +18,7 @@ use nix::{
 };
 use procfs::process::Process;
 
-use super::inherit::is_ignored;
+use super::{inherit::is_ignored, mask::Mask};
 
 /// The subcommand that the guard is.
 const GUARD: &str = "stop-guard";
@@ -102,7 +102,7 @@ fn stop(by: Signal) -> nix::Result<()> {
 pub fn guard(prog: u32) -> Result<u8> {
     let memtrace = getppid();
     // What is sent to the group is not for it.
-    SigSet::all().thread_block()?;
+    Mask::ALL.block()?;
     set_pdeathsig(Signal::SIGKILL)?;
     while getppid() == memtrace {
         if !is_stopped(prog.cast_signed()) && is_stopped(memtrace.as_raw()) {

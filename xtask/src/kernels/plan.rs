@@ -16,7 +16,7 @@ enum Part {
 use Part::{All, Nothing, Only};
 
 /// Every live test.
-const PARTS: [(&str, Part); 42] = [
+const PARTS: [(&str, Part); 43] = [
     (
         "cow",
         Only(&["the_first_to_write_copies_and_the_last_takes_over"]),
@@ -148,6 +148,10 @@ const PARTS: [(&str, Part); 42] = [
     (
         "stops",
         Nothing("how a program is stopped doesn't depend on the kernel"),
+    ),
+    (
+        "fatal_signals",
+        Nothing("which signals memtrace outlives doesn't depend on the kernel"),
     ),
     ("terminal", Only(&["a_stranger_can_not_type_there"])),
     (
