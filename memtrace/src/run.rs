@@ -35,7 +35,10 @@ async fn trace(args: &Run, credentials: &Credentials) -> Result<u8> {
     let whom = Traced::Started {
         follow: !args.no_follow,
     };
-    let kept = vec![("the program to run".to_owned(), file)];
+    let interpreters =
+        target::interpreters(&file).map(|file| ("the program's interpreter".to_owned(), file));
+    let mut kept: Vec<_> = interpreters.collect();
+    kept.push(("the program to run".to_owned(), file));
     let mut follow = Follow::open(&args.shown, whom, kept)?;
     let is_apart = terminal::is_kept(credentials);
     let adapt = |command: &mut _| {
