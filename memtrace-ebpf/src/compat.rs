@@ -10,6 +10,8 @@ pub const FOREIGN: u32 = 0x2000_0000;
 pub const NUMBERS: usize = 512;
 /// System V IPC as one call: of it shmat and shmdt are looked at.
 pub const IPC: u32 = FOREIGN | arch::COMPAT_IPC;
+/// mmap by a structure in memory, until that is read: then it is mmap.
+pub const OLD_MMAP: u32 = FOREIGN | arch::COMPAT_OLD_MMAP;
 
 /// Those that i386 and arm number alike (`arch/x86/entry/syscalls/syscall_32.tbl`, `arch/arm/tools/syscall.tbl`).
 const ALIKE: [(u32, u32); 34] = [

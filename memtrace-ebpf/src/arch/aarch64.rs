@@ -150,7 +150,7 @@ pub const COMPAT_ABI: &str = "arm";
 /// Their arguments: r0 to r5, where a 64-bit call has its own.
 pub const COMPAT_ARGS: [&str; 6] = REGS_ARGS;
 /// mmap by a structure in memory: there is none, and none has this number.
-pub const COMPAT_OLD_MMAP: u32 = 0xffff;
+pub const COMPAT_OLD_MMAP: u32 = 0xfffe;
 /// mmap by an offset in pages of 4 KiB.
 pub const COMPAT_MMAP2: u32 = 192;
 /// All of System V IPC in one call: there is none, either.

@@ -143,7 +143,6 @@ pub const COMPAT_MMAP2: u32 = 192;
 pub const COMPAT_IPC: u32 = 117;
 /// Numbers of theirs (`arch/x86/entry/syscalls/syscall_32.tbl`), and the call that each is.
 pub const COMPAT_CALLS: &[(u32, u32)] = &[
-    (COMPAT_OLD_MMAP, syscall::MMAP),
     (219, syscall::MADVISE),
     (257, syscall::REMAP_FILE_PAGES),
     (310, syscall::UNSHARE),

@@ -83,7 +83,10 @@ pub extern "C" fn next_range() -> u32 {
     if advice.ranges == 0 || advice.bytes == 0 {
         return 1;
     }
-    let (start, len) = range(advice.next, advice.compat != 0);
+    let Some((start, len)) = range(advice.next, advice.compat != 0) else {
+        ring::lose(Kind::Call as u32);
+        return 1;
+    };
     advice.record.args[0] = start;
     advice.record.args[1] = len;
     ring::send(Kind::Call, advice.record);
@@ -94,20 +97,18 @@ pub extern "C" fn next_range() -> u32 {
     u32::from(advice.record.ret < 0)
 }
 
-/// A `struct iovec` of the current task's memory, or `struct compat_iovec`.
+/// A `struct iovec` of the current task's memory, or `struct compat_iovec`: not where the advice has dropped it.
 #[inline(always)]
-fn range(address: u64, compat: bool) -> (u64, u64) {
+fn range(address: u64, compat: bool) -> Option<(u64, u64)> {
     let mut words = [0_u64; 2];
     let len = if compat { 8 } else { 16 };
-    // SAFETY: the helper checks the address, and fills what it can't read with zeros.
-    unsafe {
-        bpf_probe_read_user((&raw mut words).cast(), len, address as *const _);
-    }
-    if compat {
+    // SAFETY: the helper checks the address.
+    let failed = unsafe { bpf_probe_read_user((&raw mut words).cast(), len, address as *const _) };
+    (failed == 0).then_some(if compat {
         (words[0] & 0xffff_ffff, words[0] >> 32)
     } else {
         (words[0], words[1])
-    }
+    })
 }
 
 /// The id, in the initial pid namespace, of the process or thread that a pidfd stands for; 0 where that can't be read.

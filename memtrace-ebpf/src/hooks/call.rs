@@ -118,7 +118,14 @@ pub(crate) fn exit(ctx: &RawTracePointContext) {
     let mut ret: i64 = ctx.arg(1);
     if thread.compat != 0 {
         ret = numbers::result(ret);
+        if thread.call == numbers::OLD_MMAP {
+            compat::compat_late_block(ret);
+        }
     }
+    // Found again, as before.
+    let Some(thread) = thread::find(task) else {
+        return;
+    };
     let hidden = mm.address() == thread.hidden_mm;
     if syscall::changes_mappings(thread.call)
         && !hidden
@@ -145,7 +152,7 @@ pub(crate) fn exit(ctx: &RawTracePointContext) {
 
 /// Whether a call that gives an address or a number has failed (`IS_ERR_VALUE`).
 #[inline(always)]
-fn is_error(ret: i64) -> bool {
+pub(crate) fn is_error(ret: i64) -> bool {
     (-MAX_ERRNO..0).contains(&ret)
 }
 
@@ -159,7 +166,11 @@ fn changed(thread: &mut Thread, mm: Object, returned: i64, ts: u64) {
     }
     if thread.call == syscall::SHMAT {
         if thread.compat != 0 && ret == 0 {
-            ret = i64::from(word(thread.args[compat::ATTACHED]));
+            let Some(attached) = word(thread.args[compat::ATTACHED]) else {
+                ring::lose(Kind::Call as u32);
+                return;
+            };
+            ret = i64::from(attached);
         }
         thread.args[3] = 0;
     }
@@ -189,15 +200,13 @@ pub(crate) fn compat_flag(thread: &Thread) -> u8 {
     thread.compat as u8 * COMPAT_CALL
 }
 
-/// A word of the current task's memory; 0 where it can't be read.
+/// A word of the current task's memory, where it can be read.
 #[inline(always)]
-fn word(address: u64) -> u32 {
+fn word(address: u64) -> Option<u32> {
     let mut word = 0_u32;
-    // SAFETY: the helper checks the address, and fills what it can't read with zeros.
-    unsafe {
-        bpf_probe_read_user((&raw mut word).cast(), 4, address as *const _);
-    }
-    word
+    // SAFETY: the helper checks the address.
+    let failed = unsafe { bpf_probe_read_user((&raw mut word).cast(), 4, address as *const _) };
+    (failed == 0).then_some(word)
 }
 
 /// With `--summary`: whether the call may have taken pages away that a fork had left shared.

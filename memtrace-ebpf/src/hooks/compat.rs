@@ -5,13 +5,16 @@ use core::ptr;
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use memtrace_ebpf::{
     arch,
-    compat::{FOREIGN, IPC, NUMBERS, TABLE},
+    compat::{FOREIGN, IPC, NUMBERS, OLD_MMAP, TABLE},
+    record::Kind,
     syscall,
 };
 
 use crate::hooks::{
+    call::is_error,
     kernel::{Object, offset},
-    thread,
+    ring,
+    thread::{self, Thread},
 };
 
 /// Of ipc(2), in the lower half of its first argument (`include/uapi/linux/ipc.h`). The upper one is a version: shmat's of
@@ -58,13 +61,10 @@ pub extern "C" fn compat_arguments(own: u32) -> u32 {
     let Some(thread) = thread::find(task) else {
         return 0;
     };
-    if own == arch::COMPAT_OLD_MMAP {
-        let mut memory = [0_u32; 6];
-        // SAFETY: the helper checks the address, and fills what it can't read with zeros.
-        unsafe {
-            bpf_probe_read_user((&raw mut memory).cast(), 24, args[0] as *const _);
-        }
-        args = memory.map(u64::from);
+    if thread.call == OLD_MMAP {
+        thread.args[0] = args[0];
+        read_block(thread);
+        return 0;
     } else if own == arch::COMPAT_MMAP2 {
         args[5] <<= PAGE_SHIFT;
     } else if thread.call == IPC {
@@ -80,5 +80,41 @@ pub extern "C" fn compat_arguments(own: u32) -> u32 {
         args[ATTACHED] = 0;
     }
     thread.args = args;
+    0
+}
+
+/// Reads the structure that the arguments of an old mmap are in, of which the first argument tells: then it is mmap.
+/// Not where its page isn't in memory.
+#[inline(always)]
+fn read_block(thread: &mut Thread) {
+    let mut block = [0_u32; 6];
+    // SAFETY: the helper checks the address.
+    let failed =
+        unsafe { bpf_probe_read_user((&raw mut block).cast(), 24, thread.args[0] as *const _) };
+    if failed == 0 {
+        thread.args = block.map(u64::from);
+        thread.call = syscall::MMAP;
+    }
+}
+
+/// Reads that structure where it could not be read before the call, which returns `ret`: the kernel has brought its page into
+/// memory to read it (`ia32_mmap` in `arch/x86/kernel/sys_ia32.c`). What can't be read, or isn't what the kernel has read, is lost.
+///
+/// A global function, which the verifier looks at once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn compat_late_block(ret: i64) -> u32 {
+    let Some(thread) = thread::find(Object::current()) else {
+        return 0;
+    };
+    let block = thread.args[0];
+    read_block(thread);
+    let len = thread.args[1];
+    // No mapping has no bytes. And what was mapped over the structure is another.
+    let other = !is_error(ret) && (len == 0 || block.wrapping_sub(ret as u64) < len);
+    if thread.call == OLD_MMAP || other {
+        thread.call = OLD_MMAP;
+        ring::lose(Kind::Call as u32);
+    }
     0
 }
