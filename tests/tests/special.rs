@@ -20,6 +20,7 @@ static TRACE: OneTrace = OneTrace::new(|| {
         &["special", "soft-dirty"],
         &["special", "guard"],
         &["special", "grows-down"],
+        &["special", "vsyscall"],
         &["special", "numa"],
     ])
 });
@@ -195,6 +196,23 @@ fn memory_that_grows_down() -> Result<()> {
             "write below memory that grows down",
         ],
     )
+}
+
+#[test]
+fn a_jump_into_the_vsyscall_page() -> Result<()> {
+    let trace = trace()?;
+    if without(trace, "vsyscall") {
+        return Ok(());
+    }
+    let addr = trace.note("vsyscall")?.as_u64();
+    let mut faults = trace.faults();
+    let (event, fault) = faults
+        .find(|(_, fault)| Some(fault.addr) == addr)
+        .context("no fault")?;
+    assert_eq!((&*fault.kind, &*fault.region), ("other", "vdso"));
+    let detail = event.line["detail"].as_str().context("no detail")?;
+    ensure!(detail.contains("vsyscall page"), "{detail}");
+    Ok(())
 }
 
 #[test]

@@ -94,6 +94,9 @@ pub const fn is_kernel(address: u64) -> bool {
     address >> 55 & 1 != 0
 }
 
+/// The page of some old calls: there is none.
+pub const VSYSCALL: Option<u64> = None;
+
 /// The tracepoints of page faults: there are none.
 pub const FAULT_TRACEPOINTS: &[&str] = &[];
 

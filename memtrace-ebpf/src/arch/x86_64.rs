@@ -89,6 +89,10 @@ pub const fn is_kernel(address: u64) -> bool {
     address >> 63 != 0
 }
 
+/// The page of some old calls, which the kernel does when user mode jumps there (`emulate_vsyscall` in
+/// `arch/x86/entry/vsyscall/vsyscall_64.c`).
+pub const VSYSCALL: Option<u64> = Some(0xffff_ffff_ff60_0000);
+
 /// The tracepoints of page faults (`arch/x86/include/asm/trace/exceptions.h`).
 pub const FAULT_TRACEPOINTS: &[&str] = &["page_fault_user", "page_fault_kernel"];
 

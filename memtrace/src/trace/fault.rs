@@ -1,8 +1,9 @@
 //! Page faults, as events.
 
 use memtrace_ebpf::{
+    arch,
     fault::{Backing, Facts, error_code, kind, vm},
-    pte::{Entry, Level},
+    pte::{Entry, Level, PAGE_SIZE},
     record::{
         FAULT_DISABLED, FAULT_FRESH, FAULT_GREW, FAULT_MAJOR, FAULT_MINOR, FAULT_MM_GONE,
         FAULT_UNMAPPED, FAULT_VMA_UNKNOWN, Fault, Frame, Handled,
@@ -48,6 +49,7 @@ pub fn event(
     });
     let place = match vma {
         Some(vma) => vma.place(fault.address, bss),
+        None if is_vsyscall(fault) => Place::nowhere(Region::Vdso),
         // Where a page came something was mapped: the tree of VMAs was being changed when it was looked at.
         None if flag(FAULT_UNMAPPED) && !after.is_present() => Place::nowhere(Region::Unmapped),
         None => Place::nowhere(Region::Unknown),
@@ -97,7 +99,11 @@ pub fn event(
         pfn_after,
         counted,
         signal: (fault.signal != 0).then_some(fault.signal),
-        detail: unclear.then(|| detail(&facts, flag(FAULT_DISABLED))),
+        detail: if is_vsyscall(fault) {
+            Some("a jump into the vsyscall page: the kernel does the call")
+        } else {
+            unclear.then(|| detail(&facts, flag(FAULT_DISABLED)))
+        },
         handled: None,
         cause: None,
         late: ts.saturating_sub(fault.head.ts),
@@ -127,6 +133,14 @@ const fn access(error: u8) -> Access {
     }
 }
 
+/// Whether it is a jump into the vsyscall page that the kernel takes for the call there, and not for an error.
+fn is_vsyscall(fault: &Fault) -> bool {
+    const JUMP: u8 = error_code::USER | error_code::FETCH;
+    fault.signal == 0
+        && fault.head.b & JUMP == JUMP
+        && arch::VSYSCALL == Some(fault.address & !(PAGE_SIZE - 1))
+}
+
 /// What is known of a fault of the kind `other`, or whose entry after is not known. `disabled`: it came while page faults
 /// were disabled.
 const fn detail(facts: &Facts, disabled: bool) -> &'static str {
@@ -140,7 +154,10 @@ const fn detail(facts: &Facts, disabled: bool) -> &'static str {
         "the page was gone again when it was looked at"
     } else if disabled {
         "refused, as page faults were disabled: the kernel does without the page"
+    } else if facts.error & error_code::USER != 0 {
+        "no page yet: the access is tried again, unless a signal comes first"
     } else {
-        "refused: a system call fails with EFAULT, or the access is tried again"
+        // As copy_to_user: of a call, or of the frame for a signal's handler (`signal_setup_done` in kernel/signal.c).
+        "refused: a call fails with EFAULT, a signal's handler can't run (SIGSEGV), or the kernel tries again"
     }
 }

@@ -1,5 +1,5 @@
 //! Memory with which the kernel does something out of the ordinary:
-//! `special userfaultfd|hugetlb|swap|protected|soft-dirty|guard|grows-down|numa`.
+//! `special userfaultfd|hugetlb|swap|protected|soft-dirty|guard|grows-down|vsyscall|numa`.
 //! Where this kernel doesn't have it, a note `without` says why.
 
 use std::fs::{self, File};
@@ -31,10 +31,11 @@ fn main() -> Result<()> {
         Some("soft-dirty") => soft_dirty(),
         Some("guard") => guard(),
         Some("grows-down") => grows_down(),
+        Some("vsyscall") => vsyscall(),
         Some("numa") => numa(),
         _ => {
             eprintln!(
-                "usage: special userfaultfd|hugetlb|swap|protected|soft-dirty|guard|grows-down|numa"
+                "usage: special userfaultfd|hugetlb|swap|protected|soft-dirty|guard|grows-down|vsyscall|numa"
             );
             exit(2);
         }
@@ -250,6 +251,19 @@ fn grows_down() -> Result<()> {
     };
     write("write to memory that grows down", &pages, 1)?;
     write("write below memory that grows down", &pages, 0)
+}
+
+/// time(2) as programs of old call it: by a jump to an address of the kernel's.
+fn vsyscall() -> Result<()> {
+    const TIME: usize = 0xffff_ffff_ff60_0400;
+    if !fs::read_to_string("/proc/self/maps")?.contains("[vsyscall]") {
+        return without("vsyscall", "this kernel has no such page");
+    }
+    // SAFETY: the page is there, and time is at that address of it.
+    let time: extern "C" fn(*mut libc::time_t) -> libc::time_t =
+        unsafe { std::mem::transmute(TIME) };
+    ensure!(time(std::ptr::null_mut()) > 0, "no time");
+    report(&Fact::Note("vsyscall".to_owned(), json!(TIME)))
 }
 
 /// A page that the kernel makes inaccessible to see who uses it. It does so to processes of several threads only.

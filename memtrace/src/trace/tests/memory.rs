@@ -1,7 +1,12 @@
 //! Copy-on-write across a fork, and what address spaces have in common.
 
-use memtrace_ebpf::record::{
-    Bounds, FAULT_DISABLED, FAULT_MAJOR, FAULT_MINOR, FAULT_MM_GONE, Seen, Vma,
+use memtrace_ebpf::{
+    arch,
+    fault::error_code,
+    record::{
+        Bounds, FAULT_DISABLED, FAULT_MAJOR, FAULT_MINOR, FAULT_MM_GONE, FAULT_UNMAPPED, Fault,
+        Seen, Vma,
+    },
 };
 
 use super::{
@@ -215,7 +220,7 @@ fn a_fault_that_outlives_its_address_space_is_no_guess() {
 #[test]
 fn a_refused_fault_is_not_put_down_to_an_address_space_that_is_gone() {
     for (flags, expected) in [
-        (FAULT_MM_GONE, "refused: a system call fails"),
+        (FAULT_MM_GONE, "the access is tried again"),
         (FAULT_DISABLED, "as page faults were disabled"),
     ] {
         let mut story = Story::of(100, 0xa);
@@ -229,4 +234,36 @@ fn a_refused_fault_is_not_put_down_to_an_address_space_that_is_gone() {
             "{fault:?}"
         );
     }
+}
+
+/// What an access without a page means depends on who made it.
+#[test]
+fn a_fault_that_brings_no_page_says_what_follows() {
+    let told = |error, address, signal| {
+        let mut story = Story::of(100, 0xa);
+        let fault = flagged(minor(error, address, 0, 0), FAULT_UNMAPPED);
+        story.fault(100, Fault { signal, ..fault });
+        let outcome = story.play();
+        let fault = outcome.faults()[0];
+        (fault.kind.name(), fault.region.name(), fault.detail)
+    };
+    let says = |(kind, region, detail): (_, _, Option<&str>), text: &str| {
+        assert_eq!((kind, region), ("other", "unmapped"));
+        assert!(
+            detail.is_some_and(|detail| detail.contains(text)),
+            "{detail:?}"
+        );
+    };
+    says(told(WRITE, 0x640, 0), "the access is tried again");
+    // A call's bad pointer, or a signal's frame.
+    says(told(WRITE & !error_code::USER, 0x640, 0), "EFAULT");
+    says(told(WRITE & !error_code::USER, 0x640, 0), "SIGSEGV");
+
+    let Some(page) = arch::VSYSCALL else { return };
+    let jump = error_code::USER | error_code::FETCH;
+    let (kind, region, detail) = told(jump, page + 0x400, 0);
+    assert_eq!((kind, region), ("other", "vdso"));
+    assert!(detail.is_some_and(|detail| detail.contains("vsyscall page")));
+    assert_eq!(told(jump, page + 0x400, 11), ("invalid", "unmapped", None));
+    assert_eq!(told(READ, page, 11), ("invalid", "unmapped", None));
 }
