@@ -145,6 +145,12 @@ fn a_32_bit_program() -> Result<()> {
         ]
     );
     assert_eq!(trace.fork(1)?.by_child, 4, "pages that the child wrote");
+    // Its data may be executed, like all that it may read.
+    let (_, data) = trace
+        .faults()
+        .find(|(_, fault)| fault.addr == 0x0805_8000)
+        .context("no fault in the data")?;
+    assert_eq!((&*data.kind, &*data.region), ("file-cow", "data"));
     Ok(())
 }
 

@@ -234,21 +234,23 @@ fn name(
         Backing::HugeTlb => whole(Region::Anon),
         Backing::Anonymous => whole(anonymous(vma, mm)),
         Backing::PrivateFile | Backing::SharedFile if vma.file == mm.exe => {
-            if vma.flags & vm::EXEC != 0 {
+            let written = vma.flags & vm::WRITE != 0;
+            // What may be read may be executed in a 32-bit program without PT_GNU_STACK (READ_IMPLIES_EXEC in
+            // `load_elf_binary` in fs/binfmt_elf.c): its data is no code for that.
+            let code = !written || overlaps(vma, bounds.start_code, bounds.end_code);
+            if vma.flags & vm::EXEC != 0 && code {
                 whole(Region::Text)
-            } else if vma.flags & vm::WRITE != 0
-                || overlaps(vma, bounds.start_data, bounds.end_data)
-            {
+            } else if written || overlaps(vma, bounds.start_data, bounds.end_data) {
                 whole(Region::Data)
             } else {
                 whole(Region::Rodata)
             }
         }
         Backing::PrivateFile if files.is_code(vma.file) => {
-            let part = if vma.flags & vm::EXEC != 0 {
-                Part::Text
-            } else if vma.flags & vm::WRITE != 0 {
+            let part = if vma.flags & vm::WRITE != 0 {
                 Part::Data
+            } else if vma.flags & vm::EXEC != 0 {
+                Part::Text
             } else {
                 Part::Rodata
             };

@@ -151,6 +151,30 @@ fn each_part_of_a_program_has_its_region() {
     assert_eq!(data.offset, Some(0x3000));
 }
 
+/// As in a 32-bit program without `PT_GNU_STACK`.
+#[test]
+fn data_that_may_be_executed_is_no_code() {
+    const RWX: u64 = RW | vm::EXEC;
+    let mut story = program(100, 0xa);
+    let [data, linker] = [listing()[2], listing()[6]].map(|vma| Vma { flags: RWX, ..vma });
+    touch(&mut story, 100, data, BOUNDS.start_data);
+    touch(&mut story, 100, data, BOUNDS.end_data);
+    touch(&mut story, 100, linker, linker.start);
+    // But code that may be written is.
+    let code = Vma {
+        flags: RWX,
+        ..listing()[1]
+    };
+    touch(&mut story, 100, code, code.start);
+    // The kernel clears the end of the data in the exec.
+    story.in_exec(100, 0xb);
+    touch(&mut story, 100, Vma { exe: PROG, ..data }, BOUNDS.end_data);
+    assert_eq!(
+        story.play().regions(),
+        ["data", "bss", "lib data", "text", "data"]
+    );
+}
+
 #[test]
 fn before_the_exec_is_complete_its_program_is_known() {
     let mut story = Story::of(100, 0xa);

@@ -9,11 +9,14 @@ use std::ptr::null;
 use anyhow::{Result, bail};
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use tests::subject::memory::PAGE;
 use tests::subject::report::without;
 
 /// Where it is loaded, and the code begins behind the headers.
 const BASE: u32 = 0x0804_8000;
-const HEADERS: usize = 52 + 32;
+const HEADERS: usize = 52 + 2 * 32;
+/// A page of data, in the file behind the code.
+const DATA: u32 = BASE + 0x1_0000;
 
 // Numbers of i386 in eax, arguments in ebx, ecx, edx, esi, edi, ebp. The addresses are those after the load.
 global_asm!(
@@ -29,6 +32,8 @@ global_asm!(
     "cmpl $0x50000000, %eax; jne 9f",
     "movl $16, %ecx; movl $0x50000000, %ebx",
     "1: movb $1, (%ebx); addl $4096, %ebx; loop 1b",
+    // A write to its data.
+    "movb $1, {data}",
     // fork
     "movl $2, %eax; int $0x80",
     "testl %eax, %eax; jz 3f",
@@ -56,6 +61,7 @@ global_asm!(
     ".code64",
     ".popsection",
     base = const BASE + HEADERS as u32,
+    data = const DATA,
     options(att_syntax),
 );
 
@@ -64,7 +70,7 @@ unsafe extern "C" {
     static compat_end: u8;
 }
 
-/// The file: headers, then the code.
+/// The file: headers, then the code, then the data.
 fn image() -> Vec<u8> {
     let (begin, end) = (&raw const compat_begin, &raw const compat_end);
     // SAFETY: the linker keeps the section as one piece.
@@ -74,14 +80,18 @@ fn image() -> Vec<u8> {
     let ident = *b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0";
     let half = |numbers: &[u16]| numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
     let word = |numbers: &[u32]| numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
-    let parts: [Vec<u8>; 6] = [
+    let data_at = (size as usize).next_multiple_of(PAGE);
+    let parts: [Vec<u8>; 8] = [
         ident.to_vec(),
         half(&[2, 3]),
         word(&[1, BASE + HEADERS as u32, 52, 0, 0]),
-        half(&[52, 32, 1, 0, 0, 0]),
+        half(&[52, 32, 2, 0, 0, 0]),
         // PT_LOAD, all of the file, readable, writable and executable.
         word(&[1, 0, BASE, BASE, size, size, 7, 4096]),
+        // Another, readable and writable: as nothing is said of the stack (PT_GNU_STACK), it may be executed all the same.
+        word(&[1, data_at as u32, DATA, DATA, 4096, 4096, 6, 4096]),
         code.to_vec(),
+        vec![7; data_at + PAGE - size as usize],
     ];
     parts.concat()
 }
