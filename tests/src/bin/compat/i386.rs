@@ -3,6 +3,7 @@
 use std::arch::asm;
 use std::ffi::CString;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::wait::WaitStatus;
@@ -10,7 +11,7 @@ use nix::unistd::{Pid, getpid};
 use serde_json::{Value, json};
 use tests::subject::call::{address, hex, made};
 use tests::subject::files;
-use tests::subject::memory::PAGE;
+use tests::subject::memory::{PAGE, frame};
 use tests::subject::process::{self, Gate, child};
 use tests::subject::report::{Fact, report, without};
 
@@ -23,6 +24,7 @@ const NO_FILE: u32 = u32::MAX;
 const MEMORY: u32 = 0x6000_0000;
 const FILE: u32 = 0x6100_0000;
 const SEGMENT: u32 = 0x6200_0000;
+const BLOCK: u32 = 0x6300_0000;
 
 // Numbers of i386 (`arch/x86/entry/syscalls/syscall_32.tbl`).
 const FORK: u32 = 2;
@@ -162,6 +164,32 @@ fn mappings() -> Result<()> {
     // SAFETY: mapped above.
     unsafe { place.write(by_bytes) };
     mapped(OLD_MMAP, "mmap of old", [MEMORY, 0, 0, 0, 0, 0], 2)?;
+    // Its arguments are where no page is yet: in a file.
+    let bytes: Vec<u8> = by_bytes.into_iter().flat_map(u32::to_ne_bytes).collect();
+    file.as_file().write_all_at(&bytes, PAGE as u64)?;
+    let args = [BLOCK, PAGE as u32, READ_WRITE, PRIVATE, fd, 1];
+    // SAFETY: nothing is there.
+    ensure!(unsafe { call(MMAP2, args) } == i64::from(BLOCK), "mmap2");
+    ensure!(
+        frame(BLOCK.into())?.is_none(),
+        "a page that is to be untouched"
+    );
+    mapped(
+        OLD_MMAP,
+        "mmap of old by an untouched page",
+        [BLOCK, 0, 0, 0, 0, 0],
+        2,
+    )?;
+    // And where the mapping itself comes.
+    let place = FILE as *mut [u32; 6];
+    // SAFETY: mapped above.
+    unsafe { place.write(by_bytes) };
+    mapped(
+        OLD_MMAP,
+        "mmap of old over its arguments",
+        [FILE, 0, 0, 0, 0, 0],
+        2,
+    )?;
 
     let ranged = |kind: &str, number, third: u32, addr: u32| {
         let args = [addr, PAGE as u32, third, 0, 0, 0];
