@@ -81,6 +81,7 @@ pub extern "C" fn send_failed(ret: i64, ts: u64) -> u32 {
     }
     let mut len = 0;
     if name != 0 {
+        scratch.name[0] = 0;
         // SAFETY: the helper checks the address.
         let read = unsafe {
             bpf_probe_read_user_str(
@@ -89,8 +90,8 @@ pub extern "C" fn send_failed(ret: i64, ts: u64) -> u32 {
                 name as *const _,
             )
         };
-        // A bound that every kernel's verifier sees: it is lost where the compiler compares a number that it has moved.
-        len = black_box(read as u64) & (FAILED_BYTES as u64 * 2 - 1);
+        // An empty string has no length in 6.12 and before (strncpy_from_user_nofault in mm/maccess.c), else that of its end.
+        len = black_box(read as u64 + u64::from(read == 0)) & (FAILED_BYTES as u64 * 2 - 1);
         if read < 0 || len > FAILED_BYTES as u64 {
             len = 0;
         }

@@ -110,7 +110,6 @@ pub(super) fn unseen() -> Vec<Case> {
                 (IS_MAJOR, Kind::FileRead),
                 (WRITES, Kind::FileCow),
                 (IS_NOT_COUNTED, Kind::Other),
-                (SHARED_FILE, Kind::FileMap),
                 (SPECIAL, Kind::SpecialMap),
                 // A frame of zeros, or one that was there: which of them isn't known.
                 (ANONYMOUS, Kind::Other),
@@ -125,7 +124,7 @@ pub(super) fn unseen() -> Vec<Case> {
                 backing: Backing::SharedFile,
                 ..left(Entry::NONE)
             },
-            &[(IS_MAJOR, Kind::Other), (ATTENDED, Kind::SharedWrite)],
+            &[(IS_MAJOR, Kind::Other), (READS, Kind::FileMap)],
         ),
     ]
 }
