@@ -9,7 +9,7 @@ use memtrace_ebpf::{
 use crate::hooks::{
     call::compat_flag,
     kernel::{Object, offset, plain, read_member},
-    repeat::repeat,
+    repeat::repeat_often,
     ring, thread,
 };
 
@@ -71,7 +71,7 @@ pub extern "C" fn send_ranges(ret: i64, ts: u64) -> u32 {
     advice.ranges = count;
     advice.bytes = if ret < 0 { 1 } else { ret as u64 };
     advice.compat = u64::from(thread.compat);
-    repeat!(RANGES, next_range);
+    repeat_often!(RANGES, next_range);
     0
 }
 

@@ -1,6 +1,13 @@
 //! Loading the hooks into the kernel and attaching them.
 
-use std::{collections::BTreeSet, io, path::Path, thread};
+use std::{
+    collections::BTreeSet,
+    io,
+    num::NonZero,
+    path::Path,
+    sync::{Mutex, PoisonError},
+    thread,
+};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::{
@@ -48,6 +55,13 @@ const SUMMARY_RING_BYTES: u32 = 8 << 20;
 const NO_THREAD: &str = "can't start a thread";
 /// The hook that is attached for a moment at start.
 const FIND_DIRECT_MAP: &str = "find_direct_map";
+/// The hooks that the verifier takes longest over, in that order.
+const LONGEST: [&str; 4] = [
+    "task_newtask",
+    "sys_exit",
+    "page_fault",
+    "sched_process_exec",
+];
 
 /// Who is traced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -397,23 +411,36 @@ pub fn tracepoints() -> Result<BTreeSet<String>> {
 
 fn attach(ebpf: &mut Ebpf) -> Result<()> {
     let timers = Timers::of_each_cpu()?;
-    // The kernel's verifier takes its time over each hook, but looks at several at once.
+    let mut hooks: Vec<_> = ebpf
+        .programs_mut()
+        .filter(|(name, _)| ![FIND_DIRECT_MAP, ADOPT_PROCESS].contains(name))
+        .filter(|(name, _)| !backend::HOOKS.contains(name))
+        .collect();
+    // The kernel's verifier takes its time over each hook, but looks at several at once: those first that take the longest.
+    hooks.sort_by_key(|(name, _)| LONGEST.iter().rev().position(|long| long == name));
+    let workers = thread::available_parallelism().map_or(1, NonZero::get);
+    let workers = workers.min(hooks.len());
+    let hooks = Mutex::new(hooks);
+    let next = || hooks.lock().unwrap_or_else(PoisonError::into_inner).pop();
     thread::scope(|scope| {
-        let hooks: Vec<_> = ebpf
-            .programs_mut()
-            .filter(|(name, _)| ![FIND_DIRECT_MAP, ADOPT_PROCESS].contains(name))
-            .filter(|(name, _)| !backend::HOOKS.contains(name))
-            .map(|(name, program)| {
-                thread::Builder::new().spawn_scoped(scope, || match program {
-                    Program::PerfEvent(tick) => timers.start(tick),
-                    tracepoint => attach_hook(name, tracepoint),
-                })
-            })
+        let work = || {
+            while let Some((name, program)) = next() {
+                match program {
+                    Program::PerfEvent(tick) => timers.start(tick)?,
+                    tracepoint => attach_hook(name, tracepoint)?,
+                }
+            }
+            anyhow::Ok(())
+        };
+        let workers: Vec<_> = (0..workers)
+            .map(|_| thread::Builder::new().spawn_scoped(scope, work))
             .collect::<io::Result<_>>()
             .context(NO_THREAD)?;
-        hooks
-            .into_iter()
-            .try_for_each(|hook| hook.join().map_err(|_| anyhow!("loading a hook failed"))?)
+        workers.into_iter().try_for_each(|worker| {
+            worker
+                .join()
+                .map_err(|_| anyhow!("loading a hook failed"))?
+        })
     })?;
     timers.begin(ebpf)
 }
