@@ -52,6 +52,7 @@ const PARTS: [(&str, Part); 43] = [
         Only(&[
             "clones_of_every_sort_share_what_kcmp_says",
             "an_exec_in_a_thread_keeps_the_process",
+            "a_sibling_has_its_makers_parent_and_signal",
         ]),
     ),
     (
@@ -160,7 +161,17 @@ const PARTS: [(&str, Part); 43] = [
     ),
 ];
 /// Those that run once for each backend; the others run with the one that memtrace chooses.
-const BY_BACKEND: [&str; 4] = ["cow", "kinds", "special", "accounting"];
+const BY_BACKEND: [&str; 9] = [
+    "cow",
+    "kinds",
+    "special",
+    "accounting",
+    "signals",
+    "clear_tid",
+    "calls",
+    "regions",
+    "files",
+];
 
 /// Which of the tests a guest runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
