@@ -14,7 +14,7 @@ use nix::libc::{self, c_int, c_void, siginfo_t};
 
 use super::{
     inherit::Inherited,
-    signals::{Asked, HEARD, hold_fatal},
+    signals::{Asked, HEARD, hold_fatal, is_for_memtrace},
     status,
 };
 
@@ -54,7 +54,12 @@ extern "C" fn heard(number: c_int, info: *const siginfo_t, _: *const c_void) {
         unsafe { libc::_exit(status::by(number).into()) };
     }
     // SAFETY: the kernel gives a valid one to a handler that asked for it.
-    let from = unsafe { sender((*info).si_code, (*info).si_pid()) };
+    let (code, from) = unsafe { ((*info).si_code, (*info).si_pid()) };
+    let from = sender(code, from);
+    // PROG may be quick, and be told of a file.
+    if from.is_none() && !is_for_memtrace(number, code) {
+        return;
+    }
     KEPT[at].store(CAME | u64::from(from.unwrap_or(0)), SeqCst);
 }
 

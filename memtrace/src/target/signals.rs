@@ -162,7 +162,7 @@ impl Signals {
 /// That a file is ready the kernel tells its owner, which may be the group that PROG is in, by SIGIO or any other
 /// (`send_sigio_to_task` in `fs/fcntl.c`); memtrace wants to be told of none. And who sent a real-time signal it doesn't
 /// tell when too many wait (`__send_signal_locked` in `kernel/signal.c`).
-fn is_for_memtrace(number: c_int, code: c_int) -> bool {
+pub(super) fn is_for_memtrace(number: c_int, code: c_int) -> bool {
     matches!(code, libc::SI_USER | libc::SI_KERNEL)
         && number != libc::SIGIO
         && !REAL_TIME.contains(&number)
