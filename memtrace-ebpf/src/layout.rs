@@ -224,7 +224,7 @@ layout! {
     file_mnt: "file"."f_path.mnt",
     /// The directory entry of its path.
     file_dentry: "file"."f_path.dentry",
-    /// How it was opened: [`Task::backing`] is one of these bits.
+    /// How it was opened: [`Task::backing`] is of these bits.
     file_mode: "file"."f_mode",
     /// Of a file that a stacked file system maps in place of its own: the mount of the path that was opened, 6.7 and later.
     backing_mnt: "backing_file"."user_path.mnt",
@@ -356,8 +356,8 @@ pub struct Task {
     pub typed: u32,
     /// 1: a file of hugetlbfs numbers its pages one by one, not by what each holds of 4 KiB (before 6.7).
     pub one_by_one: u32,
-    /// The bit in `f_mode` of a `struct file` that is part of a `struct backing_file` (`FMODE_BACKING` in
-    /// `include/linux/fs.h`).
+    /// The bits in `f_mode` of which one tells that the `struct file` is part of a `struct backing_file` (`FMODE_BACKING`
+    /// in `include/linux/fs.h`).
     pub backing: u32,
     /// Bytes of the ring buffer that the records which come by the thousand may fill; the rest is kept for others.
     pub common: u32,

@@ -123,7 +123,7 @@ pub extern "C" fn identify(file: u64) -> u64 {
         let dentry: u64 = read_member(file, offset!(backing_dentry));
         let inode: u64 = read_member(dentry, offset!(dentry_inode));
         let sb: u64 = read_member(inode, offset!(inode_sb));
-        // The bit was moved once, and a kernel may have that from a later one: so it is a path only if it looks like one.
+        // The bit was moved once, and which one it is isn't always known: so it is a path only if it looks like one.
         if sb != 0 && sb == read_member(mount, offset!(vfsmount_sb)) {
             scratch.opened_mount = mount_of(mount);
             scratch.opened_dentry = dentry;

@@ -60,11 +60,16 @@ const MACROS: [(&str, u32); 4] = [
 /// holds of 4 KiB ("mm/filemap: remove hugetlb special casing in filemap.c").
 pub const ONE_BY_ONE: &str = "linear_hugepage_index";
 
-/// The bit `FMODE_BACKING` (`include/linux/fs.h`) of a kernel with this release. A macro, of which BTF doesn't tell: it is of
-/// 6.5, and 6.14 moved it.
-pub fn backing_bit(release: &str) -> u32 {
-    let moved = version(release).is_none_or(|version| version >= (6, 14));
-    1 << if moved { 24 } else { 25 }
+/// The bits that may be `FMODE_BACKING` (`include/linux/fs.h`) of a kernel with this release. A macro, of which BTF doesn't
+/// tell: it is of 6.5, and 6.14 moved it. Later releases of 6.12 have that, too.
+pub fn backing_bits(release: &str) -> u32 {
+    const FIRST: u32 = 1 << 25;
+    const MOVED: u32 = 1 << 24;
+    match version(release) {
+        Some(version) if version < (6, 12) => FIRST,
+        Some(version) if version < (6, 14) => FIRST | MOVED,
+        _ => MOVED,
+    }
 }
 
 /// What the type information holds of that which memtrace needs.
@@ -231,13 +236,14 @@ mod tests {
 
     #[test]
     fn a_bit_that_was_moved_is_that_of_the_release() {
-        for (release, bit) in [
-            ("6.12.48+deb13-amd64", 1 << 25),
+        for (release, bits) in [
+            ("6.7.12", 1 << 25),
+            ("6.12.48+deb13-amd64", 1 << 25 | 1 << 24),
             ("6.14.0", 1 << 24),
             ("7.3.1-cloud", 1 << 24),
             ("something", 1 << 24),
         ] {
-            assert_eq!(backing_bit(release), bit, "{release}");
+            assert_eq!(backing_bits(release), bits, "{release}");
         }
     }
 

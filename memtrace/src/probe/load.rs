@@ -315,7 +315,7 @@ fn task(options: Options<'_>, types: &Types, sample: &Sample) -> Result<Task> {
         handled: u32::from(types.fentry),
         typed: u32::from(helpers::are_typed()),
         one_by_one: u32::from(types.one_by_one),
-        backing: layout::backing_bit(&release()),
+        backing: layout::backing_bits(&release()),
         common: options.ring_bytes() / 4 * 3,
         frames: sample.frames,
         file_frames: sample.file_frames,
