@@ -2,7 +2,7 @@
 
 use std::{io, ptr};
 
-use super::again::again;
+use super::{again::again, locked};
 
 /// `BPF_PROG_LOAD`, `BPF_PROG_TYPE_TRACING` and `BPF_TRACE_FENTRY` (`include/uapi/linux/bpf.h`).
 const PROG_LOAD: libc::c_long = 5;
@@ -40,6 +40,7 @@ struct ProgLoad {
 /// Tries it on the function of this BTF id, with a program that does nothing and is never attached. The crates that could
 /// do this read the kernel's BTF anew, which takes longer than all else at start.
 pub fn is_granted(function: u32) -> bool {
+    locked::lift_limit();
     let attr = ProgLoad {
         prog_type: PROG_TYPE_TRACING,
         insn_cnt: NOTHING.len() as u32,

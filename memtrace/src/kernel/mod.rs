@@ -6,6 +6,7 @@ pub mod clock;
 pub mod fentry;
 pub mod helpers;
 pub mod layout;
+pub mod locked;
 pub mod preemption;
 mod regular;
 pub mod require;

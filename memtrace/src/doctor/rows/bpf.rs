@@ -5,12 +5,10 @@ use nix::errno::Errno;
 use super::{ALL, Row, list};
 use crate::{
     doctor::findings::{Findings, Refusal, Tracepoint, Tried},
-    kernel::{preemption::Preemption, require::Lockdown},
+    kernel::{locked::CHARGES_CGROUP, preemption::Preemption, require::Lockdown},
     probe,
 };
 
-/// Kernels before this one charge maps to the limit of locked memory.
-const CHARGES_CGROUP: (u32, u32) = (5, 11);
 /// Bytes of memtrace's maps and a little more.
 const MAPS: u64 = 128 << 20;
 /// The kernel's own `ENOTSUPP`, which has no name in user space (`include/linux/errno.h`).
