@@ -131,9 +131,10 @@ fn a_loader_is_the_program() -> Result<()> {
     Ok(())
 }
 
-/// Makes an overlayfs in the folder `$1` with the program `$2` in its lower layer, and a FIFO that nobody writes to.
+/// Makes an overlayfs in the folder `$1` with the program `$2` in its lower layer, and a FIFO that nobody writes to. The
+/// program keeps its name: a busybox goes by it.
 const OVERLAY: &str =
-    "mount -t tmpfs none \"$1\" && cd \"$1\" && mkdir low up work root && cp \"$2\" low/prog &&
+    "mount -t tmpfs none \"$1\" && cd \"$1\" && mkdir low up work root && cp \"$2\" low &&
     mkfifo low/wait &&
     mount -t overlay overlay -o \"lowerdir=low$LOWER,upperdir=up,workdir=work\" root || exit 77
     cd root; shift 2; ";
@@ -150,7 +151,7 @@ fn no_overlay(run: &Run) -> bool {
 
 #[test]
 fn a_program_on_an_overlayfs_is_the_program() -> Result<()> {
-    program_on_overlayfs("exec ./prog program", "root/prog")
+    program_on_overlayfs("exec ./regions program", "root/regions")
 }
 
 /// The file that is run is the upper overlayfs's, and what is mapped the lower one's.
@@ -158,8 +159,8 @@ fn a_program_on_an_overlayfs_is_the_program() -> Result<()> {
 fn a_program_on_an_overlayfs_on_an_overlayfs_is_the_program() -> Result<()> {
     let upper = "cd ..; mkdir up2 work2 root2 &&
         mount -t overlay overlay -o lowerdir=root,upperdir=up2,workdir=work2 root2 || exit 77
-        exec root2/prog program";
-    program_on_overlayfs(upper, "root2/prog")
+        exec root2/regions program";
+    program_on_overlayfs(upper, "root2/regions")
 }
 
 /// Runs the program from the overlayfs as `script` says, and looks at the regions of what it touches.
@@ -187,11 +188,11 @@ fn program_on_overlayfs(script: &str, path: &str) -> Result<()> {
     Ok(())
 }
 
-/// The command that runs `cat FILE`, called prog, with a root on an overlayfs, and a user, pid and mount namespace of its own.
+/// The command that runs `cat FILE` with a root on an overlayfs, and a user, pid and mount namespace of its own.
 fn container(folder: &Path, file: &str) -> Result<Command> {
     fs::create_dir(folder)?;
     // As runtimes do: a file system may be mounted over the whole of another only from outside.
-    let inside = "unshare --user --map-root-user --pid --fork --mount chroot . /prog";
+    let inside = "unshare --user --map-root-user --pid --fork --mount chroot . /cat";
     let script = format!("{OVERLAY} exec {inside} \"$1\"");
     let words = ["unshare", "--mount", "sh", "-c"];
     let mut command = command(words)?;
@@ -218,15 +219,15 @@ fn a_container_that_is_started() -> Result<()> {
         return Ok(());
     }
     let (event, exec) = trace.execs().last().context("no exec")?;
-    assert_eq!(exec.exe.as_deref(), Some("/prog"), "{}", event.line);
+    assert_eq!(exec.exe.as_deref(), Some("/cat"), "{}", event.line);
     let pid = event.pid;
     let mut regions: Vec<&str> = Vec::new();
     for (event, fault) in trace
         .faults()
-        .filter(|(event, _)| event.pid == pid && event.comm == "prog")
+        .filter(|(event, _)| event.pid == pid && event.comm == "cat")
     {
         match fault.file.as_deref() {
-            Some("/prog") => regions.push(&fault.region),
+            Some("/cat") => regions.push(&fault.region),
             Some(file) => ensure!(Path::new(file).exists(), "{}", event.line),
             None => {}
         }
@@ -266,7 +267,7 @@ fn a_container_that_is_attached_to() -> Result<()> {
         );
         let (region, file) = (&event.line["region"], event.line["file"].as_str());
         let right = match region.as_str() {
-            Some("text" | "rodata" | "data") => file == Some("/prog"),
+            Some("text" | "rodata" | "data") => file == Some("/cat"),
             Some("lib") => file.is_some_and(|file| Path::new(file).exists()),
             Some("unknown") => false,
             _ => file.is_none() || region == "file",
@@ -300,7 +301,7 @@ fn a_container_that_is_attached_to() -> Result<()> {
     Ok(())
 }
 
-/// The process called prog in a process group, once it has exec'ed.
+/// The process called cat in a process group, once it has exec'ed.
 fn program_in(group: Pid) -> Result<Option<i32>> {
     for entry in fs::read_dir("/proc")? {
         let Ok(pid) = entry?.file_name().to_string_lossy().parse::<i32>() else {
@@ -308,7 +309,7 @@ fn program_in(group: Pid) -> Result<Option<i32>> {
         };
         // It may be gone already.
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        if name == "prog\n" && getpgid(Some(Pid::from_raw(pid))) == Ok(group) {
+        if name == "cat\n" && getpgid(Some(Pid::from_raw(pid))) == Ok(group) {
             return Ok(Some(pid));
         }
     }

@@ -197,9 +197,14 @@ pub(crate) fn unpack(package: &Path, root: &Path) -> Result<()> {
     .with_context(|| format!("cannot unpack {}", package.display()))
 }
 
-/// Unpacks one folder of a package file, such as `./usr/src`, without its subfolder `except`. Its
-/// contents land in `into`.
-pub(crate) fn unpack_folder(package: &Path, folder: &str, except: &str, into: &Path) -> Result<()> {
+/// Unpacks one folder of a package file, such as `./usr/src`, without what in it is called `except`.
+/// Its contents land in `into`.
+pub(crate) fn unpack_folder(
+    package: &Path,
+    folder: &str,
+    except: Option<&str>,
+    into: &Path,
+) -> Result<()> {
     let mut reader = Command::new("dpkg-deb");
     reader
         .arg("--fsys-tarfile")
@@ -209,7 +214,7 @@ pub(crate) fn unpack_folder(package: &Path, folder: &str, except: &str, into: &P
     let mut tar = Command::new("tar");
     tar.args(["--extract", "--no-same-owner", "--file=-", "--directory"])
         .arg(into)
-        .arg(format!("--exclude={folder}/{except}"))
+        .args(except.map(|name| format!("--exclude={folder}/{name}")))
         .arg(format!("--strip-components={}", folder.split('/').count()))
         .arg(folder);
     if let Some(files) = reading.stdout.take() {

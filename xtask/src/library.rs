@@ -104,7 +104,7 @@ fn from_debian(workspace: &Workspace, rustc: &Rustc, partial: &Path) -> Result<(
     let folder = format!("./usr/src/rustc-{}/library", rustc.version);
     let package = apt.download("rust-src", &version)?;
     // Debian adds the crates that std needs. Core needs none, and rustup's rust-src has none.
-    unpack_folder(&package, &folder, "vendor", partial)?;
+    unpack_folder(&package, &folder, Some("vendor"), partial)?;
     apt.remove_downloads()?;
 
     if !is_complete(partial) {

@@ -5,7 +5,7 @@
 //! of their own that begin with `@guest `; `done N` is the last, so that a guest without it has failed.
 
 use std::ffi::CString;
-use std::fs;
+use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
+use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::signal::{Signal, kill};
@@ -45,6 +46,10 @@ const VARIABLES: [(&str, &str); 4] = [
 ];
 /// The guest's disk, for tests that need files on one.
 const DISK: &str = "/dev/nvme0n1";
+/// The modules that are loaded.
+const MODULES: &str = "/lib/modules";
+/// `MODULE_INIT_COMPRESSED_FILE` (`include/uapi/linux/module.h`): the kernel unpacks it.
+const COMPRESSED: ModuleInitFlags = ModuleInitFlags::from_bits_retain(4);
 /// How often init looks for what has ended.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -78,6 +83,7 @@ fn perform() -> Result<()> {
     }
     disk().context("the guest's disk")?;
     swap().context("the guest's swap file")?;
+    modules().context("the guest's modules")?;
     tell(&format!("facts {}", facts()?));
     let list = fs::read_to_string("/etc/guest").context("/etc/guest")?;
     let mut count = 0;
@@ -131,6 +137,21 @@ fn swap() -> Result<()> {
     // SAFETY: a path that ends in zero.
     let done = unsafe { libc::swapon(path.as_ptr(), 0) };
     Errno::result(done).map(drop).context("swapon")
+}
+
+/// Loads the modules that were packed, as they are or as Debian compresses them.
+fn modules() -> Result<()> {
+    for entry in fs::read_dir(MODULES)? {
+        let path = entry?.path();
+        let flags = if path.extension().is_some_and(|extension| extension == "xz") {
+            COMPRESSED
+        } else {
+            ModuleInitFlags::empty()
+        };
+        let loaded = finit_module(File::open(&path)?, c"", flags);
+        loaded.with_context(|| path.display().to_string())?;
+    }
+    Ok(())
 }
 
 /// What kernel this is, and what of its variants runs.

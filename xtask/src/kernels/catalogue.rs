@@ -14,7 +14,17 @@ pub(crate) struct Kernel {
     pub(crate) package: &'static str,
     /// The folder of the package with the image, its name beginning with `vmlinuz`.
     pub(crate) folder: &'static str,
+    pub(crate) modules: Modules,
     pub(crate) target: Target,
+}
+
+/// Where a kernel's modules are.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Modules {
+    /// What the name of their package begins with; what follows is the kernel's version.
+    package: &'static str,
+    /// The folder with those of each version.
+    folder: &'static str,
 }
 
 impl Kernel {
@@ -22,11 +32,30 @@ impl Kernel {
     pub(crate) fn package_end(&self) -> String {
         format!("-cloud-{}", self.target.debian())
     }
+
+    /// The package with the module of overlayfs, which the cloud flavour hasn't built in, and its folder there, by the
+    /// name of the image's package.
+    pub(crate) fn overlayfs(&self, image: &str) -> (String, String) {
+        let version = image.trim_start_matches(|c: char| !c.is_ascii_digit());
+        let Modules { package, folder } = self.modules;
+        let path = format!("{folder}/{version}/kernel/fs/overlayfs");
+        (format!("{package}{version}"), path)
+    }
 }
 
 const BOOT: &str = "./boot";
-/// From 6.19 on.
-const MODULES: &str = "./usr/lib/modules";
+/// With the image from 6.19 on.
+const USR_LIB: &str = "./usr/lib/modules";
+/// In the image's package until 6.18.
+const BESIDE: Modules = Modules {
+    package: "linux-image-",
+    folder: USR_LIB,
+};
+/// Until 6.1.
+const OLD: Modules = Modules {
+    folder: "./lib/modules",
+    ..BESIDE
+};
 
 const fn on_x86(name: &'static str, suite: &'static str, package: &'static str) -> Kernel {
     Kernel {
@@ -34,16 +63,27 @@ const fn on_x86(name: &'static str, suite: &'static str, package: &'static str) 
         suite,
         package,
         folder: BOOT,
+        modules: BESIDE,
         target: Target::X86_64,
     }
 }
 
-static LINUX_5_10: Kernel = on_x86("5.10", "bullseye-security", "linux-image-5.10.");
-static LINUX_6_1: Kernel = on_x86("6.1", "bookworm", "linux-image-6.1.");
+static LINUX_5_10: Kernel = Kernel {
+    modules: OLD,
+    ..on_x86("5.10", "bullseye-security", "linux-image-5.10.")
+};
+static LINUX_6_1: Kernel = Kernel {
+    modules: OLD,
+    ..on_x86("6.1", "bookworm", "linux-image-6.1.")
+};
 static LINUX_6_12: Kernel = on_x86("6.12", "trixie", "linux-image-6.12.");
 static LINUX_6_18: Kernel = on_x86("6.18", "trixie-backports", "linux-image-6.18.");
 static NEWEST: Kernel = Kernel {
-    folder: MODULES,
+    folder: USR_LIB,
+    modules: Modules {
+        package: "linux-modules-",
+        folder: USR_LIB,
+    },
     ..on_x86("newest", "trixie-backports", "linux-binary-")
 };
 static LINUX_6_12_ARM64: Kernel = Kernel {
@@ -245,6 +285,24 @@ mod tests {
         assert_eq!(
             of(&LINUX_6_1, &["linux-image-6.12.1+deb13-cloud-amd64"]),
             None
+        );
+    }
+
+    #[test]
+    fn a_module_is_of_its_kernels_version() {
+        let of = |kernel: &Kernel, image| {
+            let (package, folder) = kernel.overlayfs(image);
+            format!("{package} {folder}")
+        };
+        assert_eq!(
+            of(&LINUX_5_10, "linux-image-5.10.0-46-cloud-amd64"),
+            "linux-image-5.10.0-46-cloud-amd64 \
+             ./lib/modules/5.10.0-46-cloud-amd64/kernel/fs/overlayfs"
+        );
+        assert_eq!(
+            of(&NEWEST, "linux-binary-7.3.4+deb13-cloud-amd64"),
+            "linux-modules-7.3.4+deb13-cloud-amd64 \
+             ./usr/lib/modules/7.3.4+deb13-cloud-amd64/kernel/fs/overlayfs"
         );
     }
 }

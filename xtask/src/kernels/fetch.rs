@@ -41,33 +41,37 @@ impl Fetcher {
         }
     }
 
-    /// The image of a kernel.
-    pub(crate) fn image(&mut self, kernel: &Kernel) -> Result<PathBuf> {
+    /// A kernel.
+    pub(crate) fn linux(&mut self, kernel: &Kernel) -> Result<Linux> {
         let folder = self.kernels.join("linux").join(kernel.name);
-        if !folder.exists() {
-            say(format_args!(
-                "Linux {}: fetching Debian's package",
-                kernel.name
-            ));
-            let apt = self.apt(kernel.suite, kernel.target)?;
-            let names = apt.packages(kernel.package)?;
-            let name = newest(kernel, names.lines()).with_context(|| {
-                let (begin, end) = (kernel.package, kernel.package_end());
-                format!(
-                    "Debian's suite {} has no package {begin}*{end}",
-                    kernel.suite
-                )
-            })?;
-            let package = download(apt, name)?;
-            into_place(&folder, |partial| {
-                unpack_folder(&package, kernel.folder, SYMBOLS, partial)
-            })?;
-            apt.remove_downloads()?;
+        if let Some(linux) = Linux::fetched(&folder) {
+            return Ok(linux);
         }
-        find(&folder, "vmlinuz").with_context(|| {
-            let folder = folder.display();
-            format!("no vmlinuz in {folder}: remove that folder and run this again")
-        })
+        say(format_args!(
+            "Linux {}: fetching Debian's package",
+            kernel.name
+        ));
+        let apt = self.apt(kernel.suite, kernel.target)?;
+        let names = apt.packages(kernel.package)?;
+        let name = newest(kernel, names.lines()).with_context(|| {
+            let (begin, end) = (kernel.package, kernel.package_end());
+            format!(
+                "Debian's suite {} has no package {begin}*{end}",
+                kernel.suite
+            )
+        })?;
+        into_place(&folder, |partial| {
+            let mut package = download(apt, name)?;
+            unpack_folder(&package, kernel.folder, Some(SYMBOLS), partial)?;
+            let (modules, overlayfs) = kernel.overlayfs(name);
+            if modules != name {
+                package = download(apt, &modules)?;
+            }
+            unpack_folder(&package, &overlayfs, None, partial)
+        })?;
+        apt.remove_downloads()?;
+        Linux::fetched(&folder)
+            .with_context(|| format!("{name} has no vmlinuz, or no overlayfs as a module"))
     }
 
     /// A busybox that needs no library.
@@ -117,6 +121,22 @@ impl Fetcher {
             Entry::Vacant(place) => {
                 place.insert(Apt::open_for(&self.debian, suite, target.debian())?)
             }
+        })
+    }
+}
+
+/// A kernel's files.
+pub(crate) struct Linux {
+    pub(crate) image: PathBuf,
+    /// The module of overlayfs, perhaps compressed.
+    pub(crate) overlayfs: PathBuf,
+}
+
+impl Linux {
+    fn fetched(folder: &Path) -> Option<Self> {
+        Some(Self {
+            image: find(folder, "vmlinuz")?,
+            overlayfs: find(folder, "overlay.ko")?,
         })
     }
 }
@@ -174,7 +194,7 @@ fn download(apt: &Apt, package: &str) -> Result<PathBuf> {
     apt.download(package, newest)
 }
 
-/// Lets `fill` fill a folder, which has its name only when it is complete.
+/// Lets `fill` fill a folder, which has its name only when it is complete, in place of one that lacks something.
 fn into_place(folder: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let mut partial = folder.as_os_str().to_owned();
     partial.push(".partial");
@@ -184,6 +204,9 @@ fn into_place(folder: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<(
     }
     fs::create_dir_all(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
     fill(&partial)?;
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
     fs::rename(&partial, folder)
         .with_context(|| format!("cannot move what was fetched to {}", folder.display()))
 }
@@ -239,6 +262,14 @@ mod tests {
             Some(folder.join("vmlinuz-6.12"))
         );
         assert_eq!(find(place.path(), "half"), None);
+
+        // Without the module it isn't a kernel yet.
+        assert!(Linux::fetched(&folder).is_none());
+        into_place(&folder, |partial| {
+            fs::write(partial.join("vmlinuz-6.12"), "")?;
+            Ok(fs::write(partial.join("overlay.ko.xz"), "")?)
+        })?;
+        assert!(Linux::fetched(&folder).is_some());
         Ok(())
     }
 }

@@ -15,9 +15,9 @@ const TEXT: u32 = 0o100_644;
 const LINK: u32 = 0o120_777;
 
 /// Of busybox, what init, the tests and the programs that they trace call.
-const APPLETS: [&str; 12] = [
-    "cat", "echo", "env", "false", "ls", "mke2fs", "printf", "sh", "sleep", "true", "unshare",
-    "yes",
+const APPLETS: [&str; 17] = [
+    "cat", "chroot", "cp", "echo", "env", "false", "ls", "mkdir", "mke2fs", "mkfifo", "mount",
+    "printf", "sh", "sleep", "true", "unshare", "yes",
 ];
 /// Users that tests become.
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n";
@@ -57,13 +57,16 @@ pub(crate) fn write(path: &Path, programs: &[Packed], links: &[(String, String)]
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Writes the archive of one guest: that one, and the list of what init is to run. (The kernel unpacks one archive
-/// after the other: init/initramfs.c, `unpack_to_rootfs`.)
-pub(crate) fn write_for(path: &Path, common: &Path, list: &str) -> Result<()> {
+/// Writes the archive of one guest: that one, a module of its kernel's, and the list of what init is to run. (The kernel
+/// unpacks one archive after the other: init/initramfs.c, `unpack_to_rootfs`.)
+pub(crate) fn write_for(path: &Path, common: &Path, module: &Path, list: &str) -> Result<()> {
     fs::copy(common, path).with_context(|| format!("cannot write {}", path.display()))?;
     let file = File::options().append(true).open(path)?;
     let mut archive = Archive::new(file);
     archive.file("etc/guest", TEXT, list.as_bytes())?;
+    let contents = fs::read(module).with_context(|| format!("cannot read {}", module.display()))?;
+    let name = module.file_name().unwrap_or_default().to_string_lossy();
+    archive.file(&format!("lib/modules/{name}"), TEXT, &contents)?;
     archive
         .finish()
         .with_context(|| format!("cannot write {}", path.display()))
@@ -158,6 +161,8 @@ mod tests {
         let folder = tempfile::tempdir()?;
         let program = folder.path().join("program");
         fs::write(&program, "odd")?;
+        let module = folder.path().join("overlay.ko.xz");
+        fs::write(&module, "packed")?;
         let (common, own) = (folder.path().join("common"), folder.path().join("own"));
         let packed = Packed {
             file: program,
@@ -168,7 +173,7 @@ mod tests {
             &[packed],
             &[("lib64".to_owned(), "/lib".to_owned())],
         )?;
-        write_for(&own, &common, "cow 60 /tests/cow\n")?;
+        write_for(&own, &common, &module, "cow 60 /tests/cow\n")?;
 
         let archive = fs::read(own)?;
         let (first, rest) = entries(&archive)?;
@@ -182,14 +187,13 @@ mod tests {
         assert!(first.contains(&("var/tmp".to_owned(), SHARED_FOLDER, String::new())));
 
         let (second, _) = entries(rest)?;
-        assert_eq!(
-            second.last(),
-            Some(&(
-                "etc/guest".to_owned(),
-                TEXT,
-                "cow 60 /tests/cow\n".to_owned()
-            ))
-        );
+        for (name, contents) in [
+            ("etc/guest", "cow 60 /tests/cow\n"),
+            ("lib/modules/overlay.ko.xz", "packed"),
+        ] {
+            let entry = (name.to_owned(), TEXT, contents.to_owned());
+            assert!(second.contains(&entry), "{second:?}");
+        }
         Ok(())
     }
 }

@@ -92,7 +92,7 @@ fn run(workspace: &Workspace, guests: &[&'static Guest], task: Task) -> Result<V
     let mut machines = VecDeque::new();
     for (number, guest) in guests.iter().copied().enumerate() {
         let target = guest.kernel.target;
-        let (qemu, image) = (fetcher.qemu(target)?, fetcher.image(guest.kernel)?);
+        let (qemu, linux) = (fetcher.qemu(target)?, fetcher.linux(guest.kernel)?);
         let built = match built.entry(target) {
             Entry::Occupied(built) => built.into_mut(),
             Entry::Vacant(place) => place.insert(programs::build(workspace, &mut fetcher, target)?),
@@ -107,16 +107,17 @@ fn run(workspace: &Workspace, guests: &[&'static Guest], task: Task) -> Result<V
             Task::Doctor => vec![document::LINE.to_owned()],
         };
         let initramfs = consoles.join(format!("{}.cpio", guest.name));
-        initramfs::write_for(&initramfs, &built.initramfs, &(list.join("\n") + "\n"))?;
+        let list = list.join("\n") + "\n";
+        initramfs::write_for(&initramfs, &built.initramfs, &linux.overlayfs, &list)?;
         let console = consoles.join(format!("{}.txt", guest.name));
         let machine = Machine {
             guest,
             qemu,
-            image,
+            image: linux.image,
             initramfs,
             console,
         };
-        machines.push_back((number, machine, list.len()));
+        machines.push_back((number, machine, list.lines().count()));
     }
 
     say(format_args!(

@@ -82,6 +82,9 @@ const PARTS: [(&str, Part); 43] = [
             "what_a_loader_maps_behind_a_librarys_data_is_its_bss",
             "a_file_has_the_name_that_was_used_until_it_is_renamed",
             "a_task_sees_paths_from_its_own_root",
+            "a_program_on_an_overlayfs_is_the_program",
+            "a_program_on_an_overlayfs_on_an_overlayfs_is_the_program",
+            "a_container_that_is_started",
         ]),
     ),
     (
@@ -123,7 +126,7 @@ const PARTS: [(&str, Part); 43] = [
         "colour",
         Nothing("what is printed of a trace doesn't depend on the kernel"),
     ),
-    // Before 5.11 eBPF's maps count as locked memory, whose limit is raised for them.
+    // Before 5.11 what eBPF has loaded counts as locked memory, whose limit is raised for it.
     ("inherit", Only(&["limits_niceness_and_processors"])),
     (
         "options",
@@ -161,7 +164,7 @@ const PARTS: [(&str, Part); 43] = [
     ),
 ];
 /// Those that run once for each backend; the others run with the one that memtrace chooses.
-const BY_BACKEND: [&str; 9] = [
+const BY_BACKEND: [&str; 10] = [
     "cow",
     "kinds",
     "special",
@@ -171,6 +174,7 @@ const BY_BACKEND: [&str; 9] = [
     "calls",
     "regions",
     "files",
+    "inherit",
 ];
 
 /// Which of the tests a guest runs.
