@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill, killpg};
-use std::os::unix::process::ExitStatusExt;
-use tests::harness::{Attended, Memtrace, Run, Running, subject, wait_for};
+use tests::harness::{Attended, Memtrace, Running, subject, wait_for};
 
 use crate::support::{Group, start};
 

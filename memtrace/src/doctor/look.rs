@@ -44,6 +44,8 @@ pub fn look(asked: &Kernel) -> Result<Findings> {
     let cpus = online_cpus();
     let first_cpu = cpus.iter().flatten().next().copied().unwrap_or_default();
     let symbols = kernel_symbols().map(|all| all.keys().filter(|address| **address != 0).count());
+    // Before anything is loaded, for which it is lifted.
+    let memlock = memlock();
     Ok(Findings {
         release: require::release(),
         arch: ARCH.to_owned(),
@@ -77,7 +79,7 @@ pub fn look(asked: &Kernel) -> Result<Findings> {
             .ok()
             .and_then(|value| value.trim().parse().ok()),
         pids: pids(),
-        memlock: memlock(),
+        memlock,
         cpus: cpus
             .and_then(|online| Ok((online.len(), nr_cpus()?)))
             .map_err(|(what, error)| format!("{what}: {error}")),
