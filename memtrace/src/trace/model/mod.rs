@@ -1,11 +1,11 @@
 //! The model of what is traced: tasks, address spaces, files; and the events that its changes are.
 
-use std::{mem, ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc};
 
 use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
 use memtrace_ebpf::{
-    record::{Ids, Known, Seen, Tally, Vma},
+    record::{Ids, Seen, Vma},
     syscall,
 };
 
@@ -13,8 +13,8 @@ use super::{
     account::{Book, Counts},
     call,
     event::{
-        self, Account, Address, By, ByObject, Event, ForkAccount, Global, Joined, Left, Life, Mmap,
-        Returned, Share, Unshare, What,
+        self, Address, By, ByObject, Event, Global, Joined, Left, Mmap, Returned, Share, Unshare,
+        What,
     },
     files::Files,
     lives::Lives,
@@ -23,12 +23,13 @@ use super::{
     objects::Objects,
     record::Record,
     region::{Mapped, Mm, Place},
-    sharing::{Leave, Sharing},
+    sharing::Sharing,
 };
 
 mod attach;
 mod birth;
 mod experiment;
+mod finish;
 mod life;
 mod loader;
 mod lost;
@@ -37,6 +38,7 @@ mod pending;
 
 use birth::Cloning;
 use experiment::Numbers;
+pub use finish::Finished;
 use loader::Loading;
 use pages::Unfollowed;
 use pending::Pending;
@@ -141,21 +143,6 @@ pub struct Model {
     kernel_stacks: Numbers,
 }
 
-/// What there is to report at the end.
-#[derive(Debug, PartialEq)]
-pub struct Finished {
-    /// A row per process.
-    pub processes: Vec<Account>,
-    /// The sum of them.
-    pub total: Account,
-    /// The accounts of the forks.
-    pub forks: Vec<ForkAccount>,
-    /// The tasks.
-    pub tasks: Vec<Life>,
-    /// Tasks that were too many.
-    pub tasks_left_out: u64,
-}
-
 impl Model {
     /// A model of nothing yet. `zero_pfn` is the frame of the zero page; with `summary` the hooks count the faults.
     pub fn new(zero_pfn: u64, summary: bool) -> Self {
@@ -241,59 +228,6 @@ impl Model {
     /// Learns where the BSS of libraries is in a process that memtrace attaches to, before its survey is taken.
     pub fn found(&mut self, pid: u32, bss: Vec<Range<u64>>) {
         self.found.insert(pid, bss);
-    }
-
-    /// Ends what was traced: the accounts of all processes and forks, and their sums. `living` is what the kernel side
-    /// knows of the threads that are still there, `further` what it counted on those whose ends were lost. What is left is a
-    /// model of nothing yet, but for the files: the hooks tell the path of each once.
-    pub fn finish(&mut self, living: &[Known], further: &Tally) -> Finished {
-        let next = Self {
-            files: mem::take(&mut self.files),
-            ..Self::new(self.zero_pfn, self.summary)
-        };
-        mem::replace(self, next).accounts(living, further)
-    }
-
-    fn accounts(mut self, living: &[Known], further: &Tally) -> Finished {
-        for known in living {
-            self.counted(known, 0);
-            if !self.threads.contains_key(&known.tid) {
-                self.lives.missed();
-            }
-        }
-        let are_lost = *further != Tally::default();
-        if are_lost {
-            self.book.further(further);
-        }
-        for (pid, process) in mem::take(&mut self.processes) {
-            let alive = !are_lost || living.iter().any(|known| known.pid == pid);
-            self.close(process, alive, u64::MAX);
-        }
-        let (processes, total) = self.book.finish();
-        // All their tasks have ended, though not all are known to be gone.
-        for mm in self
-            .mms
-            .values()
-            .filter(|mm| mm.running == 0 && mm.number != 0)
-        {
-            self.sharing.left(mm.number, Leave::Exit);
-        }
-        let mut forks = self.sharing.finish();
-        for fork in &mut forks {
-            let settled = fork.settled.unwrap_or(u64::MAX);
-            fork.incomplete = self.losses.any_in(fork.ts..=settled);
-            if self.unfollowed.contains(fork.number) {
-                pages::child_unseen(fork);
-            }
-        }
-        let (tasks, tasks_left_out) = self.lives.finish();
-        Finished {
-            processes,
-            total,
-            forks,
-            tasks,
-            tasks_left_out,
-        }
     }
 
     /// How much is kept of what, for tests.

@@ -1,0 +1,78 @@
+//! The end: the accounts of all processes and forks.
+
+use std::mem;
+
+use memtrace_ebpf::record::{Known, Tally};
+
+use super::{Model, pages};
+use crate::trace::{
+    event::{Account, ForkAccount, Life},
+    sharing::Leave,
+};
+
+/// What there is to report at the end.
+#[derive(Debug, PartialEq)]
+pub struct Finished {
+    /// A row per process.
+    pub processes: Vec<Account>,
+    /// The sum of them.
+    pub total: Account,
+    /// The accounts of the forks.
+    pub forks: Vec<ForkAccount>,
+    /// The tasks.
+    pub tasks: Vec<Life>,
+    /// Tasks that were too many.
+    pub tasks_left_out: u64,
+}
+
+impl Model {
+    /// Ends what was traced: the accounts of all processes and forks, and their sums. `living` is what the kernel side
+    /// knows of the threads that are still there, `further` what it counted on those whose ends were lost. What is left is a
+    /// model of nothing yet, but for the files: the hooks tell the path of each once.
+    pub fn finish(&mut self, living: &[Known], further: &Tally) -> Finished {
+        let next = Self {
+            files: mem::take(&mut self.files),
+            ..Self::new(self.zero_pfn, self.summary)
+        };
+        mem::replace(self, next).accounts(living, further)
+    }
+
+    fn accounts(mut self, living: &[Known], further: &Tally) -> Finished {
+        for known in living {
+            self.counted(known, 0);
+            if !self.threads.contains_key(&known.tid) {
+                self.lives.missed();
+            }
+        }
+        let are_lost = *further != Tally::default();
+        if are_lost {
+            self.book.further(further);
+        }
+        for (pid, process) in mem::take(&mut self.processes) {
+            let alive = !are_lost || living.iter().any(|known| known.pid == pid);
+            self.close(process, alive, u64::MAX);
+        }
+        let (processes, total) = self.book.finish();
+        // All their tasks have ended, though not all are known to be gone.
+        let ended = self.mms.values().filter(|mm| mm.running == 0);
+        for mm in ended.filter(|mm| mm.number != 0) {
+            self.sharing.left(mm.number, Leave::Exit);
+        }
+        let mut forks = self.sharing.finish();
+        for fork in &mut forks {
+            let settled = fork.settled.unwrap_or(u64::MAX);
+            fork.incomplete = self.losses.any_in(fork.ts..=settled);
+            if self.unfollowed.contains(fork.number) {
+                pages::child_unseen(fork);
+            }
+        }
+        let (tasks, tasks_left_out) = self.lives.finish();
+        Finished {
+            processes,
+            total,
+            forks,
+            tasks,
+            tasks_left_out,
+        }
+    }
+}
