@@ -57,7 +57,7 @@ extern "C" fn heard(number: c_int, info: *const siginfo_t, _: *const c_void) {
     let (code, from) = unsafe { ((*info).si_code, (*info).si_pid()) };
     let from = sender(code, from);
     // PROG may be quick, and be told of a file.
-    if from.is_none() && !is_for_memtrace(number, code) {
+    if !is_for_memtrace(number, code, from) {
         return;
     }
     KEPT[at].store(CAME | u64::from(from.unwrap_or(0)), SeqCst);

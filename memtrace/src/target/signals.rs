@@ -140,7 +140,7 @@ impl Signals {
                 Ok(Some(signal)) => {
                     let number = signal.ssi_signo.cast_signed();
                     let from = sender(signal.ssi_code, signal.ssi_pid.cast_signed());
-                    if from.is_some() || is_for_memtrace(number, signal.ssi_code) {
+                    if is_for_memtrace(number, signal.ssi_code, from) {
                         let mut known = HEARD.iter().chain([&STOP]);
                         let known = known.find(|(known, _)| *known == number);
                         return Asked {
@@ -157,15 +157,16 @@ impl Signals {
     }
 }
 
-/// Whether a signal that no process is known to have sent may be for memtrace.
+/// Whether a signal may be for memtrace: one that a process has sent, or of those that come from none not all.
 ///
 /// That a file is ready the kernel tells its owner, which may be the group that PROG is in, by SIGIO or any other
 /// (`send_sigio_to_task` in `fs/fcntl.c`); memtrace wants to be told of none. And who sent a real-time signal it doesn't
 /// tell when too many wait (`__send_signal_locked` in `kernel/signal.c`).
-pub(super) fn is_for_memtrace(number: c_int, code: c_int) -> bool {
-    matches!(code, libc::SI_USER | libc::SI_KERNEL)
-        && number != libc::SIGIO
-        && !REAL_TIME.contains(&number)
+pub(super) fn is_for_memtrace(number: c_int, code: c_int, from: Option<u32>) -> bool {
+    from.is_some()
+        || matches!(code, libc::SI_USER | libc::SI_KERNEL)
+            && number != libc::SIGIO
+            && !REAL_TIME.contains(&number)
 }
 
 /// Whether one of those that ask for the end of a trace has come to this thread and was not read yet, where they are blocked.
@@ -214,13 +215,13 @@ mod tests {
     fn what_nobody_sends_is_for_memtrace_but_for_what_is_of_files_or_may_be_anyones() {
         const POLL_IN: c_int = 1;
         // The terminal, a timer, and a process that isn't in memtrace's pid namespace.
-        assert!(is_for_memtrace(libc::SIGINT, libc::SI_KERNEL));
-        assert!(is_for_memtrace(libc::SIGALRM, libc::SI_KERNEL));
-        assert!(is_for_memtrace(libc::SIGUSR1, libc::SI_USER));
-        assert!(!is_for_memtrace(libc::SIGIO, libc::SI_KERNEL));
-        assert!(!is_for_memtrace(libc::SIGUSR1, POLL_IN));
-        assert!(!is_for_memtrace(libc::SIGTERM, POLL_IN));
-        assert!(!is_for_memtrace(34, libc::SI_USER));
+        assert!(is_for_memtrace(libc::SIGINT, libc::SI_KERNEL, None));
+        assert!(is_for_memtrace(libc::SIGALRM, libc::SI_KERNEL, None));
+        assert!(is_for_memtrace(libc::SIGUSR1, libc::SI_USER, None));
+        assert!(!is_for_memtrace(libc::SIGIO, libc::SI_KERNEL, None));
+        assert!(!is_for_memtrace(libc::SIGUSR1, POLL_IN, None));
+        assert!(!is_for_memtrace(libc::SIGTERM, POLL_IN, None));
+        assert!(!is_for_memtrace(34, libc::SI_USER, None));
     }
 
     #[tokio::test]

@@ -99,11 +99,13 @@ pub fn event(
         pfn_after,
         counted,
         signal: (fault.signal != 0).then_some(fault.signal),
-        detail: if is_vsyscall(fault) {
-            Some("a jump into the vsyscall page: the kernel does the call")
-        } else {
-            unclear.then(|| detail(&facts, flag(FAULT_DISABLED)))
-        },
+        detail: unclear.then(|| {
+            if is_vsyscall(fault) {
+                "a jump into the vsyscall page: the kernel does the call"
+            } else {
+                detail(&facts, flag(FAULT_DISABLED))
+            }
+        }),
         handled: None,
         cause: None,
         late: ts.saturating_sub(fault.head.ts),
