@@ -16,7 +16,7 @@
 
 mod hooks;
 
-use hooks::{adopt, call, direct_map, fault, handled, preempt::alone, signal, task, tick};
+use hooks::{adopt, birth, call, direct_map, fault, handled, preempt::alone, signal, task, tick};
 
 use aya_ebpf::{
     macros::{fentry, fexit, perf_event, raw_tracepoint},
@@ -74,7 +74,14 @@ fn sys_exit(ctx: RawTracePointContext) -> i32 {
 /// `task:task_newtask(task, clone_flags)`, `copy_process` in `kernel/fork.c`: the child is set up and has not run.
 #[raw_tracepoint(tracepoint = "task_newtask")]
 fn task_newtask(ctx: RawTracePointContext) -> i32 {
-    alone(|| task::birth(&ctx));
+    alone(|| birth::birth(&ctx));
+    0
+}
+
+/// `sched:sched_wakeup_new(task)`, `wake_up_new_task` in `kernel/sched/core.c`: where the hook before may have been left out.
+#[raw_tracepoint(tracepoint = "sched_wakeup_new")]
+fn sched_wakeup_new(ctx: RawTracePointContext) -> i32 {
+    birth::woken(&ctx);
     0
 }
 

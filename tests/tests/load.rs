@@ -132,7 +132,12 @@ fn check_counts(options: &[&str], rounds: &str) -> Result<()> {
     let total = count(&end["total"])?;
     // The first process is the one that has asked what the others cost.
     let own = count(rows.first().context("no row")?)?;
-    ensure!(total == own + cost, "{total} is not {own} and {cost}");
+    ensure!(
+        total == own + cost,
+        "{total} is not {own} and {cost}: lost {}, hooks left out {}",
+        end["lost"],
+        end["missed"]
+    );
     let sum = rows.iter().map(count).sum::<Result<i64>>()?;
     ensure!(sum == total, "the rows' sum {sum} is not {total}");
 

@@ -17,7 +17,6 @@ use crate::hooks::{
     fault::{NO_CALL, now},
     kernel::{Object, offset, read_into, read_member},
     parts,
-    program::program,
     repeat::repeat,
     ring, survey,
     task::bounds,
@@ -219,7 +218,6 @@ fn survey_process() {
     if !done.complete {
         return;
     }
-    let exe = program(mm);
     let ts = now();
     let sent = ring::try_send_filled(|record: &mut Surveyed| {
         record.head = Header {
@@ -229,7 +227,7 @@ fn survey_process() {
             ..Header::default()
         };
         record.mm = mm;
-        record.exe = exe;
+        record.exe = done.exe;
         bounds(mm, &mut record.bounds);
     });
     if let Some(search) = self::search() {

@@ -2,6 +2,7 @@
 
 pub(crate) mod adopt;
 pub(crate) mod advice;
+pub(crate) mod birth;
 pub(crate) mod cache;
 pub(crate) mod call;
 pub(crate) mod compat;

@@ -110,6 +110,8 @@ pub(crate) struct Done {
     pub(crate) next: u64,
     /// There is nothing from there on.
     pub(crate) complete: bool,
+    /// The identity of the address space's program.
+    pub(crate) exe: u64,
 }
 
 /// Surveys the address space at `mm` from an address on, for records of the thread `tid`, with paths as a task with this `fs`
@@ -142,6 +144,7 @@ pub(crate) fn survey_mm(mm: u64, from: u64, fs: u64, ts: u64, tid: u32, seen: Se
         swapped: done.as_ref().map_or(0, |done| done.swapped),
         next,
         complete: done.is_some_and(|done| done.complete != 0),
+        exe,
     }
 }
 

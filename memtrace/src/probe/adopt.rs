@@ -1,23 +1,22 @@
 //! Has the kernel side take running processes under trace: see the hook of the same name.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use aya::{
     maps::{Array, MapData},
     programs::raw_trace_point::RawTracePointLink,
 };
-use memtrace_ebpf::layout::{
-    ADOPT_MAGIC, ADOPT_SURVEY, ADOPT_THREADS, Adopted, PROBE_CALL, UNANSWERED,
-};
+use memtrace_ebpf::layout::{ADOPT_MAGIC, ADOPT_SURVEY, ADOPT_THREADS, Adopted, UNANSWERED};
 
-use super::load::{Probe, tracepoint};
+use super::{
+    call::ask,
+    load::{Probe, tracepoint},
+};
 use crate::kernel::again::again;
 
 /// The hook, which is attached while processes are taken under trace.
 pub(super) const ADOPT_PROCESS: &str = "adopt_process";
 /// The words of an [`Adopted`].
 const WORDS: usize = size_of::<Adopted>() / 8;
-/// Calls at most for one answer, as the kernel may leave the hook out.
-const CALLS: u32 = 1000;
 
 /// Takes running processes under trace. The hook for it is gone when this is dropped.
 pub struct Adoption {
@@ -116,24 +115,15 @@ impl Adoption {
             leader: UNANSWERED,
             ..Adopted::default()
         };
-        for _ in 0..CALLS {
-            self.answer
-                .set(0, bytemuck::cast::<_, [u64; WORDS]>(unanswered), 0)?;
-            // SAFETY: getpid(2) has no arguments and no effect; the hook reads the registers.
-            unsafe {
-                libc::syscall(
-                    PROBE_CALL as libc::c_long,
-                    ADOPT_MAGIC,
-                    u64::from(pid),
-                    what,
-                    from,
-                )
-            };
-            let answer: Adopted = bytemuck::cast(self.answer.get(&0, 0)?);
-            if answer.leader != UNANSWERED {
-                return Ok(answer);
-            }
-        }
-        bail!("the kernel leaves out the hook adopt_process")
+        self.answer
+            .set(0, bytemuck::cast::<_, [u64; WORDS]>(unanswered), 0)?;
+        ask(
+            ADOPT_PROCESS,
+            [ADOPT_MAGIC, u64::from(pid), what, from],
+            || {
+                let answer: Adopted = bytemuck::cast(self.answer.get(&0, 0)?);
+                Ok((answer.leader != UNANSWERED).then_some(answer))
+            },
+        )
     }
 }

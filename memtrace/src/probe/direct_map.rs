@@ -2,16 +2,17 @@
 
 use anyhow::{Result, bail, ensure};
 use aya::maps::{Array, MapData};
-use memtrace_ebpf::layout::{DirectMap, PROBE_CALL, PROBE_MAGIC, PROBE_STEPS};
+use memtrace_ebpf::layout::{DirectMap, PROBE_MAGIC};
 
+use super::call::ask;
 use crate::kernel::zero_page::Sample;
 
 /// The words of a [`DirectMap`].
 pub const WORDS: usize = size_of::<DirectMap>() / 8;
 /// GiB below `mm->pgd` that are tried: more than any machine's memory.
 const LIMIT: u64 = 1 << 16;
-/// Calls at most: more than that takes, as the kernel may leave the hook out.
-const CALLS: u64 = 2 * LIMIT / PROBE_STEPS;
+/// The hook.
+pub(super) const FIND_DIRECT_MAP: &str = "find_direct_map";
 
 /// Tells all hooks to do nothing more.
 ///
@@ -29,18 +30,12 @@ pub fn stop(map: &mut Array<&mut MapData, [u64; WORDS]>) -> Result<()> {
 /// No base is right: this kernel's page tables are not where memtrace looks for them.
 pub fn find(map: &Array<&mut MapData, [u64; WORDS]>, sample: &Sample) -> Result<DirectMap> {
     let mut first = 0;
-    for _ in 0..CALLS {
-        // SAFETY: getpid(2) has no arguments and no effect; the hook reads the registers.
-        unsafe {
-            libc::syscall(
-                PROBE_CALL as libc::c_long,
-                PROBE_MAGIC ^ sample.frames[0],
-                first,
-                sample.address(),
-            )
-        };
-        let words = map.get(&0, 0)?;
-        let found: DirectMap = bytemuck::cast(words);
+    while first < LIMIT {
+        let magic = PROBE_MAGIC ^ sample.frames[0];
+        let found = ask(FIND_DIRECT_MAP, [magic, first, sample.address(), 0], || {
+            let found: DirectMap = bytemuck::cast(map.get(&0, 0)?);
+            Ok((found.levels != 0 || found.untried > first).then_some(found))
+        })?;
         if found.levels != 0 {
             ensure!(
                 found.vmemmap != 0,
@@ -49,9 +44,6 @@ pub fn find(map: &Array<&mut MapData, [u64; WORDS]>, sample: &Sample) -> Result<
             return Ok(found);
         }
         first = found.untried;
-        if first >= LIMIT {
-            break;
-        }
     }
     bail!(
         "the kernel's direct map wasn't found, so page tables can't be read (a kernel locked down for confidentiality refuses it: boot without lockdown=confidentiality)"

@@ -26,7 +26,7 @@ use object::{Object as _, ObjectSection as _};
 use super::{
     adopt::ADOPT_PROCESS,
     backend::{self, Backend, Refused},
-    direct_map,
+    direct_map::{self, FIND_DIRECT_MAP},
     ends::Ends,
     log::ToStderr,
     missed::Missed,
@@ -53,8 +53,8 @@ const RING_BYTES: u32 = 32 << 20;
 const SUMMARY_RING_BYTES: u32 = 8 << 20;
 /// What is said where the machine has no room for another thread.
 const NO_THREAD: &str = "can't start a thread";
-/// The hook that is attached for a moment at start.
-const FIND_DIRECT_MAP: &str = "find_direct_map";
+/// The hook that notices a birth where the one on that may be left out.
+const WOKEN: &str = "sched_wakeup_new";
 /// The hooks that the verifier takes longest over, in that order.
 const LONGEST: [&str; 4] = [
     "task_newtask",
@@ -415,6 +415,7 @@ fn attach(ebpf: &mut Ebpf) -> Result<()> {
         .programs_mut()
         .filter(|(name, _)| ![FIND_DIRECT_MAP, ADOPT_PROCESS].contains(name))
         .filter(|(name, _)| !backend::HOOKS.contains(name))
+        .filter(|(name, _)| *name != WOKEN || preempt::leaves_tracepoints_out())
         .collect();
     // The kernel's verifier takes its time over each hook, but looks at several at once: those first that take the longest.
     hooks.sort_by_key(|(name, _)| LONGEST.iter().rev().position(|long| long == name));

@@ -2,6 +2,7 @@
 
 mod adopt;
 mod backend;
+mod call;
 mod direct_map;
 mod ends;
 mod load;

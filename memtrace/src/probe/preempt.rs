@@ -4,11 +4,18 @@ use anyhow::{Context as _, Result};
 use memtrace_ebpf::layout::{ALONE, ALONE_FUNCTIONS};
 use object::{Object as _, ObjectSection as _, SectionKind};
 
-use crate::kernel::{btf::Btf, require};
+use crate::kernel::{
+    btf::Btf,
+    preemption::{self, Preemption},
+    require,
+};
 
 /// In an older one a hook that is not preempted may not call functions of its own (`check_func_call` in
 /// `kernel/bpf/verifier.c`).
 const SINCE: (u32, u32) = (6, 15);
+/// Since then the kernel may switch tasks in the middle of a hook on a tracepoint, too, before that keeps others from its CPU
+/// (`__DO_TRACE` in `include/linux/tracepoint.h`).
+const TRACEPOINTS_SINCE: (u32, u32) = (7, 0);
 /// `BPF_JMP | BPF_CALL`; the register's place tells what is called: a helper (0) or a function of the kernel's.
 const CALL: u8 = 0x85;
 const PSEUDO_KFUNC_CALL: u8 = 2;
@@ -29,6 +36,12 @@ impl Functions {
         }
         Some(Self(ids))
     }
+}
+
+/// Whether the kernel may leave out a hook on a tracepoint.
+pub(super) fn leaves_tracepoints_out() -> bool {
+    require::version(&require::release()).is_some_and(|version| version >= TRACEPOINTS_SINCE)
+        && preemption::look() != Preemption::Off
 }
 
 /// The BPF object with calls of these functions; without any, where the kernel hasn't got them.

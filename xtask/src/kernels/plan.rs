@@ -144,7 +144,13 @@ const PARTS: [(&str, Part); 43] = [
     ),
     ("vast", All),
     // What the end of a trace needs is kept in maps of the kernel's.
-    ("load", Only(&["so_it_is_with_summary"])),
+    (
+        "load",
+        Only(&[
+            "the_kernels_count_is_right_whatever_is_lost",
+            "so_it_is_with_summary",
+        ]),
+    ),
     (
         "starting",
         Nothing("each start takes seconds under emulation, and it is about the first tenth of one"),

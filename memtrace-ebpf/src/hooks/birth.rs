@@ -1,0 +1,250 @@
+//! Births of tasks: who is to be traced, and what the kernel gives the child of its parent's.
+
+use aya_ebpf::{
+    helpers::generated::bpf_probe_read_user, macros::map, maps::Array,
+    programs::RawTracePointContext,
+};
+use aya_log_ebpf::{debug, warn};
+use memtrace_ebpf::{
+    arch,
+    record::{Birth, COMPAT_CALL, Header, Kind, Seen},
+    syscall,
+};
+
+use crate::hooks::{
+    experiment,
+    fault::{NO_CALL, now},
+    kernel::{Object, config, offset, read_into, read_member},
+    paging::direct_map,
+    parts, returned, ring, survey,
+    thread::{self, Thread},
+};
+
+const CLONE_THREAD: u64 = 0x0001_0000;
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+/// Where `struct clone_args` has `stack` and `stack_size`.
+const CLONE_ARGS_STACK: u64 = 40;
+
+/// 1 once the first process of the trace has been born.
+#[map]
+static STARTED: Array<u32> = Array::with_max_entries(1, 0);
+
+/// A child has been set up by the current task.
+#[inline(always)]
+pub(crate) fn birth(ctx: &RawTracePointContext) {
+    let child: u64 = ctx.arg(0);
+    let flags: u64 = ctx.arg(1);
+    let parent = Object::current();
+    let thread = flags & CLONE_THREAD != 0;
+    // From before the time of its records until they are written: a survey takes a while.
+    if let Some(state) = thread::find(parent) {
+        state.busy = 1;
+    }
+    let ts = now();
+    let child_mm: u64 = read_member(child, offset!(task_mm));
+    let Some(maker) = maker(parent, child_mm, thread) else {
+        return;
+    };
+    let pid: u32 = read_member(child, offset!(task_tgid));
+    let tid: u32 = read_member(child, offset!(task_pid));
+    let followed = maker.follow && follow(ctx, parent, &maker, child, (pid, tid));
+    let own_mm = child_mm != parent.follow(offset!(task_mm)).address();
+    let surveyed = if own_mm && child_mm != maker.hidden_mm {
+        let fs: u64 = read_member(child, offset!(task_fs));
+        survey::survey_mm(
+            child_mm,
+            0,
+            fs,
+            ts,
+            parent.load(offset!(task_pid)),
+            Seen::Fork,
+        )
+    } else {
+        survey::Done {
+            swapped: 0,
+            next: 0,
+            complete: true,
+            exe: 0,
+        }
+    };
+    ring::send_filled(Kind::Birth, |record: &mut Birth| {
+        record.head = Header {
+            ts,
+            tid: parent.load(offset!(task_pid)),
+            kind: Kind::Birth as u8,
+            flags: maker.compat as u8 * COMPAT_CALL,
+            ..Header::default()
+        };
+        record.parent_pid = parent.load(offset!(task_tgid));
+        record.child_pid = pid;
+        record.child_tid = tid;
+        record.exit_signal = read_member(child, offset!(task_exit_signal));
+        record.flags = flags;
+        record.stack = maker.stack;
+        record.call = maker.call;
+        record.followed = u32::from(followed);
+        record.child_ids = parts::ids(child);
+        let real_parent: u64 = read_member(child, offset!(task_real_parent));
+        record.real_parent = read_member(real_parent, offset!(task_pid));
+        record.ppid = parts::ids(real_parent).pid;
+        record.handled = [0; 2];
+        if flags & CLONE_CLEAR_SIGHAND != 0 {
+            record.handled = [parts::handled(parent.address()), parts::handled(child)];
+        }
+        record.table_bytes = if own_mm {
+            read_member(child_mm, offset!(mm_table_bytes))
+        } else {
+            0
+        };
+        record.swapped = surveyed.swapped;
+        record.unsurveyed = 0;
+        record.anonymous = 0;
+        if !surveyed.complete {
+            record.unsurveyed = surveyed.next;
+            record.anonymous = read_member(child_mm, offset!(mm_anonymous));
+        }
+        record.began = maker.began;
+        parts::parts(parent.address(), &mut record.parent);
+        parts::parts(child, &mut record.child);
+        // The child's name is a copy of the parent's.
+        let comm = child + u64::from(offset!(task_comm));
+        read_into(comm, &mut record.comm);
+    });
+    if config!(detail) != 0 {
+        experiment::born(ctx, parent, child, ts);
+    }
+    if let Some(state) = thread::find(parent) {
+        state.child = tid;
+        state.hooked += now() - ts;
+        state.busy = 0;
+    }
+}
+
+/// What a child's birth takes from the task that makes it.
+struct Maker {
+    /// The call under way, and whether it is a 32-bit one.
+    call: u32,
+    compat: u32,
+    /// When that began.
+    began: u64,
+    /// An address in the child's stack.
+    stack: u64,
+    /// Whether the child is to be traced.
+    follow: bool,
+    /// The address space whose faults are memtrace's own.
+    hidden_mm: u64,
+}
+
+/// What is known of the current task as a maker; `None` if its children are nobody's concern.
+#[inline(always)]
+fn maker(parent: Object, child_mm: u64, thread: bool) -> Option<Maker> {
+    if let Some(state) = thread::find(parent) {
+        let hidden = state.hidden_mm == child_mm;
+        return Some(Maker {
+            call: state.call,
+            compat: state.compat,
+            began: state.began,
+            stack: stack(state),
+            follow: thread || config!(follow) != 0,
+            hidden_mm: if hidden { child_mm } else { 0 },
+        });
+    }
+    (!thread && is_started(parent)).then(|| Maker {
+        call: NO_CALL,
+        compat: 0,
+        began: now(),
+        stack: 0,
+        follow: true,
+        hidden_mm: child_mm,
+    })
+}
+
+/// Takes a child under trace. `false` when there are too many.
+#[inline(always)]
+fn follow(
+    ctx: &RawTracePointContext,
+    parent: Object,
+    maker: &Maker,
+    child: u64,
+    (pid, tid): (u32, u32),
+) -> bool {
+    let in_call = if arch::CHILD_LEAVES_CALL {
+        maker.call
+    } else {
+        NO_CALL
+    };
+    let call = (in_call, maker.compat);
+    if !thread::insert(child, pid, tid, call, maker.hidden_mm, [0; 2]) {
+        ring::lose(ring::UNFOLLOWED);
+        warn!(
+            ctx,
+            "too many threads: can't follow thread {} of process {}", tid, pid
+        );
+        return false;
+    }
+    if !arch::CHILD_LEAVES_CALL && syscall::makes_task(maker.call) {
+        returned::expect(child, parent, maker.call);
+    }
+    debug!(ctx, "follows thread {} of process {}", tid, pid);
+    true
+}
+
+/// An address in the stack that the call under way gives the child; 0 for none.
+#[inline(always)]
+fn stack(parent: &Thread) -> u64 {
+    match parent.call {
+        // The stack pointer: the first address above the stack, it may be.
+        syscall::CLONE => parent.args[1].saturating_sub(8),
+        // struct clone_args (include/uapi/linux/sched.h) has the lowest address, a guard page it may be, and the size.
+        // The kernel has just read it.
+        syscall::CLONE3 => {
+            let mut stack = [0_u64; 2];
+            // SAFETY: the helper checks the address.
+            unsafe {
+                bpf_probe_read_user(
+                    (&raw mut stack).cast(),
+                    16,
+                    (parent.args[0] + CLONE_ARGS_STACK) as *const _,
+                );
+            }
+            (stack[0] + stack[1]).saturating_sub(8)
+        }
+        _ => 0,
+    }
+}
+
+/// Whether a child of `parent` is a program that memtrace starts: the first process that it forks, in the lab each.
+#[inline(always)]
+fn is_started(parent: Object) -> bool {
+    let tracer = direct_map().map_or(0, |map| map.tracer);
+    if u64::from(parent.load::<u32>(offset!(task_tgid))) != tracer {
+        return false;
+    }
+    let Some(started) = STARTED.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: a valid pointer; memtrace forks from one thread.
+    let first = unsafe { core::mem::replace(&mut *started, 1) } == 0;
+    first || config!(detail) != 0
+}
+
+/// The current task's child runs for the first time, whose birth may have been left out: then word of it is lost, but not what it
+/// does. The kernel has the run queue locked here (`wake_up_new_task` in `kernel/sched/core.c`), so it leaves this hook out for
+/// nobody.
+#[inline(always)]
+pub(crate) fn woken(ctx: &RawTracePointContext) {
+    let child: u64 = ctx.arg(0);
+    let parent = Object::current();
+    let pid: u32 = read_member(child, offset!(task_tgid));
+    let tid: u32 = read_member(child, offset!(task_pid));
+    let born = thread::find(parent).is_some_and(|state| state.child == tid);
+    if born || thread::find_address(child).is_some() {
+        return;
+    }
+    let child_mm: u64 = read_member(child, offset!(task_mm));
+    if let Some(maker) = maker(parent, child_mm, pid != tid)
+        && maker.follow
+    {
+        follow(ctx, parent, &maker, child, (pid, tid));
+    }
+}
