@@ -111,7 +111,7 @@ pub(crate) fn exit(ctx: &RawTracePointContext) {
     };
     thread.busy = 1;
     let ts = now();
-    let Some(thread) = settle(thread, task, 0, ts) else {
+    let Some(mut thread) = settle(thread, task, 0, ts) else {
         return;
     };
     let mm = task.follow(offset!(task_mm));
@@ -120,12 +120,13 @@ pub(crate) fn exit(ctx: &RawTracePointContext) {
         ret = numbers::result(ret);
         if thread.call == numbers::OLD_MMAP {
             compat::compat_late_block(ret);
+            // Found again, as before.
+            let Some(changed) = thread::find(task) else {
+                return;
+            };
+            thread = changed;
         }
     }
-    // Found again, as before.
-    let Some(thread) = thread::find(task) else {
-        return;
-    };
     let hidden = mm.address() == thread.hidden_mm;
     if syscall::changes_mappings(thread.call)
         && !hidden

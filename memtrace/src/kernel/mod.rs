@@ -8,7 +8,7 @@ pub mod helpers;
 pub mod layout;
 pub mod locked;
 pub mod preemption;
-mod regular;
+pub mod regular;
 pub mod require;
 mod same;
 pub mod zero_page;

@@ -1,18 +1,23 @@
 //! Files that the user names.
 
-use std::{fs::OpenOptions, io::Read as _, os::unix::fs::OpenOptionsExt as _, path::Path};
+use std::{
+    fs::{File, OpenOptions},
+    io::Read as _,
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
 
 use anyhow::{Result, ensure};
 
 /// Bytes of a BTF file at most: kernels have 5 to 10 MiB.
 const LIMIT: u64 = 32 << 20;
 
-/// Reads a BTF file: one on a disk, as the others (a pipe, a device) may have no end, or no beginning.
+/// Opens a file on a disk: the others (a pipe, a device) may have no end, or no beginning.
 ///
 /// # Errors
 /// It is none, or can't be read.
-pub fn read(path: &Path) -> Result<Vec<u8>> {
-    let mut file = OpenOptions::new()
+pub fn open(path: &Path) -> Result<File> {
+    let file = OpenOptions::new()
         .read(true)
         // A pipe that nobody writes to would not be opened.
         .custom_flags(libc::O_NONBLOCK)
@@ -20,10 +25,20 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     let is = file.metadata()?;
     ensure!(!is.is_dir(), "it is a directory");
     ensure!(is.is_file(), "it is not a regular file");
+    Ok(file)
+}
+
+/// Reads a BTF file.
+///
+/// # Errors
+/// It is no file on a disk, or is larger than any such file, or can't be read.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    let mut file = open(path)?;
+    let len = file.metadata()?.len();
     ensure!(
-        is.len() <= LIMIT,
+        len <= LIMIT,
         "it has {} MiB, more than any kernel's BTF",
-        is.len() >> 20
+        len >> 20
     );
     let mut bytes = Vec::new();
     // It may be one of those in /proc and /sys, which have no size.

@@ -2,12 +2,13 @@
 
 use std::{
     ffi::OsString,
-    fs::File,
     io::Read as _,
     iter::successors,
     os::unix::ffi::OsStringExt as _,
     path::{Path, PathBuf},
 };
+
+use crate::kernel::regular;
 
 /// How much of a file the kernel looks at (`BINPRM_BUF_SIZE`).
 const START: u64 = 256;
@@ -20,12 +21,8 @@ pub fn interpreters(program: &Path) -> impl Iterator<Item = PathBuf> {
 }
 
 fn named_by(file: &Path) -> Option<PathBuf> {
-    // To open another may wait for who writes it.
-    if !file.is_file() {
-        return None;
-    }
     let mut start = Vec::new();
-    File::open(file)
+    regular::open(file)
         .ok()?
         .take(START)
         .read_to_end(&mut start)

@@ -1,6 +1,6 @@
 //! The end: the accounts of all processes and forks.
 
-use std::mem;
+use std::{collections::BTreeSet, mem};
 
 use memtrace_ebpf::record::{Known, Tally};
 
@@ -55,8 +55,12 @@ impl Model {
         let (processes, total) = self.book.finish();
         // All their tasks have ended, though not all are known to be gone.
         let ended = self.mms.values().filter(|mm| mm.running == 0);
-        for mm in ended.filter(|mm| mm.number != 0) {
-            self.sharing.left(mm.number, Leave::Exit);
+        let numbers: BTreeSet<_> = ended
+            .map(|mm| mm.number)
+            .filter(|&number| number != 0)
+            .collect();
+        for number in numbers {
+            self.sharing.left(number, Leave::Exit);
         }
         let mut forks = self.sharing.finish();
         for fork in &mut forks {
