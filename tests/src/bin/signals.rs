@@ -12,7 +12,7 @@ use serde_json::json;
 use tests::subject::files;
 use tests::subject::memory::Pages;
 use tests::subject::process;
-use tests::subject::report::{Fact, report, without};
+use tests::subject::report::{Fact, report};
 
 /// `SEGV_MAPERR`
 const MAPERR: i32 = 1;
@@ -25,6 +25,8 @@ fn main() -> Result<()> {
 
     #[cfg(target_arch = "x86_64")]
     {
+        use tests::subject::report::without;
+
         dies("a general protection fault", &pages, || {
             pages.write(0, 2);
             // SAFETY: none: no address between the halves can be used, and the kernel ends the child here.
