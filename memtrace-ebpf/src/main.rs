@@ -57,6 +57,13 @@ fn signal_generate(ctx: RawTracePointContext) -> i32 {
     0
 }
 
+/// `signal:signal_deliver(sig, info, ka)`, `get_signal` in `kernel/signal.c`, with interrupts off.
+#[raw_tracepoint(tracepoint = "signal_deliver")]
+fn signal_deliver(_ctx: RawTracePointContext) -> i32 {
+    signal::delivered();
+    0
+}
+
 /// `raw_syscalls:sys_enter(regs, id)`, `syscall_trace_enter` in `kernel/entry/syscall-common.c`.
 #[raw_tracepoint(tracepoint = "sys_enter")]
 fn sys_enter(ctx: RawTracePointContext) -> i32 {

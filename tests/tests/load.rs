@@ -163,10 +163,10 @@ fn check_counts(options: &[&str], rounds: &str) -> Result<()> {
 
 #[test]
 fn the_kernels_count_is_right_whatever_is_lost() -> Result<()> {
-    check_counts(&[], "100")
+    check_counts(&[], "25")
 }
 
 #[test]
 fn so_it_is_with_summary() -> Result<()> {
-    check_counts(&["--summary"], "100")
+    check_counts(&["--summary"], "25")
 }

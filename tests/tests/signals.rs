@@ -14,6 +14,8 @@ fn a_signal_of_another_origin_is_no_faults() -> Result<()> {
             "file-map",
             11,
         ),
+        ("an instruction that there isn't", "cow-copy", 4),
+        ("a kill from outside", "cow-copy", 9),
     ];
     if cfg!(target_arch = "x86_64") {
         cases.push(("a general protection fault", "cow-copy", 11));

@@ -10,7 +10,7 @@ use crate::hooks::{
     fault::{Began, NO_CALL, now, open, place},
     kernel::{Object, forget, offset, read_member},
     paging,
-    settle::{has_counted, settle},
+    settle::{has_counted, is_over, settle},
     thread::{self, CLOSED, Thread},
 };
 
@@ -61,6 +61,24 @@ pub(crate) fn sent(ctx: &RawTracePointContext) {
         begin_refused(thread, task, mm, address);
     }
     if let Some(thread) = settle(thread, task, number as u32, now()) {
+        thread.busy = 0;
+    }
+}
+
+/// The current task sees to a signal, which may end it. A fault that it took before is over, and its address space still there:
+/// until 6.16 the hook on the end of a task comes after that (`do_exit` in `kernel/exit.c`), and between a trap and that end there is
+/// no other.
+#[inline(always)]
+pub(crate) fn delivered() {
+    let task = Object::current();
+    let Some(thread) = thread::find(task) else {
+        return;
+    };
+    if thread.busy != 0 || !is_over(thread, task) {
+        return;
+    }
+    thread.busy = 1;
+    if let Some(thread) = settle(thread, task, 0, now()) {
         thread.busy = 0;
     }
 }

@@ -5,9 +5,11 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sched::sched_yield;
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::sys::wait::WaitStatus;
+use nix::unistd::Pid;
 use serde_json::json;
 use tests::subject::files;
 use tests::subject::memory::Pages;
@@ -32,7 +34,7 @@ fn main() -> Result<()> {
             // SAFETY: none: no address between the halves can be used, and the kernel ends the child here.
             unsafe { (0x8000_0000_0000_0000 as *mut u8).write_volatile(1) };
         })?;
-        let checked = ends("an alignment check", &pages, || {
+        let unaligned = || {
             pages.write(0, 2);
             // SAFETY: none: an access across words with EFLAGS.AC set, of which the kernel ends the child.
             unsafe {
@@ -44,14 +46,26 @@ fn main() -> Result<()> {
                     page = in(reg) pages.page(0).as_ptr(),
                 );
             }
-        })?;
-        if !checked {
+        };
+        if !ends("an alignment check", &pages, unaligned, |_| Ok(()))? {
             without(
                 "alignment checks",
                 "this CPU makes none: an emulated one, it may be",
             )?;
         }
     }
+
+    dies("an instruction that there isn't", &pages, || {
+        pages.write(0, 2);
+        // SAFETY: none: the kernel ends the child here.
+        unsafe {
+            #[cfg(target_arch = "x86_64")]
+            std::arch::asm!("ud2");
+            #[cfg(target_arch = "aarch64")]
+            std::arch::asm!("udf #0");
+        }
+    })?;
+    killed("a kill from outside", &pages)?;
 
     let untouched = Pages::private(1)?;
     dies("its own signal, from an untouched page", &untouched, || {
@@ -87,14 +101,43 @@ fn send(siginfo: &Pages) {
     }
 }
 
-/// Has a child do what ends it by a signal, and reports the child, the page of which it took a fault before, and the signal.
-fn dies(name: &str, pages: &Pages, act: impl FnOnce()) -> Result<()> {
-    ensure!(ends(name, pages, act)?, "{name}: the child lived");
+/// Kills a child that computes, and has done nothing else since it took a fault at the page.
+fn killed(name: &str, pages: &Pages) -> Result<()> {
+    let written = Pages::shared(1)?;
+    let act = || {
+        written.write(0, 1);
+        pages.write(0, 2);
+        written.write(0, 2);
+        loop {
+            std::hint::spin_loop();
+        }
+    };
+    let kill_it = |child| {
+        while written.read(0) != 2 {
+            sched_yield()?;
+        }
+        Ok(kill(child, Signal::SIGKILL)?)
+    };
+    ensure!(ends(name, pages, act, kill_it)?, "{name}: the child lived");
     Ok(())
 }
 
-/// The same. Whether the child did end by a signal; if not, nothing is reported.
-fn ends(name: &str, pages: &Pages, act: impl FnOnce()) -> Result<bool> {
+/// Has a child do what ends it by a signal, and reports the child, the page of which it took a fault before, and the signal.
+fn dies(name: &str, pages: &Pages, act: impl FnOnce()) -> Result<()> {
+    ensure!(
+        ends(name, pages, act, |_| Ok(()))?,
+        "{name}: the child lived"
+    );
+    Ok(())
+}
+
+/// The same, while the parent does something, too. Whether the child did end by a signal; if not, nothing is reported.
+fn ends(
+    name: &str,
+    pages: &Pages,
+    act: impl FnOnce(),
+    meanwhile: impl FnOnce(Pid) -> Result<()>,
+) -> Result<bool> {
     let child = process::child(|| {
         for fatal in [Signal::SIGSEGV, Signal::SIGBUS] {
             // SAFETY: takes the Rust runtime's own handler away.
@@ -103,6 +146,7 @@ fn ends(name: &str, pages: &Pages, act: impl FnOnce()) -> Result<bool> {
         act();
         Ok(0)
     })?;
+    meanwhile(child)?;
     let (status, _) = process::wait_usage(name, child)?;
     let signal = match status {
         WaitStatus::Signaled(_, signal, _) => signal,
