@@ -2,62 +2,38 @@
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use crate::trace::event::{FaultKind, What};
+use crate::trace::event::{EventType, FaultKind, What};
 
-/// A set of kinds of events. It is asked about each event, so it is a bit mask: a bit per fault kind, then one per
-/// other event at its place in [`What::NAMES`], and a last one for those that only the lab gets.
+/// A set of kinds of events. It is asked about each event, so it is a bit mask: a bit per fault kind, then one per type of
+/// event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Only(u64);
 
-const _: () = assert!(FaultKind::COUNT + What::NAMES.len() < u64::BITS as usize);
+const _: () = assert!(FaultKind::COUNT + EventType::ALL.len() <= u64::BITS as usize);
 
 impl Only {
     /// Everything.
     pub const ALL: Self = Self(u64::MAX);
 
     /// Whether it is among what was chosen.
-    pub const fn wants(self, what: &What) -> bool {
-        self.0 & 1_u64 << Self::bit(what) != 0
-    }
-
-    const fn bit(what: &What) -> usize {
-        let place = match what {
-            What::Fault(fault) => return fault.kind as usize,
-            What::Clone(_) => 1,
-            What::Cloned(_) => 2,
-            What::Task(_) => 3,
-            What::Share(_) => 4,
-            What::Unshare(_) => 5,
-            What::Exec(_) => 6,
-            What::Failed(_) => 7,
-            What::Exit(_) => 8,
-            What::Brk(_) => 9,
-            What::Mmap(_) => 10,
-            What::Munmap(_) => 11,
-            What::Mprotect(_) => 12,
-            What::Mremap(_) => 13,
-            What::Madvise(_) => 14,
-            What::Shmat(_) => 15,
-            What::Shmdt(_) => 16,
-            What::RemapFilePages(_) => 17,
-            What::Mlock(_) => 18,
-            What::Munlock(_) => 19,
-            What::Mseal(_) => 20,
-            What::Lost(_) => 21,
-            What::Born(_) | What::Runs(_) | What::Rests(_) | What::Return(_) => 22,
+    pub fn wants(self, what: &What) -> bool {
+        let bit = match what {
+            What::Fault(fault) => fault.kind as usize,
+            other => FaultKind::COUNT + EventType::from(other) as usize,
         };
-        FaultKind::COUNT + place
+        self.0 & 1_u64 << bit != 0
     }
 
     /// Every name that can be given, with what it stands for.
     fn names() -> impl Iterator<Item = (&'static str, Self)> {
-        let events = What::NAMES
-            .into_iter()
-            .enumerate()
-            .map(|(place, name)| match name {
-                "fault" => (name, Self((1 << FaultKind::COUNT) - 1)),
-                _ => (name, Self(1 << (FaultKind::COUNT + place))),
-            });
+        let events = EventType::ALL.iter().filter(|event| !event.is_for_lab());
+        let events = events.map(|event| match event {
+            EventType::Fault => (event.name(), Self((1 << FaultKind::COUNT) - 1)),
+            _ => (
+                event.name(),
+                Self(1 << (FaultKind::COUNT + *event as usize)),
+            ),
+        });
         let faults = FaultKind::ALL
             .into_iter()
             .map(|kind| (kind.name(), Self(1 << kind as u64)));
@@ -118,7 +94,13 @@ mod tests {
     #[test]
     fn an_event_is_wanted_by_its_name_alone() {
         let events = others();
-        assert_eq!(events.len() + 1, What::NAMES.len());
+        assert_eq!(
+            events.len() + 1,
+            EventType::ALL
+                .iter()
+                .filter(|event| !event.is_for_lab())
+                .count()
+        );
         for wanted in &events {
             let only = only(&[wanted.name()]);
             for event in &events {

@@ -16,7 +16,7 @@ use crate::{
     probe::{Backend, Probe, Reader},
     select::Only,
     trace::{
-        event::{End, Event, Lost, Start, What},
+        event::{End, Event, Lost, Name, Start, What},
         model::{Finished, Model},
         order::Order,
         record::Record,
@@ -57,9 +57,9 @@ pub struct Session {
     /// When it was last looked whether records were lost.
     looked: u64,
     /// What has been lost and not been reported yet, by kind.
-    unreported: BTreeMap<&'static str, u64>,
+    unreported: BTreeMap<Name, u64>,
     /// What has been reported as lost, by kind.
-    lost: BTreeMap<&'static str, u64>,
+    lost: BTreeMap<Name, u64>,
     /// How often hooks have been reported as left out, by hook.
     missed: BTreeMap<String, u64>,
     rounds: u32,
@@ -106,7 +106,7 @@ impl Session {
     pub fn start(&mut self, command: &[OsString], attached: &[u32], ts: u64) -> Result<()> {
         let start = Start {
             schema: SCHEMA,
-            version: env!("CARGO_PKG_VERSION"),
+            version: env!("CARGO_PKG_VERSION").into(),
             kernel: uname()
                 .map(|names| names.release().to_string_lossy().into_owned())
                 .unwrap_or_default(),
@@ -115,7 +115,7 @@ impl Session {
                 .map(|arg| arg.to_string_lossy().into_owned())
                 .collect(),
             attached: attached.to_vec(),
-            backend: self.backend.name(),
+            backend: self.backend.name().into(),
             ts,
         };
         let written = self.sink.start(&start).and_then(|()| self.sink.flush());
@@ -208,7 +208,7 @@ impl Session {
             self.model.lost(looked..=now());
         }
         for (kind, count) in newly {
-            *self.unreported.entry(kind).or_default() += count;
+            *self.unreported.entry(kind.into()).or_default() += count;
         }
         Ok(())
     }
@@ -233,7 +233,7 @@ impl Session {
             return Ok(());
         }
         for (kind, count) in &by_kind {
-            *self.lost.entry(kind).or_default() += count;
+            *self.lost.entry(kind.clone()).or_default() += count;
         }
         for (hook, count) in &missed {
             *self.missed.entry(hook.clone()).or_default() += count;

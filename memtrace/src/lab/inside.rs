@@ -199,7 +199,7 @@ pub mod told {
                 kernel_stack: Some(tid),
                 mm: Some(pid),
                 tls: Address(0x7000 + u64::from(tid)),
-                policy: Some("SCHED_OTHER"),
+                policy: Some("SCHED_OTHER".into()),
                 nice: Some(0),
                 rt_priority: 0,
             };
@@ -221,7 +221,7 @@ pub mod told {
         /// A call that makes a task returns.
         pub fn returns(&mut self, tid: u32, in_child: bool, ret: i64, ip: u64) {
             let returned = Return {
-                call: "clone",
+                call: "clone".into(),
                 in_child,
                 ret,
                 ip: Address(ip),

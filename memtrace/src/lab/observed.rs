@@ -288,7 +288,9 @@ mod tests {
         let mut end = End::default();
         end.missed.insert(hook.to_owned(), 3);
         if unexplained != 0 {
-            end.total.unobserved_by.insert(UNEXPLAINED, unexplained);
+            end.total
+                .unobserved_by
+                .insert(UNEXPLAINED.into(), unexplained);
         }
         Observed {
             end: Some(end),

@@ -73,7 +73,7 @@ impl Story {
     /// A process makes another, which gets a copy of its address space, or shares it where nothing is copied.
     pub fn birth(&mut self, parent: u32, child: u32, copied: Option<Copied>) -> &mut Clone {
         let clone = Clone {
-            call: "clone",
+            call: "clone".into(),
             thread: false,
             child_pid: child,
             child_tid: child,

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::colour::Palette;
 use super::wording::{Count, Counted};
-use crate::trace::event::{Account, End};
+use crate::trace::event::{Account, End, Name};
 
 /// Writes the account.
 pub(super) fn write(out: &mut impl Write, end: &End, palette: Palette) -> io::Result<()> {
@@ -55,8 +55,8 @@ pub(super) fn write(out: &mut impl Write, end: &End, palette: Palette) -> io::Re
 /// A line for each reason why the kernel counted faults that were not seen.
 fn unobserved(out: &mut impl Write, total: &Account, palette: Palette) -> io::Result<()> {
     let mut unexplained = total.unobserved;
-    for (&reason, &count) in &total.unobserved_by {
-        let what = match reason {
+    for (reason, &count) in &total.unobserved_by {
+        let what = match &**reason {
             "unexplained" => continue,
             "kernel" => "by the kernel outside any system call, without an exception".to_owned(),
             "execve" | "execveat" => format!(
@@ -77,11 +77,7 @@ fn unobserved(out: &mut impl Write, total: &Account, palette: Palette) -> io::Re
     Ok(())
 }
 
-fn lost(
-    out: &mut impl Write,
-    lost: &BTreeMap<&'static str, u64>,
-    palette: Palette,
-) -> io::Result<()> {
+fn lost(out: &mut impl Write, lost: &BTreeMap<Name, u64>, palette: Palette) -> io::Result<()> {
     let count = lost.values().sum();
     if count == 0 {
         return writeln!(out, "No record was lost.");
@@ -154,7 +150,7 @@ mod tests {
     fn some_were_taken_without_an_exception() {
         let mut end = end(vec![account(1, 10), account(2, 10)]);
         end.total.unobserved += 2;
-        end.total.unobserved_by.insert("read", 2);
+        end.total.unobserved_by.insert("read".into(), 2);
         end.total.before_exec = 40;
         end.total.maj_flt += 2;
         check(
@@ -189,7 +185,7 @@ mod tests {
                 No record was lost.
             "#]],
         );
-        end.total.unobserved_by = [("unexplained", -3)].into();
+        end.total.unobserved_by = [("unexplained".into(), -3)].into();
         end.total.unobserved = -3;
         check(
             &end,
@@ -206,7 +202,7 @@ mod tests {
     #[test]
     fn losses_are_loud() {
         let mut end = end(vec![account(1, 10)]);
-        end.lost = [("fault", 12), ("call", 5)].into();
+        end.lost = [("fault".into(), 12), ("call".into(), 5)].into();
         end.processes[0].alive = true;
         end.late = 1;
         end.missed = [("sys_exit".to_owned(), 40), ("task_newtask".to_owned(), 1)].into();

@@ -285,9 +285,9 @@ fn alike(a: &Fault, b: &Fault) -> bool {
 }
 
 /// In which call the kernel wanted the page of whom, and whether for itself alone.
-fn asked_for(fault: &Fault) -> Option<(Option<&'static str>, Option<u32>, bool)> {
+fn asked_for(fault: &Fault) -> Option<(Option<&str>, Option<u32>, bool)> {
     let handled = fault.handled.as_ref()?;
-    Some((handled.call, handled.owner, handled.unshare))
+    Some((handled.call.as_deref(), handled.owner, handled.unshare))
 }
 
 /// What had made the page of a copy shared, with the fork's number.

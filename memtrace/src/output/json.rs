@@ -15,14 +15,14 @@ use crate::trace::event::{
 /// Writes JSON.
 pub(super) struct Json {
     out: Out,
-    line: Line,
+    line: Bytes,
 }
 
 impl Json {
     pub(super) fn new(out: Out) -> Self {
         Self {
             out,
-            line: Line(Vec::with_capacity(1024)),
+            line: Bytes(Vec::with_capacity(1024)),
         }
     }
 
@@ -34,7 +34,7 @@ impl Json {
 
 /// An event as a value.
 pub(super) fn value(event: &Event) -> serde_json::Result<serde_json::Value> {
-    serde_json::to_value(Common::new(event, &event.what))
+    serde_json::to_value(event)
 }
 
 impl Sink for Json {
@@ -51,29 +51,7 @@ impl Sink for Json {
                 self.line.fault(event, fault)?;
                 self.out.write_all(&self.line.0)
             }
-            What::Clone(what) => self.write(&Common::new(event, what)),
-            What::Cloned(what) => self.write(&Common::new(event, what)),
-            What::Task(what) => self.write(&Common::new(event, what)),
-            What::Share(what) => self.write(&Common::new(event, what)),
-            What::Unshare(what) => self.write(&Common::new(event, what)),
-            What::Exec(what) => self.write(&Common::new(event, what)),
-            What::Failed(what) => self.write(&Common::new(event, what)),
-            What::Exit(what) => self.write(&Common::new(event, what)),
-            What::Brk(what) => self.write(&Common::new(event, what)),
-            What::Mmap(what) => self.write(&Common::new(event, what)),
-            What::Munmap(what) | What::Mseal(what) => self.write(&Common::new(event, what)),
-            What::Mprotect(what) => self.write(&Common::new(event, what)),
-            What::Mremap(what) => self.write(&Common::new(event, what)),
-            What::Madvise(what) => self.write(&Common::new(event, what)),
-            What::Shmat(what) => self.write(&Common::new(event, what)),
-            What::Shmdt(what) => self.write(&Common::new(event, what)),
-            What::RemapFilePages(what) => self.write(&Common::new(event, what)),
-            What::Mlock(what) | What::Munlock(what) => self.write(&Common::new(event, what)),
-            What::Lost(what) => self.write(&Common::new(event, what)),
-            What::Born(what) => self.write(&Common::new(event, what)),
-            What::Runs(what) => self.write(&Common::new(event, what)),
-            What::Rests(what) => self.write(&Common::new(event, what)),
-            What::Return(what) => self.write(&Common::new(event, what)),
+            _ => self.write(event),
         }
     }
 
@@ -98,50 +76,10 @@ struct Bound<'a, T> {
     what: &'a T,
 }
 
-/// An event's line.
-#[derive(Serialize)]
-struct Common<'a, T> {
-    r#type: &'static str,
-    ts: u64,
-    pid: u32,
-    tid: u32,
-    #[serde(flatten)]
-    global: Option<Global>,
-    comm: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    abi: Option<&'static str>,
-    #[serde(flatten)]
-    what: &'a T,
-}
-
-impl<'a, T> Common<'a, T> {
-    fn new(event: &'a Event, what: &'a T) -> Self {
-        let Event {
-            ts,
-            pid,
-            tid,
-            ref comm,
-            abi,
-            what: ref tagged,
-            global,
-        } = *event;
-        Self {
-            r#type: tagged.name(),
-            ts,
-            pid,
-            tid,
-            global,
-            comm,
-            abi,
-            what,
-        }
-    }
-}
-
 /// The bytes of a fault's line.
-struct Line(Vec<u8>);
+struct Bytes(Vec<u8>);
 
-impl Line {
+impl Bytes {
     fn fault(&mut self, event: &Event, fault: &Fault) -> io::Result<()> {
         self.0.clear();
         self.raw("{\"type\":\"fault\",\"ts\":").number(event.ts);
@@ -187,7 +125,7 @@ impl Line {
         if let Some(signal) = fault.signal {
             self.raw(",\"signal\":").number(signal.into());
         }
-        if let Some(detail) = fault.detail {
+        if let Some(detail) = &fault.detail {
             self.raw(",\"detail\":").string(detail)?;
         }
         if let Some(handled) = &fault.handled {
@@ -213,7 +151,7 @@ impl Line {
                 self.raw(name).number(number);
             }
         }
-        if let Some(call) = handled.call {
+        if let Some(call) = &handled.call {
             self.raw(",\"call\":\"").raw(call).raw("\"");
         }
         if handled.unshare {
@@ -285,6 +223,7 @@ mod tests {
     use super::*;
     use crate::output::samples::{self, PLAIN, end, event, faults, story, whole_end};
     use crate::output::{Format, Options};
+    use crate::trace::event::Line;
 
     fn lines(events: &[Event]) -> Vec<String> {
         let text = samples::written(Format::Json, PLAIN, events, &whole_end());
@@ -297,8 +236,16 @@ mod tests {
         for (fault, inside) in faults().into_iter().zip([true, false].iter().cycle()) {
             let mut event = event(1, 1235, What::Fault(fault.clone()));
             event.global = inside.then_some(Global { pid: 7, tid: 8 });
-            let by_serde = serde_json::to_string(&Common::new(&event, &fault)).expect("JSON");
+            let by_serde = serde_json::to_string(&event).expect("JSON");
             assert_eq!(lines(&[event])[1], by_serde);
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_read_back_is_the_same() {
+        for line in lines(&story()) {
+            let read: Line = serde_json::from_str(&line).expect("a line");
+            assert_eq!(seen_json::to_json(&read).expect("JSON"), line);
         }
     }
 
@@ -308,7 +255,7 @@ mod tests {
             .map(|bit| 1 << bit)
             .chain([0, 0xff, u64::MAX, 0x1234_5678_9abc_def0])
         {
-            let mut line = Line(Vec::new());
+            let mut line = Bytes(Vec::new());
             line.address(Address(address));
             assert_eq!(line.0, format!("\"{address:#x}\"").as_bytes());
         }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::Format;
 use super::samples::{self, PLAIN, story, whole_end};
-use crate::trace::event::{FaultKind, ObjectKind, Start, What};
+use crate::trace::event::{EventType, FaultKind, ObjectKind, Start};
 
 const SCHEMA: &str = include_str!("SCHEMA.md");
 
@@ -164,7 +164,7 @@ fn every_line_is_an_object_that_the_schema_describes() {
         (types.first(), types.last()),
         (Some(&"start"), Some(&"end"))
     );
-    for name in What::NAMES {
+    for name in EventType::ALL.iter().map(|event| event.name()) {
         assert!(types.contains(&name), "no sample of {name}");
     }
     let mut met = Met::default();

@@ -159,11 +159,11 @@ fn first_rows(processes: &[Account]) -> (Vec<&Account>, Vec<&Account>) {
 fn sum(accounts: &[&Account]) -> Account {
     let mut sum = Account::default();
     for account in accounts {
-        for (&kind, count) in &account.faults {
-            *sum.faults.entry(kind).or_default() += count;
+        for (kind, count) in &account.faults {
+            *sum.faults.entry(kind.clone()).or_default() += count;
         }
-        for (&reason, count) in &account.unobserved_by {
-            *sum.unobserved_by.entry(reason).or_default() += count;
+        for (reason, count) in &account.unobserved_by {
+            *sum.unobserved_by.entry(reason.clone()).or_default() += count;
         }
         sum.min_flt += account.min_flt;
         sum.maj_flt += account.maj_flt;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use memtrace_ebpf::record::Tally;
 
-use super::event::{Account, Counted, FaultKind};
+use super::event::{Account, Counted, FaultKind, Name};
 
 /// Rows that are kept of processes that have ended; the rest are summed up in one.
 const ROWS: usize = 20_000;
@@ -22,7 +22,7 @@ pub struct Counts {
     counted: u64,
     min_flt: u64,
     maj_flt: u64,
-    unobserved_by: BTreeMap<&'static str, i64>,
+    unobserved_by: BTreeMap<Name, i64>,
     before_exec: u64,
     /// Records may have been lost that were about it.
     incomplete: bool,
@@ -44,7 +44,7 @@ impl Counts {
     /// The kernel counted some without an exception.
     pub fn unobserved(&mut self, by: &'static str, count: u64) {
         if count > 0 {
-            *self.unobserved_by.entry(by).or_default() += count as i64;
+            *self.unobserved_by.entry(by.into()).or_default() += count as i64;
         }
     }
 
@@ -100,7 +100,7 @@ impl Counts {
         self.before_exec += other.before_exec;
         self.incomplete |= other.incomplete;
         for (by, count) in &other.unobserved_by {
-            *self.unobserved_by.entry(by).or_default() += count;
+            *self.unobserved_by.entry(by.clone()).or_default() += count;
         }
     }
 
@@ -110,12 +110,12 @@ impl Counts {
         let mut unobserved_by = self.unobserved_by.clone();
         let remainder = self.remainder(min_flt + maj_flt);
         if remainder != 0 {
-            unobserved_by.insert(UNEXPLAINED, remainder);
+            unobserved_by.insert(UNEXPLAINED.into(), remainder);
         }
         let faults = FaultKind::ALL
             .iter()
             .filter(|kind| self.kinds[**kind as usize] > 0)
-            .map(|kind| (kind.name(), self.kinds[*kind as usize]))
+            .map(|kind| (kind.name().into(), self.kinds[*kind as usize]))
             .collect();
         Account {
             pid,

@@ -45,7 +45,7 @@ pub fn event(call: &Call, file: Option<Arc<str>>, process: Option<u32>) -> Optio
                 addr,
                 len,
                 prot: names::prot(third),
-                call: keyed.then(|| names::call(call.number)),
+                call: keyed.then(|| names::call(call.number).into()),
                 pkey: keyed.then_some(fourth as i32),
                 ret,
             })
@@ -65,7 +65,8 @@ pub fn event(call: &Call, file: Option<Arc<str>>, process: Option<u32>) -> Optio
             addr,
             len,
             advice: names::madvise(third & 0xffff_ffff),
-            call: (call.number == syscall::PROCESS_MADVISE).then(|| names::call(call.number)),
+            call: (call.number == syscall::PROCESS_MADVISE)
+                .then(|| names::call(call.number).into()),
             process,
             ret,
         }),
@@ -115,7 +116,7 @@ fn lock(call: &Call, flags: Vec<Arc<str>>) -> Lock {
 /// mlockall or munlockall.
 fn lock_all(call: &Call, flags: Vec<Arc<str>>) -> Lock {
     Lock {
-        call: names::call(call.number),
+        call: names::call(call.number).into(),
         addr: None,
         len: None,
         flags,

@@ -101,9 +101,9 @@ pub fn event(
         signal: (fault.signal != 0).then_some(fault.signal),
         detail: unclear.then(|| {
             if is_vsyscall(fault) {
-                "a jump into the vsyscall page: the kernel does the call"
+                "a jump into the vsyscall page: the kernel does the call".into()
             } else {
-                detail(&facts, flag(FAULT_DISABLED))
+                detail(&facts, flag(FAULT_DISABLED)).into()
             }
         }),
         handled: None,
@@ -119,7 +119,7 @@ pub fn handled(record: &Handled, owner: Option<u32>) -> event::Handled {
         dur: (record.left != 0).then(|| record.left.saturating_sub(record.fault.head.ts)),
         retries: record.retries.into(),
         waited: record.waited,
-        call: (access & error_code::GUP != 0).then(|| names::call(record.call)),
+        call: (access & error_code::GUP != 0).then(|| names::call(record.call).into()),
         unshare: access & error_code::UNSHARE != 0,
         owner,
     }

@@ -67,7 +67,7 @@ pub fn matrix(birth: &Birth, objects: &Objects) -> ByObject<Row> {
             child,
             asked,
             got,
-            note: note(birth, kind, parent, asked, got),
+            note: note(birth, kind, parent, asked, got).map(Into::into),
         };
         (kind, row)
     });

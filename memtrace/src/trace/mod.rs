@@ -3,7 +3,6 @@
 pub mod account;
 mod bss;
 mod call;
-pub mod event;
 mod fault;
 mod files;
 mod lives;
@@ -18,3 +17,5 @@ mod region;
 pub mod sharing;
 #[cfg(test)]
 mod tests;
+
+pub use memtrace_events as event;

@@ -77,7 +77,7 @@ fn of_one_range() -> Vec<What> {
         addr: PLACE,
         len: 8192,
         prot: names(&["PROT_READ", "PROT_WRITE"]),
-        call: Some("pkey_mprotect"),
+        call: Some("pkey_mprotect".into()),
         pkey: Some(1),
         ret: 0,
     };
@@ -85,7 +85,7 @@ fn of_one_range() -> Vec<What> {
         addr: PLACE,
         len: 65536,
         advice: "MADV_PAGEOUT".into(),
-        call: Some("process_madvise"),
+        call: Some("process_madvise".into()),
         process: Some(1235),
         ret: 0,
     };
@@ -157,26 +157,26 @@ fn segments() -> [What; 4] {
 
 fn locks() -> [What; 4] {
     let locked = Lock {
-        call: "mlock2",
+        call: "mlock2".into(),
         addr: Some(PLACE),
         len: Some(MIB),
         flags: names(&["MLOCK_ONFAULT"]),
         ret: 0,
     };
     let all_locked = Lock {
-        call: "mlockall",
+        call: "mlockall".into(),
         addr: None,
         len: None,
         flags: names(&["MCL_CURRENT", "MCL_FUTURE"]),
         ret: -12,
     };
     let unlocked = Lock {
-        call: "munlock",
+        call: "munlock".into(),
         flags: Vec::new(),
         ..locked.clone()
     };
     let all_unlocked = Lock {
-        call: "munlockall",
+        call: "munlockall".into(),
         flags: Vec::new(),
         ret: 0,
         ..all_locked.clone()

@@ -32,17 +32,20 @@ pub(super) fn clones() -> Vec<What> {
 /// A copy of the whole process.
 fn fork() -> Clone {
     Clone {
-        call: "fork",
+        call: "fork".into(),
         thread: false,
         child_pid: 1235,
         child_tid: 1235,
         flags: names(&["CLONE_CHILD_CLEARTID", "CLONE_CHILD_SETTID"]),
         exit_signal: Some(17),
         ppid: Some(1234),
-        child_global: Some(Global {
-            pid: 71_235,
-            tid: 71_235,
-        }),
+        child_global: Some(
+            Global {
+                pid: 71_235,
+                tid: 71_235,
+            }
+            .into(),
+        ),
         shared: COPIED,
         objects: ByObject(vec![
             (ObjectKind::Mm, own(1, 2)),
@@ -67,7 +70,7 @@ fn fork() -> Clone {
 /// With namespaces of its own.
 fn container() -> Clone {
     Clone {
-        call: "clone",
+        call: "clone".into(),
         flags: names(&[
             "CLONE_PARENT",
             "CLONE_NEWNS",
@@ -85,7 +88,7 @@ fn container() -> Clone {
                 ObjectKind::Sighand,
                 Row {
                     asked: Some(Asked::Clear),
-                    note: Some("all set to the default"),
+                    note: Some("all set to the default".into()),
                     ..own(1, 3)
                 },
             ),
@@ -108,7 +111,7 @@ fn container() -> Clone {
 /// With its parent's memory, until it execs.
 fn vfork() -> Clone {
     Clone {
-        call: "vfork",
+        call: "vfork".into(),
         child_pid: 1237,
         child_tid: 1237,
         flags: names(&["CLONE_VM", "CLONE_VFORK"]),
@@ -128,7 +131,7 @@ fn vfork() -> Clone {
 /// With nearly all that its parent has.
 fn thread() -> Clone {
     Clone {
-        call: "clone3",
+        call: "clone3".into(),
         thread: true,
         child_pid: 1234,
         child_tid: 1236,

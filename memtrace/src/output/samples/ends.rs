@@ -13,16 +13,16 @@ pub(in crate::output) fn account(pid: u32, copies: u64) -> Account {
         pid,
         comm: "fork-write".into(),
         faults: [
-            ("cow-copy", copies),
-            ("file-map", 40),
-            ("invalid", 1),
-            ("zero-fill", 25),
+            ("cow-copy".into(), copies),
+            ("file-map".into(), 40),
+            ("invalid".into(), 1),
+            ("zero-fill".into(), 25),
         ]
         .into(),
         min_flt: copies + 40 + 25 + 24,
         maj_flt: 0,
         unobserved: 24,
-        unobserved_by: [("execve", 24)].into(),
+        unobserved_by: [("execve".into(), 24)].into(),
         before_exec: 0,
         incomplete: false,
         alive: false,
@@ -33,11 +33,11 @@ pub(in crate::output) fn account(pid: u32, copies: u64) -> Account {
 pub(in crate::output) fn end(processes: Vec<Account>) -> End {
     let mut total = Account::default();
     for process in &processes {
-        for (&kind, count) in &process.faults {
-            *total.faults.entry(kind).or_default() += count;
+        for (kind, count) in &process.faults {
+            *total.faults.entry(kind.clone()).or_default() += count;
         }
-        for (&reason, count) in &process.unobserved_by {
-            *total.unobserved_by.entry(reason).or_default() += count;
+        for (reason, count) in &process.unobserved_by {
+            *total.unobserved_by.entry(reason.clone()).or_default() += count;
         }
         total.min_flt += process.min_flt;
         total.maj_flt += process.maj_flt;
@@ -90,7 +90,7 @@ pub(in crate::output) fn whole_end() -> End {
             execed,
         ]),
         tasks_left_out: 3,
-        lost: [("fault", 12)].into(),
+        lost: [("fault".into(), 12)].into(),
         ..end(vec![account(1234, 3), running])
     }
 }

@@ -21,12 +21,12 @@ pub(in crate::output) fn experiment() -> Vec<What> {
         kernel_stack: Some(2),
         mm: Some(3),
         tls: Address(0x7f12_3456_7740),
-        policy: Some("SCHED_OTHER"),
+        policy: Some("SCHED_OTHER".into()),
         nice: Some(5),
         rt_priority: 0,
     };
     let real_time = Runs {
-        policy: Some("SCHED_FIFO"),
+        policy: Some("SCHED_FIFO".into()),
         rt_priority: 10,
         ..runs.clone()
     };
@@ -40,7 +40,7 @@ pub(in crate::output) fn experiment() -> Vec<What> {
     let rests = [true, false].map(|runnable| What::Rests(Rests { cpu: 0, runnable }));
     let returns = [(false, 1235), (true, 0)].map(|(in_child, ret)| {
         What::Return(Return {
-            call: "fork",
+            call: "fork".into(),
             in_child,
             ret,
             ip: Address(0x7f12_3456_789a),

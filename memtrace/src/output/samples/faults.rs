@@ -82,7 +82,7 @@ fn without_exception() -> Vec<Fault> {
             region: Region::Stack,
             handled: Some(Handled {
                 dur: Some(2_345),
-                call: Some("execve"),
+                call: Some("execve".into()),
                 ..HANDLED
             }),
             ..fault()
@@ -94,7 +94,7 @@ fn without_exception() -> Vec<Fault> {
                 dur: Some(61_000),
                 retries: 1,
                 waited: 52_000,
-                call: Some("process_vm_writev"),
+                call: Some("process_vm_writev".into()),
                 owner: Some(1240),
                 ..HANDLED
             }),
@@ -105,7 +105,7 @@ fn without_exception() -> Vec<Fault> {
             mode: Mode::Gup,
             pfn_before: Some(0x9abc),
             handled: Some(Handled {
-                call: Some("kernel"),
+                call: Some("kernel".into()),
                 unshare: true,
                 ..HANDLED
             }),
@@ -221,7 +221,7 @@ fn others() -> Vec<Fault> {
             pfn_before: Some(0x1200),
             pfn_after: None,
             counted: None,
-            detail: Some("taken away again"),
+            detail: Some("taken away again".into()),
             ..of(FaultKind::Other)
         },
     ]

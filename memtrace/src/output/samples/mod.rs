@@ -76,11 +76,11 @@ const BEGAN: u64 = 5_000_000_000_000;
 pub(super) fn start() -> Start {
     Start {
         schema: 1,
-        version: "0.1.0",
+        version: "0.1.0".into(),
         kernel: "6.18.5".into(),
         command: vec!["./fork-write".into(), "--name".into(), "a b\n".into()],
         attached: Vec::new(),
-        backend: "tracepoints",
+        backend: "tracepoints".into(),
         ts: BEGAN,
     }
 }
@@ -104,7 +104,7 @@ pub fn story() -> Vec<Event> {
     let faults = faults().into_iter().map(What::Fault);
     let lost = What::Lost(Lost {
         count: 3,
-        by_kind: [("call", 1), ("fault", 2)].into(),
+        by_kind: [("call".into(), 1), ("fault".into(), 2)].into(),
         missed: [("sys_exit".to_owned(), 5)].into(),
     });
     let all = mapped
@@ -140,7 +140,7 @@ pub fn story() -> Vec<Event> {
                 event.comm = "wor\nker".into();
             }
             What::Lost(_) => (event.pid, event.tid) = (0, 0),
-            What::Shmdt(_) => event.abi = Some("i386"),
+            What::Shmdt(_) => event.abi = Some("i386".into()),
             _ => {}
         }
     }

@@ -44,7 +44,7 @@ fn shares() -> [Share; 3] {
         (kind, joined)
     };
     let clone = Share {
-        by: "clone",
+        by: "clone".into(),
         objects: ByObject(vec![joined(ObjectKind::Mm, 1, &[1234])]),
     };
     let mut at_attach = ByObject(vec![
@@ -57,11 +57,11 @@ fn shares() -> [Share; 3] {
     ]);
     at_attach.0[3].1.with_count = 120;
     let attach = Share {
-        by: "attach",
+        by: "attach".into(),
         objects: at_attach,
     };
     let setns = Share {
-        by: "setns",
+        by: "setns".into(),
         objects: ByObject(vec![joined(ObjectKind::NetNs, 2, &[1300])]),
     };
     [clone, attach, setns]
@@ -86,14 +86,14 @@ pub(in crate::output) fn left(
 
 fn unshares() -> [Unshare; 4] {
     let exec = Unshare {
-        by: "exec",
+        by: "exec".into(),
         objects: ByObject(vec![
             left(ObjectKind::Mm, 1, Some(3), &[1234]),
             left(ObjectKind::Cred, 1, Some(2), &[1234]),
         ]),
     };
     let mut unshare = Unshare {
-        by: "unshare",
+        by: "unshare".into(),
         objects: ByObject(vec![
             left(ObjectKind::Files, 2, Some(5), &[1234]),
             left(ObjectKind::Nsproxy, 1, Some(2), &[1234, 1235]),
@@ -102,14 +102,14 @@ fn unshares() -> [Unshare; 4] {
     };
     unshare.objects.0[0].1.since += 500_000;
     let quiet = Unshare {
-        by: "exit",
+        by: "exit".into(),
         objects: ByObject(vec![
             left(ObjectKind::Nsproxy, 1, None, &[1234]),
             left(ObjectKind::Cred, 1, None, &[1234]),
         ]),
     };
     let exit = Unshare {
-        by: "exit",
+        by: "exit".into(),
         objects: ByObject(vec![
             left(ObjectKind::Mm, 1, None, &[1234, 1240]),
             left(ObjectKind::Sighand, 1, None, &[1234]),

@@ -69,7 +69,7 @@ pub(super) fn deaths() -> Vec<What> {
 /// Clones and execs that fail.
 pub(super) fn failures() -> Vec<What> {
     let fork = Failed {
-        call: "fork",
+        call: "fork".into(),
         file: None,
         exe: None,
         flags: Some(Vec::new()),
@@ -77,13 +77,13 @@ pub(super) fn failures() -> Vec<What> {
         ret: -11,
     };
     let clone = Failed {
-        call: "clone3",
+        call: "clone3".into(),
         flags: Some(names(&["CLONE_INTO_CGROUP"])),
         ret: -16,
         ..fork.clone()
     };
     let exec = Failed {
-        call: "execve",
+        call: "execve".into(),
         file: Some("/usr/local/bin/l\x1bs".into()),
         flags: None,
         ret: -2,

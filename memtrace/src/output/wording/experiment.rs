@@ -29,7 +29,7 @@ pub(super) fn runs(out: &mut impl Write, runs: &Runs) -> io::Result<()> {
         kernel_stack,
         mm,
         tls,
-        policy,
+        ref policy,
         nice,
         rt_priority,
     } = *runs;

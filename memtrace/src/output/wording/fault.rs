@@ -151,7 +151,7 @@ impl Display for Frames {
 
 /// For a fault without an exception: who wanted the page of whom.
 fn asked_for(f: &mut Formatter<'_>, handled: &Handled) -> fmt::Result {
-    let Some(call) = handled.call else {
+    let Some(call) = &handled.call else {
         return Ok(());
     };
     if call != NO_CALL {
@@ -213,9 +213,9 @@ impl Display for Outcome<'_> {
             FaultKind::Invalid if fault.signal == Some(SIGBUS) => "no page to be had there",
             FaultKind::Invalid => "not allowed",
             FaultKind::Spurious => "nothing changed",
-            FaultKind::Other => fault.detail.unwrap_or("none of the known kinds"),
+            FaultKind::Other => fault.detail.as_deref().unwrap_or("none of the known kinds"),
         })?;
-        if let Some(detail) = fault.detail
+        if let Some(detail) = &fault.detail
             && fault.kind != FaultKind::Other
         {
             write!(f, "; {detail}")?;

@@ -82,7 +82,7 @@ pub(super) fn mprotect(out: &mut impl Write, mprotect: &Mprotect) -> io::Result<
     } = mprotect;
     let verb = if *ret < 0 { "fails to make" } else { "makes" };
     write!(out, "{verb} {} at {addr} {}", Bytes(*len), Protection(prot))?;
-    if let (Some(call), Some(key)) = (mprotect.call, mprotect.pkey) {
+    if let (Some(call), Some(key)) = (&mprotect.call, mprotect.pkey) {
         write!(out, ", by {call} with key {key}")?;
     }
     write!(out, "{}", Failure(*ret))

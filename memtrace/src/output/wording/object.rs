@@ -48,14 +48,14 @@ pub(super) const fn in_nsproxy(kind: ObjectKind) -> bool {
 
 /// Whether it tells what the line before it doesn't.
 pub(super) fn share_tells(share: &Share) -> bool {
-    !told(share.by, joined(share)).is_empty()
+    !told(&share.by, joined(share)).is_empty()
 }
 
 pub(super) fn share(out: &mut impl Write, share: &Share, palette: Palette) -> io::Result<()> {
-    let items = told(share.by, joined(share));
+    let items = told(&share.by, joined(share));
     let faint = palette.faint();
     write!(out, "shares {}  {faint}[", Groups(&items))?;
-    match share.by {
+    match &*share.by {
         "attach" => write!(out, "since before the trace]{faint:#}"),
         by => write!(out, "by {by}]{faint:#}"),
     }
@@ -63,7 +63,7 @@ pub(super) fn share(out: &mut impl Write, share: &Share, palette: Palette) -> io
 
 /// Whether any of it is worth a line.
 pub(super) fn unshare_tells(unshare: &Unshare) -> bool {
-    !told(unshare.by, left(unshare)).is_empty()
+    !told(&unshare.by, left(unshare)).is_empty()
 }
 
 pub(super) fn unshare(
@@ -72,7 +72,7 @@ pub(super) fn unshare(
     ts: u64,
     palette: Palette,
 ) -> io::Result<()> {
-    let items = told(unshare.by, left(unshare));
+    let items = told(&unshare.by, left(unshare));
     let since = || items.iter().map(|item| item.since);
     let used = |since: Option<u64>| Span(ts.saturating_sub(since.unwrap_or(ts)));
     let (least, most) = (since().max(), since().min());
@@ -180,10 +180,16 @@ mod tests {
 
     fn told_of(by: &'static str, objects: Vec<(ObjectKind, Left)>) -> Vec<ObjectKind> {
         let objects = ByObject(objects);
-        told(by, left(&Unshare { by, objects }))
-            .iter()
-            .map(|item| item.object.0)
-            .collect()
+        told(
+            by,
+            left(&Unshare {
+                by: by.into(),
+                objects,
+            }),
+        )
+        .iter()
+        .map(|item| item.object.0)
+        .collect()
     }
 
     #[test]

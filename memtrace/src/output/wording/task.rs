@@ -54,7 +54,7 @@ pub(super) fn clone(
     }
     fork(out, clone)?;
     for (kind, row) in &clone.objects.0 {
-        if let Some(note) = row.note {
+        if let Some(note) = &row.note {
             write!(out, "; {}: {note}", words(*kind))?;
         }
     }
@@ -116,8 +116,9 @@ struct Change(Object, Option<u32>, Option<u32>);
 
 impl Change {
     /// None where it needs no mention: they have none, or it is a namespace as usual.
-    fn of(&(kind, row): &(ObjectKind, Row)) -> Option<Self> {
+    fn of((kind, row): &(ObjectKind, Row)) -> Option<Self> {
         // Whether they are one thread group says the same as whether they share their limits.
+        let kind = *kind;
         let usual = kind == ObjectKind::Group || kind.is_namespace() && row.got == Got::Shared;
         let number = row.parent.or(row.child)?;
         (!usual).then_some(Self(Object(kind, number), row.parent, row.child))
@@ -259,7 +260,7 @@ fn file_name(path: &str) -> Option<&str> {
 }
 
 pub(super) fn failed(out: &mut impl Write, failed: &Failed, palette: Palette) -> io::Result<()> {
-    let Failed { call, ret, .. } = *failed;
+    let Failed { ref call, ret, .. } = *failed;
     match (&failed.file, &failed.exe) {
         _ if failed.flags.is_some() => write!(out, "{call}: no new task")?,
         (Some(file), _) => write!(out, "{call}: can't run {}", Quoted(file))?,

@@ -7,7 +7,7 @@ use memtrace_ebpf::{
     syscall,
 };
 
-use super::{Mm, Model, Process, Thread, global, until_nul};
+use super::{Mm, Model, Process, Thread, by_call, global, until_nul};
 use crate::trace::{
     event::{self, Cloned, Copied, Event, First, LetGo, Life, Shared, What},
     matrix::matrix,
@@ -149,11 +149,12 @@ impl Model {
                 syscall::CLONE => "clone",
                 syscall::CLONE3 => "clone3",
                 _ => "kernel",
-            },
+            }
+            .into(),
             thread,
             child_pid: ids.pid,
             child_tid: ids.tid,
-            child_global: global(ids, birth.child_pid, birth.child_tid),
+            child_global: global(ids, birth.child_pid, birth.child_tid).map(Into::into),
             flags: names::clone(birth.flags),
             exit_signal: (!thread && birth.exit_signal > 0).then_some(birth.exit_signal),
             ppid: (!thread).then_some(birth.ppid),
@@ -164,7 +165,7 @@ impl Model {
             followed: birth.followed != 0,
         });
         let event = self.event(birth.head.tid, ts, what);
-        event.map(|event| event.by(&birth.head))
+        event.map(|event| by_call(event, &birth.head))
     }
 
     fn add(&mut self, birth: &Birth, ids: Ids, comm: Arc<str>, ts: u64) {

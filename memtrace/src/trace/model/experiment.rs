@@ -79,7 +79,7 @@ impl Model {
                 .map(|mm| mm.number)
                 .filter(|number| *number != 0),
             tls: Address(runs.thread_pointer),
-            policy: told.then(|| names::policy(runs.policy)),
+            policy: told.then(|| names::policy(runs.policy).into()),
             nice: told.then_some(runs.static_prio - NICE_0),
             rt_priority: runs.rt_priority,
         });
@@ -100,7 +100,7 @@ impl Model {
             return None;
         }
         let what = What::Return(event::Return {
-            call: names::call(returned.call),
+            call: names::call(returned.call).into(),
             in_child: returned.head.flags & RETURNED_IN_CHILD != 0,
             ret: returned.ret,
             ip: Address(returned.ip),

@@ -5,7 +5,7 @@ use memtrace_ebpf::{
     syscall,
 };
 
-use super::{Mm, Model, Thread, until_nul};
+use super::{Mm, Model, Thread, by_call, until_nul};
 use crate::trace::{
     event::{self, ByObject, Event, Left, LetGo, What},
     names::{self, flag},
@@ -96,7 +96,7 @@ impl Model {
             old_tid,
         });
         let event = self.event(tid, ts, what);
-        events.extend(event.map(|event| event.by(&exec.head)));
+        events.extend(event.map(|event| by_call(event, &exec.head)));
         events.extend(let_go);
     }
 
@@ -110,7 +110,7 @@ impl Model {
             _ => failed.flags,
         };
         let what = What::Failed(event::Failed {
-            call: names::call(failed.call),
+            call: names::call(failed.call).into(),
             file: (!name.is_empty()).then(|| named(failed, until_nul(name))),
             exe,
             flags: syscall::makes_task(failed.call).then(|| names::clone(flags)),
@@ -118,7 +118,7 @@ impl Model {
             ret: failed.ret,
         });
         let event = self.event(failed.head.tid, ts, what);
-        event.map(|event| event.by(&failed.head))
+        event.map(|event| by_call(event, &failed.head))
     }
 
     /// A call, or an exec, may have changed which objects a task uses.

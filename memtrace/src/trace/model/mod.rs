@@ -5,7 +5,8 @@ use std::{ops::Range, sync::Arc};
 use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
 use memtrace_ebpf::{
-    record::{Ids, Seen, Vma},
+    arch::COMPAT_ABI,
+    record::{COMPAT_CALL, Header, Ids, Seen, Vma},
     syscall,
 };
 
@@ -68,6 +69,15 @@ struct Thread {
 impl Thread {
     fn global(&self, tid: u32) -> Option<Global> {
         global(self.ids, self.pid, tid)
+    }
+}
+
+/// The event, of the call that this record is of.
+fn by_call(event: Event, record: &Header) -> Event {
+    let compat = record.flags & COMPAT_CALL != 0;
+    Event {
+        abi: compat.then(|| COMPAT_ABI.into()),
+        ..event
     }
 }
 
@@ -201,7 +211,7 @@ impl Model {
                 let process = self.advised(&call).map(|thread| thread.ids.pid);
                 let what = call::event(&call, file, process);
                 let event = what.and_then(|what| self.event(tid, ts, what));
-                events.extend(event.map(|event| event.by(&call.head)));
+                events.extend(event.map(|event| by_call(event, &call.head)));
             }
             Record::Unobserved(unobserved) => {
                 let by = names::call(unobserved.call);
@@ -319,7 +329,14 @@ impl Model {
             return None;
         }
         let objects = self.show_joined(objects);
-        self.event(tid, ts, What::Share(Share { by, objects }))
+        self.event(
+            tid,
+            ts,
+            What::Share(Share {
+                by: by.into(),
+                objects,
+            }),
+        )
     }
 
     /// The event of objects that a task no longer shares with others, if there are any.
@@ -334,7 +351,14 @@ impl Model {
             return None;
         }
         let objects = self.show_left(objects);
-        self.event(tid, ts, What::Unshare(Unshare { by, objects }))
+        self.event(
+            tid,
+            ts,
+            What::Unshare(Unshare {
+                by: by.into(),
+                objects,
+            }),
+        )
     }
 
     fn rename(&mut self, tid: u32, comm: Arc<str>) {

@@ -95,7 +95,7 @@ fn memtraces_own_faults_are_told_apart() {
     let outcome = story.play();
     let row = outcome.row(100);
     assert_eq!((row.min_flt, row.maj_flt, row.before_exec), (3, 0, 22));
-    assert_eq!(row.unobserved_by, [("unexplained", 3)].into());
+    assert_eq!(row.unobserved_by, [("unexplained".into(), 3)].into());
 }
 
 #[test]
@@ -324,7 +324,7 @@ fn a_summary_is_what_the_hooks_counted() {
     assert_eq!((row.min_flt, row.maj_flt, row.unobserved), (42, 3, 2));
     assert_eq!(
         row.unobserved_by,
-        [("execve", 1), ("unexplained", 1)].into()
+        [("execve".into(), 1), ("unexplained".into(), 1)].into()
     );
 }
 

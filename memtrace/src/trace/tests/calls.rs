@@ -145,7 +145,8 @@ fn a_32_bit_call_is_said_to_be_one() {
         .events
         .iter()
         .filter(|event| event.what.name() == "clone");
-    assert_eq!(clones.next().and_then(|event| event.abi), Some(COMPAT_ABI));
+    let abi = clones.next().and_then(|event| event.abi.as_deref());
+    assert_eq!(abi, Some(COMPAT_ABI));
 }
 
 /// What is told of a call of process 100 that fails.

@@ -64,7 +64,10 @@ fn ids_are_those_of_memtraces_namespace() {
         .collect();
     assert_eq!(
         clones,
-        [(12, 12, global(50_010, 50_010)), (50_020, 50_020, None)]
+        [
+            (12, 12, global(50_010, 50_010).map(Into::into)),
+            (50_020, 50_020, None)
+        ]
     );
     let of = |name| {
         let mut events = outcome.events.iter();

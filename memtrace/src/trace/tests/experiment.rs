@@ -100,7 +100,7 @@ fn what_the_kernel_does_not_tell_is_none() {
     assert_eq!(births(&outcome)[0].kernel_stack, none);
     let (_, runs) = runs(&outcome)[0];
     assert_eq!((runs.task, runs.kernel_stack, runs.mm), (None, None, None));
-    assert_eq!((runs.policy, runs.nice), (None, None));
+    assert_eq!((&runs.policy, runs.nice), (&None, None));
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn a_thread_that_gets_a_cpu_is_the_one_that_was_born() {
         kernel_stack: Some(2),
         mm: Some(3),
         tls: Address(0x7000),
-        policy: Some("SCHED_BATCH"),
+        policy: Some("SCHED_BATCH".into()),
         nice: Some(5),
         rt_priority: 0,
     };
@@ -136,7 +136,7 @@ fn a_thread_that_gets_a_cpu_is_the_one_that_was_born() {
         (100, Some(1), Some(2))
     );
     assert_eq!(
-        (runs[1].1.policy, runs[1].1.rt_priority),
+        (runs[1].1.policy.as_deref(), runs[1].1.rt_priority),
         (Some("SCHED_FIFO"), 9)
     );
     let events = outcome.events.iter();
@@ -164,7 +164,7 @@ fn a_call_that_returns_twice_is_told_twice_but_only_to_the_lab() {
         returns.collect::<Vec<_>>()
     };
     let returned = |in_child, ret| Return {
-        call: "fork",
+        call: "fork".into(),
         in_child,
         ret,
         ip: Address(0x7f00),

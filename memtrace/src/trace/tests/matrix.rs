@@ -4,7 +4,7 @@ use memtrace_ebpf::record::Birth;
 
 use super::story::{Outcome, Story};
 use crate::trace::{
-    event::{Asked, Got, ObjectKind, Row},
+    event::{Asked, Got, Name, ObjectKind, Row},
     names::flag,
 };
 
@@ -80,7 +80,7 @@ fn without_flags_each_kind_is_as_fork_has_it() {
             child,
             asked,
             got,
-            note: (got == Got::None).then_some("not copied: the child begins with none"),
+            note: (got == Got::None).then_some("not copied: the child begins with none".into()),
         };
         assert_eq!(row, expected, "{kind:?}");
     }
@@ -165,9 +165,9 @@ fn note(
     kind: ObjectKind,
     (flags, all): (u64, bool),
     change: impl FnOnce(&mut Birth),
-) -> Option<&'static str> {
+) -> Option<Name> {
     let rows = matrix(flags, all, change);
-    rows.iter().find(|(of, _)| *of == kind)?.1.note
+    rows.into_iter().find(|(of, _)| *of == kind)?.1.note
 }
 
 #[test]
@@ -175,33 +175,33 @@ fn where_asked_and_got_differ_it_is_said() {
     use ObjectKind as K;
     let own = |birth: &mut Birth| birth.child.files = 0x777;
     assert_eq!(
-        note(K::Files, (flag::FILES, false), own),
+        note(K::Files, (flag::FILES, false), own).as_deref(),
         Some("asked to be shared, but the child has its own")
     );
     let parents = |birth: &mut Birth| birth.child.fs = birth.parent.fs;
     assert_eq!(
-        note(K::Fs, (0, false), parents),
+        note(K::Fs, (0, false), parents).as_deref(),
         Some("asked for one of its own, but the child shares the parent's")
     );
     let parents = |birth: &mut Birth| birth.child.pid_ns = birth.parent.pid_ns;
     assert_eq!(
-        note(K::PidNs, (flag::NEWPID, false), parents),
+        note(K::PidNs, (flag::NEWPID, false), parents).as_deref(),
         Some("what an earlier call has set for the children")
     );
     // After unshare(CLONE_NEWTIME) a child gets a set of namespaces of its own, whatever the flags.
     let own = |birth: &mut Birth| birth.child.nsproxy = 0x777;
     assert_eq!(
-        note(K::Nsproxy, (0, false), own),
+        note(K::Nsproxy, (0, false), own).as_deref(),
         Some("asked to be shared, but the child has its own")
     );
     assert_eq!(
-        note(K::Io, (flag::IO, false), |_| ()),
+        note(K::Io, (flag::IO, false), |_| ()).as_deref(),
         Some("the parent has none to share")
     );
     assert_eq!(note(K::Io, (flag::IO, true), |_| ()), None);
     assert_eq!(note(K::Io, (0, false), |_| ()), None, "nobody has any");
     assert_eq!(
-        note(K::Io, (0, true), |_| ()),
+        note(K::Io, (0, true), |_| ()).as_deref(),
         Some("not copied: the child begins with none")
     );
 }
@@ -215,12 +215,12 @@ fn cleared_handlers_are_counted() {
             move |birth| birth.handled = handled,
         )
     };
-    let cleared = Some("all handlers are set to the default: not a copy of the parent's");
+    let cleared = Some("all handlers are set to the default: not a copy of the parent's".into());
     assert_eq!(handled([3, 0]), cleared);
     assert_eq!(handled([0, 0]), cleared);
     assert_eq!(
         handled([3, 3]),
-        Some("asked to be cleared, but the child handles signals all the same")
+        Some("asked to be cleared, but the child handles signals all the same".into())
     );
 }
 

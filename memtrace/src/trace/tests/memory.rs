@@ -13,7 +13,7 @@ use super::{
     regions::{BOUNDS, listed, program, touch},
     story::{READ, Story, WRITE, ZERO, anonymous, counters, flagged, minor, ro, rw},
 };
-use crate::trace::event::{Access, Address, Counted, Mode, Region, What};
+use crate::trace::event::{Access, Address, Counted, Mode, Name, Region, What};
 
 const PAGE: u64 = 0x7b00_0000;
 
@@ -212,6 +212,7 @@ fn a_fault_that_outlives_its_address_space_is_no_guess() {
     assert!(
         fault
             .detail
+            .as_ref()
             .is_some_and(|detail| detail.contains("had left the address space"))
     );
 }
@@ -230,7 +231,10 @@ fn a_refused_fault_is_not_put_down_to_an_address_space_that_is_gone() {
         let fault = outcome.faults()[0];
         assert_eq!(fault.kind.name(), "other");
         assert!(
-            fault.detail.is_some_and(|detail| detail.contains(expected)),
+            fault
+                .detail
+                .as_ref()
+                .is_some_and(|detail| detail.contains(expected)),
             "{fault:?}"
         );
     }
@@ -245,12 +249,12 @@ fn a_fault_that_brings_no_page_says_what_follows() {
         story.fault(100, Fault { signal, ..fault });
         let outcome = story.play();
         let fault = outcome.faults()[0];
-        (fault.kind.name(), fault.region.name(), fault.detail)
+        (fault.kind.name(), fault.region.name(), fault.detail.clone())
     };
-    let says = |(kind, region, detail): (_, _, Option<&str>), text: &str| {
+    let says = |(kind, region, detail): (_, _, Option<Name>), text: &str| {
         assert_eq!((kind, region), ("other", "unmapped"));
         assert!(
-            detail.is_some_and(|detail| detail.contains(text)),
+            detail.as_ref().is_some_and(|detail| detail.contains(text)),
             "{detail:?}"
         );
     };

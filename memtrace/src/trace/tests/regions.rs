@@ -451,7 +451,7 @@ fn a_lost_or_unreadable_vma_is_not_guessed() {
         ["zero-fill", "other", "zero-fill", "other"]
     );
     assert_eq!(
-        outcome.faults()[1].detail,
+        outcome.faults()[1].detail.as_deref(),
         Some("a page was mapped; what backs it could not be read")
     );
 }

@@ -11,13 +11,13 @@ use crate::trace::{
     names::flag,
 };
 
-fn clones(outcome: &Outcome) -> Vec<(&'static str, bool, u32, u32, Option<i32>)> {
+fn clones(outcome: &Outcome) -> Vec<(&str, bool, u32, u32, Option<i32>)> {
     outcome
         .events
         .iter()
         .filter_map(|event| match &event.what {
             What::Clone(clone) => Some((
-                clone.call,
+                &*clone.call,
                 clone.thread,
                 clone.child_pid,
                 clone.child_tid,

@@ -78,7 +78,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
 
     let own_task = of_parent != of_child;
     let own_pid = clone.child_pid != birth.pid;
-    let scheduling = |runs: &Runs| (runs.policy, runs.nice, runs.rt_priority);
+    let scheduling = |runs: &Runs| (runs.policy.clone(), runs.nice, runs.rt_priority);
     let copied = scheduling(parent_runs.1) == scheduling(child_runs.1);
     let nice = child_runs
         .1

@@ -197,7 +197,7 @@ mod tests {
             let (parent, child) = (10 + number, 20 + number);
             let (code, signal, _) = children[number as usize];
             story.birth(1, parent, Some(crate::trace::event::Copied::default()));
-            story.birth(parent, child, None).call = "vfork";
+            story.birth(parent, child, None).call = "vfork".into();
             story.exit(child, code, signal);
             let (code, signal, returned) = parents[number as usize];
             if returned {

@@ -94,7 +94,7 @@ impl<'a> Thread<'a> {
             .threads
             .iter()
             .find(|thread| thread.tid == mark.tid);
-        if let (Some(thread), Some(policy), Some(nice)) = (thread, runs.policy, runs.nice) {
+        if let (Some(thread), Some(policy), Some(nice)) = (thread, &runs.policy, runs.nice) {
             evidence.agree(
                 number(policy).is_none_or(|number| number == thread.policy) && thread.nice == i64::from(nice),
                 format!(
@@ -272,7 +272,8 @@ mod tests {
             let pointer = stack + 0x7000;
             let nice = tid.cast_signed() * 5;
             let runs = story.runs(1, tid);
-            (runs.tls, runs.policy, runs.nice) = (Address(pointer), Some(policy), Some(nice));
+            (runs.tls, runs.policy, runs.nice) =
+                (Address(pointer), Some(policy.into()), Some(nice));
             let values = [
                 ("stack", stack + 0x6000),
                 ("own", pointer - 8),

@@ -1,5 +1,6 @@
 //! What records are made of.
 
+use crate::trace::event::Name;
 use std::collections::BTreeMap;
 
 use bytemuck::{Pod, bytes_of};
@@ -85,8 +86,11 @@ pub fn file(start: u64, end: u64, flags: u64, file: u64, pgoff: u64) -> Vma {
 }
 
 /// Faults of each kind, as an account has them.
-pub fn tallied(pairs: &[(&'static str, u64)]) -> BTreeMap<&'static str, u64> {
-    pairs.iter().copied().collect()
+pub fn tallied(pairs: &[(&'static str, u64)]) -> BTreeMap<Name, u64> {
+    pairs
+        .iter()
+        .map(|&(name, count)| (name.into(), count))
+        .collect()
 }
 
 /// Only the kernel's counters.

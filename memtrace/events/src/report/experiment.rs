@@ -1,11 +1,12 @@
 //! Events that only the lab gets: how a task came to be, who has a CPU when, and what a call that makes a task returns.
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::Address;
+use super::{Address, Name};
 
 /// More of a birth: it follows its [`super::Clone`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Born {
     /// The child's process.
     pub child_pid: u32,
@@ -20,37 +21,44 @@ pub struct Born {
 }
 
 /// The numbers of an object of the parent's and of one of the child's; none where the kernel doesn't tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Both {
     /// The parent's.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub parent: Option<u32>,
     /// The child's.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub child: Option<u32>,
 }
 
 /// A thread gets a CPU. What the kernel doesn't tell is none.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Runs {
     /// The CPU.
     pub cpu: u32,
     /// Its `task_struct`.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub task: Option<u32>,
     /// Its kernel stack.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub kernel_stack: Option<u32>,
     /// Its address space; none, too, while an exec replaces it, and at the end.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub mm: Option<u32>,
     /// Its thread pointer: where its thread-local data are.
     pub tls: Address,
     /// `SCHED_OTHER` and the like.
-    pub policy: Option<&'static str>,
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub policy: Option<Name>,
     /// Its nice value.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub nice: Option<i32>,
     /// Its priority under `SCHED_FIFO` and `SCHED_RR`; 0 under others.
     pub rt_priority: u32,
 }
 
 /// A thread leaves its CPU.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Rests {
     /// The CPU.
     pub cpu: u32,
@@ -59,10 +67,10 @@ pub struct Rests {
 }
 
 /// A call that makes a task returns to user mode, in one of the two.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Return {
     /// `fork`, `vfork`, `clone` or `clone3`.
-    pub call: &'static str,
+    pub call: Name,
     /// Whether it is the child.
     pub in_child: bool,
     /// What it returns.

@@ -1,16 +1,21 @@
 //! Births, execs, ends of tasks, and the objects that they share.
 
-use std::sync::Arc;
+use std::{borrow::Cow, collections::BTreeMap, fmt, marker::PhantomData, sync::Arc};
 
-use serde::{Serialize, Serializer, ser::SerializeMap as _};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{MapAccess, Visitor},
+};
+use strum::{IntoStaticStr, VariantArray};
 
-use super::{Address, Global};
+use super::{Address, Global, Name};
 
 /// A task was born.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Clone {
     /// The system call: `fork`, `vfork`, `clone`, `clone3`, or `kernel` where none was under way.
-    pub call: &'static str,
+    pub call: Name,
     /// Whether the child is a thread of the same process.
     pub thread: bool,
     /// The child's process.
@@ -18,113 +23,148 @@ pub struct Clone {
     /// The child's thread.
     pub child_tid: u32,
     /// Both in the initial pid namespace, where they are others there.
-    #[serde(flatten, serialize_with = "child_global")]
-    pub child_global: Option<Global>,
+    #[serde(flatten)]
+    pub child_global: Option<ChildGlobal>,
     /// `CLONE_*` flags by name, unknown ones as a number.
     pub flags: Vec<Arc<str>>,
     /// The signal that the parent gets at the child's end; null for a thread, or none.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub exit_signal: Option<i32>,
     /// For a process: the one whose child it is, with `CLONE_PARENT` the maker's own parent; 0 where that is outside
     /// memtrace's pid namespace.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ppid: Option<u32>,
     /// Which parts both have, from the kernel's pointers.
     pub shared: Shared,
     /// What was asked for and what came of it, object by object.
     pub objects: ByObject<Row>,
     /// For a clone that copied the address space: its number, by which faults and the account at the end name it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fork: Option<u32>,
     /// And what it copied, or shared until a write.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copied: Option<Copied>,
     /// Whether memtrace follows the child.
     pub followed: bool,
 }
 
-#[expect(clippy::ref_option, reason = "serde's signature")]
-fn child_global<S: Serializer>(ids: &Option<Global>, serializer: S) -> Result<S::Ok, S::Error> {
-    let Some(Global { pid, tid }) = ids else {
-        return serializer.serialize_none();
-    };
-    let mut map = serializer.serialize_map(Some(2))?;
-    map.serialize_entry("child_global_pid", pid)?;
-    map.serialize_entry("child_global_tid", tid)?;
-    map.end()
+/// A child's ids in the initial pid namespace. To be flattened, as [`Global`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ChildGlobal {
+    /// Process id.
+    #[serde(rename = "child_global_pid")]
+    pub pid: u32,
+    /// Thread id.
+    #[serde(rename = "child_global_tid")]
+    pub tid: u32,
+}
+
+impl From<Global> for ChildGlobal {
+    fn from(Global { pid, tid }: Global) -> Self {
+        Self { pid, tid }
+    }
 }
 
 /// Which parts of a task two tasks share. A part that neither has isn't shared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a part of its own")]
 pub struct Shared {
+    /// The address space.
     pub mm: bool,
+    /// Open files.
     pub files: bool,
+    /// Root, working directory, umask.
     pub fs: bool,
+    /// Signal handlers.
     pub sighand: bool,
+    /// Pending signals, limits, timers.
     pub signal: bool,
+    /// The set of namespaces.
     pub nsproxy: bool,
+    /// Credentials.
     pub cred: bool,
+    /// The I/O context.
     pub io: bool,
+    /// System V semaphore adjustments.
     pub sysvsem: bool,
 }
 
 /// A program was replaced by another.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Exec {
     /// The file as it was named.
     pub file: String,
     /// The file that is run: the interpreter for a script.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub exe: Option<Arc<str>>,
     /// The arguments.
     pub args: Vec<String>,
     /// Set when the arguments were longer than what is kept.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "super::is_false")]
     pub truncated: bool,
     /// The thread's id before, where the exec changed it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_tid: Option<u32>,
 }
 
 /// A call that was to make a task or to run a program has failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Failed {
     /// The system call.
-    pub call: &'static str,
+    pub call: Name,
     /// For an exec: the file as it was named; none where that can't be read.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
     /// For an exec that had gone too far to return: the file that was to run.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exe: Option<Arc<str>>,
     /// For a clone: `CLONE_*` flags by name.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flags: Option<Vec<Arc<str>>>,
     /// Whether an exec had left the old address space: the kernel then ends the process.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "super::is_false")]
     pub fatal: bool,
     /// The negative errno.
     pub ret: i64,
 }
 
 /// A thread ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Exit {
     /// Exit code, unless a signal or an exec ended it.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub code: Option<u32>,
     /// The signal that ended it.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub signal: Option<u32>,
     /// Whether the kernel wrote a core dump.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "super::is_false")]
     pub core: bool,
     /// Whether other threads of the process live on.
     pub thread: bool,
     /// The thread whose exec ended it, by its id until then. It has neither code nor signal.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by_exec: Option<u32>,
 }
 
 /// A kind of kernel object that a task shares with others, or has for itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    IntoStaticStr,
+    VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum ObjectKind {
     /// Address space (`task_struct.mm`).
@@ -167,52 +207,17 @@ pub enum ObjectKind {
 
 impl ObjectKind {
     /// How many there are.
-    pub const COUNT: usize = 18;
+    pub const COUNT: usize = Self::VARIANTS.len();
 
     /// All of them.
-    pub const ALL: [Self; Self::COUNT] = [
-        Self::Mm,
-        Self::Files,
-        Self::Fs,
-        Self::Sighand,
-        Self::Signal,
-        Self::Group,
-        Self::Nsproxy,
-        Self::MntNs,
-        Self::UtsNs,
-        Self::IpcNs,
-        Self::PidNs,
-        Self::NetNs,
-        Self::CgroupNs,
-        Self::TimeNs,
-        Self::UserNs,
-        Self::Cred,
-        Self::Io,
-        Self::Sysvsem,
-    ];
+    pub const ALL: [Self; Self::COUNT] = match Self::VARIANTS.first_chunk() {
+        Some(all) => *all,
+        None => unreachable!(),
+    };
 
     /// Its name in JSON, and before the number of an object: `mm#3`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Mm => "mm",
-            Self::Files => "files",
-            Self::Fs => "fs",
-            Self::Sighand => "sighand",
-            Self::Signal => "signal",
-            Self::Group => "group",
-            Self::Nsproxy => "nsproxy",
-            Self::MntNs => "mnt_ns",
-            Self::UtsNs => "uts_ns",
-            Self::IpcNs => "ipc_ns",
-            Self::PidNs => "pid_ns",
-            Self::NetNs => "net_ns",
-            Self::CgroupNs => "cgroup_ns",
-            Self::TimeNs => "time_ns",
-            Self::UserNs => "user_ns",
-            Self::Cred => "cred",
-            Self::Io => "io",
-            Self::Sysvsem => "sysvsem",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 
     /// Whether it is a namespace, or the set of them.
@@ -244,33 +249,71 @@ impl<T> Default for ByObject<T> {
 
 impl<T: Serialize> Serialize for ByObject<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (kind, what) in &self.0 {
-            map.serialize_entry(kind.name(), what)?;
+        serializer.collect_map(self.0.iter().map(|(kind, what)| (kind, what)))
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for ByObject<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(InOrder(PhantomData))
+    }
+}
+
+/// Keeps the order of a map's entries.
+struct InOrder<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for InOrder<T> {
+    type Value = ByObject<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object by the names of kinds of objects")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut all = Vec::new();
+        while let Some(entry) = map.next_entry()? {
+            all.push(entry);
         }
-        map.end()
+        Ok(ByObject(all))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for ByObject<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("ByObject_of_{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        BTreeMap::<ObjectKind, T>::json_schema(generator)
     }
 }
 
 /// What a clone did about one kind of object. Objects are numbered from 1 in the order in which they were seen; null
 /// stands for none, and two tasks that have none are equal to kcmp(2), too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Row {
     /// The parent's object.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub parent: Option<u32>,
     /// The child's.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub child: Option<u32>,
     /// What the flags asked for; null where no flag speaks of it.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub asked: Option<Asked>,
     /// What came of it.
     pub got: Got,
     /// Where that isn't what the flags asked for, or more must be said: in words.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub note: Option<&'static str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<Name>,
 }
 
 /// What clone flags ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Asked {
     /// The parent's own.
@@ -284,7 +327,7 @@ pub enum Asked {
 }
 
 /// What a child got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Got {
     /// The parent's own object.
@@ -296,7 +339,7 @@ pub enum Got {
 }
 
 /// What a fork copied, and what it left shared until a write.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Copied {
     /// Pages of 4 KiB that were private and present in the parent: what copy-on-write may have to copy.
     pub pages: u64,
@@ -307,17 +350,18 @@ pub struct Copied {
     /// Bytes of the child's page tables.
     pub table_bytes: u64,
     /// What was too much to be surveyed.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_surveyed: Option<NotSurveyed>,
 }
 
 /// The part of an address space that a survey at a fork left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NotSurveyed {
     /// Its first address.
     pub from: Address,
     /// Private pages there of which nothing is known, by the kernel's count of anonymous memory, which is exact to some dozens
     /// of pages; null where this kernel has no such count.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub pages: Option<u64>,
 }
 
@@ -335,29 +379,30 @@ impl NotSurveyed {
 }
 
 /// The call that made a task has returned in the parent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cloned {
     /// The child's process.
     pub child_pid: u32,
     /// The child's thread.
     pub child_tid: u32,
     /// The fork's number, where it copied the address space.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fork: Option<u32>,
     /// Nanoseconds from the call to its return in the parent.
     pub dur: u64,
     /// Who was back in user mode first; null where the child isn't followed.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub first: Option<First>,
     /// vfork: nanoseconds for which the parent was held, from the child's birth on.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<u64>,
     /// vfork: what let it go.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub let_go: Option<LetGo>,
 }
 
 /// Which of the two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum First {
     /// The task that cloned.
@@ -367,7 +412,7 @@ pub enum First {
 }
 
 /// What ends a vfork's wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LetGo {
     /// The child's exec.
@@ -379,31 +424,31 @@ pub enum LetGo {
 }
 
 /// A task that was there when memtrace attached.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Task {
     /// The parent process, as memtrace's pid namespace has it; 0 where it isn't in it.
     pub ppid: u32,
     /// Its objects.
     pub objects: ByObject<u32>,
     /// For a process's first thread: pages of 4 KiB that are present in its address space.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resident: Option<u64>,
     /// And those among them that are private: anonymous, in private mappings.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private: Option<u64>,
 }
 
 /// A task uses objects that other traced tasks use, too.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Share {
     /// Since when: `clone`, `attach`, or the system call by which it joined.
-    pub by: &'static str,
+    pub by: Name,
     /// The objects.
     pub objects: ByObject<Joined>,
 }
 
 /// An object that is shared from now on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Joined {
     /// The object.
     pub number: u32,
@@ -414,20 +459,21 @@ pub struct Joined {
 }
 
 /// A task has stopped using objects that other traced tasks still use.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Unshare {
     /// What ended it: `exec`, `exit`, or the system call.
-    pub by: &'static str,
+    pub by: Name,
     /// The objects.
     pub objects: ByObject<Left>,
 }
 
 /// An object that is no longer used by a task.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Left {
     /// The object.
     pub number: u32,
     /// The one that the task uses now.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub now: Option<u32>,
     /// Since when it had used the old one.
     pub since: u64,

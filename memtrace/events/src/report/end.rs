@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use serde::{Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Name;
 
 /// The last thing that is reported.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct End {
     /// Nanoseconds of `CLOCK_MONOTONIC`.
     pub ts: u64,
@@ -14,7 +17,7 @@ pub struct End {
     /// The sum of them.
     pub total: Account,
     /// Lost records by kind; empty when none was lost.
-    pub lost: std::collections::BTreeMap<&'static str, u64>,
+    pub lost: std::collections::BTreeMap<Name, u64>,
     /// How often the kernel left a hook out, by hook, as it was still in it on that CPU for another task: for any task of the
     /// machine, as it doesn't say for which. Empty when it never did.
     pub missed: std::collections::BTreeMap<String, u64>,
@@ -29,14 +32,14 @@ pub struct End {
 }
 
 /// A process's faults, and the kernel's own count of them.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Account {
     /// Process id; 0 for the sum, and for the row that stands for processes over the limit.
     pub pid: u32,
     /// Its last name.
     pub comm: Arc<str>,
     /// Faults by kind; kinds that didn't occur are left out.
-    pub faults: std::collections::BTreeMap<&'static str, u64>,
+    pub faults: std::collections::BTreeMap<Name, u64>,
     /// The kernel's count of minor faults: the sum of `task_struct.min_flt` of all its threads at their ends, less what is in
     /// `before_exec`.
     pub min_flt: u64,
@@ -45,34 +48,37 @@ pub struct Account {
     /// The kernel's count less the counted faults among `faults`.
     pub unobserved: i64,
     /// What `unobserved` is made of.
-    pub unobserved_by: std::collections::BTreeMap<&'static str, i64>,
+    pub unobserved_by: std::collections::BTreeMap<Name, i64>,
     /// Faults that the kernel had counted on memtrace's own child before it became the program.
-    #[serde(skip_serializing_if = "super::fault::is_zero")]
+    #[serde(default, skip_serializing_if = "super::is_zero")]
     pub before_exec: u64,
     /// Whether records were lost that may have been about it: faults may be missing from all but the kernel's count.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "super::is_false")]
     pub incomplete: bool,
     /// Whether it still lived when the trace ended: the kernel's count goes on.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "super::is_false")]
     pub alive: bool,
 }
 
 /// What became of the pages that a fork left shared. Each page has one end:
 /// `pages` = `by_child` + `by_parent` + `by_others` + `at_once` + `taken_over` + `given_up` (three) + `still_shared` +
 /// `unknown`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ForkAccount {
     /// The fork's number; 0 for the sum of those that are too many for a row each.
     pub number: u32,
     /// When it was.
     pub ts: u64,
-    /// The process that forked, and its name then.
+    /// The process that forked.
     pub parent: u32,
+    /// Its name then.
     pub parent_comm: Arc<str>,
-    /// The process that it made, and its last name.
+    /// The process that it made.
     pub child: u32,
+    /// Its last name.
     pub child_comm: Arc<str>,
     /// Nanoseconds that the call took, where its return was seen.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub dur: Option<u64>,
     /// Bytes of the child's page tables.
     pub table_bytes: u64,
@@ -107,10 +113,10 @@ pub struct ForkAccount {
     /// Copies beyond these: of a page whose sharing had ended, as something in the kernel still held it.
     pub copied_again: u64,
     /// What was too much to be surveyed at the fork. Its pages come into `pages` one by one, as their faults tell of them.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_surveyed: Option<super::NotSurveyed>,
     /// Whether records were lost while its pages were shared: copies may be missing, and pages be taken for shared.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "super::is_false")]
     pub incomplete: bool,
     /// When the last of its pages was settled; none while one isn't.
     #[serde(skip)]
@@ -120,7 +126,7 @@ pub struct ForkAccount {
 }
 
 /// By what a page was given up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GivenUp {
     /// An exec replaced the address space.
     pub exec: u64,
@@ -131,11 +137,12 @@ pub struct GivenUp {
 }
 
 /// A part of a fork's account.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Area {
     /// What it is.
     pub region: super::Region,
     /// The mapped file, or the library.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub file: Option<Arc<str>>,
     /// Pages that were private and present.
     pub pages: u64,
@@ -152,7 +159,7 @@ pub struct Area {
 }
 
 /// A task with the objects that it used.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Life {
     /// Its own number, from 1 in the order of the births: an id may come again, and an exec may give a task another's.
     pub number: u32,
@@ -164,38 +171,36 @@ pub struct Life {
     #[serde(flatten)]
     pub global: Option<super::Global>,
     /// Its id until an exec gave it that of its process.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub born_tid: Option<u32>,
     /// The thread whose child it is, by its id then: the one that made it, with `CLONE_PARENT` the parent of that one. null
     /// where it isn't traced, and for those that were there at attach.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub parent: Option<u32>,
     /// The number of that one's life; null, too, where it isn't kept.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub parent_number: Option<u32>,
     /// Its last name.
     pub comm: Arc<str>,
     /// From when it was traced.
     pub from: u64,
     /// When it ended; null when it still runs.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub until: Option<u64>,
     /// The objects, in the order in which it began to use them.
     pub uses: Vec<Use>,
 }
 
 /// A task's use of an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Use {
     /// The kind of the object.
-    #[serde(serialize_with = "object_kind")]
     pub kind: super::ObjectKind,
     /// Its number.
     pub number: u32,
     /// From when.
     pub from: u64,
     /// Until when; null when it still does.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub until: Option<u64>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn object_kind<S: Serializer>(kind: &super::ObjectKind, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(kind.name())
 }

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use serde::{Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
 
-use super::{Address, FaultKind};
+use super::{Address, FaultKind, Name};
 
 /// A page fault.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Fault {
     /// The address that was accessed.
     pub addr: Address,
@@ -18,31 +20,35 @@ pub struct Fault {
     /// Whether the program itself or the kernel for it made the access.
     pub mode: Mode,
     /// What the kernel did about it.
-    #[serde(serialize_with = "fault_kind")]
     pub kind: FaultKind,
     /// What the address belongs to.
     pub region: Region,
     /// In a library: which part of it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<Part>,
     /// The mapped file.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub file: Option<Arc<str>>,
     /// The address's page's offset in the file, in bytes.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub offset: Option<u64>,
     /// Bytes of the page that is mapped now, or would be.
     pub page_size: u64,
     /// Frame before.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub pfn_before: Option<u64>,
     /// Frame after.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub pfn_after: Option<u64>,
     /// Whether the kernel counted it, and how.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub counted: Option<Counted>,
     /// The signal that it ended in.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<u32>,
     /// For kind `other`: what is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub detail: Option<&'static str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<Name>,
     /// For a fault that was seen to be handled: how.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub handled: Option<Handled>,
@@ -51,27 +57,12 @@ pub struct Fault {
     pub cause: Option<Box<Cause>>,
     /// Set when the fault took so long that others had to be shown first: the nanoseconds by which `ts` is later
     /// than the fault's beginning.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "super::is_zero")]
     pub late: u64,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-pub(super) fn is_zero(number: &u64) -> bool {
-    *number == 0
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn is_false(flag: &bool) -> bool {
-    !flag
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn fault_kind<S: Serializer>(kind: &FaultKind, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(kind.name())
-}
-
 /// How memory was accessed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Access {
     /// A load.
@@ -83,7 +74,7 @@ pub enum Access {
 }
 
 /// Who made an access.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// The program.
@@ -98,29 +89,30 @@ pub enum Mode {
 pub const NO_CALL: &str = "kernel";
 
 /// What is known of a fault where `handle_mm_fault` is hooked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Handled {
     /// Nanoseconds from the fault's beginning until the kernel had handled it; null when that was not seen.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub dur: Option<u64>,
     /// How often the kernel had to begin anew.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "super::is_zero")]
     pub retries: u64,
     /// Nanoseconds in those attempts: waiting for a page to be read, or for a handler of userfaultfd.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "super::is_zero")]
     pub waited: u64,
     /// Without an exception: the system call in which the kernel wanted the page, or [`NO_CALL`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub call: Option<&'static str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<Name>,
     /// A page that is only read had to become nobody else's (`FAULT_FLAG_UNSHARE`).
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "super::is_false")]
     pub unshare: bool,
     /// The process whose memory it is, where that isn't the one that the fault was counted on.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<u32>,
 }
 
 /// How the kernel counted a fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Counted {
     /// In `min_flt`.
@@ -130,7 +122,10 @@ pub enum Counted {
 }
 
 /// What an address belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, IntoStaticStr,
+)]
+#[strum(serialize_all = "kebab-case")]
 #[serde(rename_all = "kebab-case")]
 pub enum Region {
     /// The program's code.
@@ -165,28 +160,16 @@ pub enum Region {
 
 impl Region {
     /// Its name in text.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Text => "text",
-            Self::Rodata => "rodata",
-            Self::Data => "data",
-            Self::Bss => "bss",
-            Self::Heap => "heap",
-            Self::Stack => "stack",
-            Self::ThreadStack => "thread-stack",
-            Self::Anon => "anon",
-            Self::File => "file",
-            Self::Lib => "lib",
-            Self::Shm => "shm",
-            Self::Vdso => "vdso",
-            Self::Unmapped => "unmapped",
-            Self::Unknown => "unknown",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
 /// A part of a library.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, IntoStaticStr,
+)]
+#[strum(serialize_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
 pub enum Part {
     /// Code.
@@ -201,24 +184,18 @@ pub enum Part {
 
 impl Part {
     /// Its name in text.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Text => "text",
-            Self::Rodata => "rodata",
-            Self::Data => "data",
-            Self::Bss => "bss",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
 /// Why a write had to copy a page.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[expect(clippy::struct_field_names, reason = "so it is called in JSON")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cause {
     /// What had made the page shared.
     pub cause: Because,
     /// The fork.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fork: Option<ForkRef>,
     /// Traced processes that map the old frame on, the first of them if they are many.
     pub sharers: Vec<u32>,
@@ -226,11 +203,15 @@ pub struct Cause {
     pub sharer_count: u32,
     /// How many page-table entries mapped the old frame when the write came, the writer's own among them, by the
     /// kernel's count (`_mapcount` of `struct page`); null where it can't be read.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub map_count: Option<u32>,
 }
 
 /// What makes a private page shared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, IntoStaticStr,
+)]
+#[strum(serialize_all = "kebab-case")]
 #[serde(rename_all = "kebab-case")]
 pub enum Because {
     /// A fork that was traced.
@@ -249,20 +230,13 @@ pub enum Because {
 
 impl Because {
     /// Its name in JSON.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Fork => "fork",
-            Self::Reference => "reference",
-            Self::ForkBefore => "fork-before",
-            Self::PageCache => "page-cache",
-            Self::Ksm => "ksm",
-            Self::Unknown => "unknown",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
 /// A fork, as a cause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ForkRef {
     /// Counts the forks of the trace that copied an address space, from 1.
     pub number: u32,
