@@ -16,7 +16,13 @@
 
 mod hooks;
 
-use hooks::{adopt, birth, call, direct_map, fault, handled, preempt::alone, signal, task, tick};
+use hooks::{
+    adopt, birth, call,
+    fault::{exception, handled, signal},
+    find_direct_map,
+    preempt::alone,
+    task, tick,
+};
 
 use aya_ebpf::{
     macros::{fentry, fexit, perf_event, raw_tracepoint},
@@ -32,7 +38,7 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 /// `exceptions:page_fault_kernel`, the same for an access that the kernel made.
 #[raw_tracepoint(tracepoint = "page_fault_user")]
 fn page_fault(ctx: RawTracePointContext) -> i32 {
-    alone(|| fault::enter(&ctx));
+    alone(|| exception::enter(&ctx));
     0
 }
 
@@ -128,10 +134,10 @@ fn tick(ctx: PerfEventContext) -> u32 {
     0
 }
 
-/// Attached for a moment at start, to `sys_enter`: see [`hooks::direct_map`].
+/// Attached for a moment at start, to `sys_enter`: see [`hooks::find_direct_map`].
 #[raw_tracepoint(tracepoint = "sys_enter")]
 fn find_direct_map(ctx: RawTracePointContext) -> i32 {
-    direct_map::find(&ctx);
+    find_direct_map::find(&ctx);
     0
 }
 

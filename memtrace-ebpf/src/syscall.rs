@@ -6,6 +6,15 @@ use crate::compat::{IPC, OLD_MMAP};
 /// Stands for "not in a system call".
 pub const NONE: u32 = u32::MAX;
 
+/// The highest errno.
+const MAX_ERRNO: i64 = 4095;
+
+/// Whether a call that gives an address or a number has failed (`IS_ERR_VALUE`).
+#[inline(always)]
+pub const fn is_error(ret: i64) -> bool {
+    -MAX_ERRNO <= ret && ret < 0
+}
+
 /// Whether the call makes a task.
 pub const fn makes_task(number: u32) -> bool {
     matches!(number, CLONE | CLONE3 | FORK | VFORK)

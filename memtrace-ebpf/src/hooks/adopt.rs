@@ -11,10 +11,13 @@ use aya_ebpf::{
 use memtrace_ebpf::{
     layout::{ADOPT_MAGIC, ADOPT_SURVEY, Adopted, PROBE_CALL},
     record::{Header, Kind, Seen, Surveyed, Task},
+    syscall,
 };
 
 use crate::hooks::{
-    fault::{NO_CALL, now},
+    clock::now,
+    direct_map::direct_map,
+    ids,
     kernel::{Object, offset, read_into, read_member},
     parts,
     repeat::repeat,
@@ -114,7 +117,7 @@ pub(crate) fn adopt(ctx: &RawTracePointContext) {
 /// Whether the task is the memtrace that this hook belongs to: it has found its direct map.
 #[inline(always)]
 fn is_memtrace(task: Object) -> bool {
-    let tracer = crate::hooks::paging::direct_map().map_or(0, |map| map.tracer);
+    let tracer = direct_map().map_or(0, |map| map.tracer);
     u64::from(task.load::<u32>(offset!(task_tgid))) == tracer
 }
 
@@ -135,7 +138,7 @@ pub extern "C" fn next_process() -> u32 {
     if link == 0 || search.task == search.end {
         return 1;
     }
-    if u64::from(parts::id(search.task)) == search.wanted {
+    if u64::from(ids::id(search.task)) == search.wanted {
         search.leader = search.task;
         return 1;
     }
@@ -180,7 +183,7 @@ pub extern "C" fn next_thread() -> u32 {
     let maj_flt: u64 = read_member(task, offset!(task_maj_flt));
     // Before it is traced: none of its records is older.
     let ts = now();
-    if !thread::insert(task, pid, tid, (NO_CALL, 0), 0, [min_flt, maj_flt]) {
+    if !thread::insert(task, pid, tid, (syscall::NONE, 0), 0, [min_flt, maj_flt]) {
         search.refused += 1;
         ring::lose(ring::UNFOLLOWED);
         return 0;
@@ -194,8 +197,8 @@ pub extern "C" fn next_thread() -> u32 {
             ..Header::default()
         };
         record.pid = pid;
-        record.parent_pid = parts::ids(read_member(task, offset!(task_real_parent))).pid;
-        record.ids = parts::ids(task);
+        record.parent_pid = ids::ids(read_member(task, offset!(task_real_parent))).pid;
+        record.ids = ids::ids(task);
         record.min_flt = min_flt;
         record.maj_flt = maj_flt;
         parts::parts(task, &mut record.parts);

@@ -7,7 +7,6 @@ use memtrace_ebpf::{
 };
 
 use crate::hooks::{
-    call::compat_flag,
     kernel::{Object, offset, plain, read_member},
     repeat::repeat_often,
     ring, thread,
@@ -58,10 +57,8 @@ pub extern "C" fn send_ranges(ret: i64, ts: u64) -> u32 {
         SELF_THREAD | SELF_GROUP => thread.known.pid,
         pidfd => process(files, pidfd),
     };
-    let mut head = thread.head(Kind::Call, ts);
-    head.flags = compat_flag(thread);
     advice.record = Call {
-        head,
+        head: thread.call_head(Kind::Call, ts),
         number: syscall::PROCESS_MADVISE,
         pad: 0,
         args: [0, 0, what, u64::from(target), 0, 0],

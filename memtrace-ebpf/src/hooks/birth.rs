@@ -12,10 +12,10 @@ use memtrace_ebpf::{
 };
 
 use crate::hooks::{
-    experiment,
-    fault::{NO_CALL, now},
+    clock::now,
+    direct_map::direct_map,
+    experiment, ids,
     kernel::{Object, config, offset, read_into, read_member},
-    paging::direct_map,
     parts, returned, ring, survey,
     thread::{self, Thread},
 };
@@ -83,10 +83,10 @@ pub(crate) fn birth(ctx: &RawTracePointContext) {
         record.stack = maker.stack;
         record.call = maker.call;
         record.followed = u32::from(followed);
-        record.child_ids = parts::ids(child);
+        record.child_ids = ids::ids(child);
         let real_parent: u64 = read_member(child, offset!(task_real_parent));
         record.real_parent = read_member(real_parent, offset!(task_pid));
-        record.ppid = parts::ids(real_parent).pid;
+        record.ppid = ids::ids(real_parent).pid;
         record.handled = [0; 2];
         if flags & CLONE_CLEAR_SIGHAND != 0 {
             record.handled = [parts::handled(parent.address()), parts::handled(child)];
@@ -150,7 +150,7 @@ fn maker(parent: Object, child_mm: u64, thread: bool) -> Option<Maker> {
         });
     }
     (!thread && is_started(parent)).then(|| Maker {
-        call: NO_CALL,
+        call: syscall::NONE,
         compat: 0,
         began: now(),
         stack: 0,
@@ -171,7 +171,7 @@ fn follow(
     let in_call = if arch::CHILD_LEAVES_CALL {
         maker.call
     } else {
-        NO_CALL
+        syscall::NONE
     };
     let call = (in_call, maker.compat);
     if !thread::insert(child, pid, tid, call, maker.hidden_mm, [0; 2]) {

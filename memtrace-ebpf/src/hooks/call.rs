@@ -3,18 +3,19 @@
 use aya_ebpf::{helpers::generated::bpf_probe_read_user, programs::RawTracePointContext};
 use memtrace_ebpf::{
     arch, compat as numbers,
-    record::{COMPAT_CALL, Call, Kind, Seen},
+    record::{Call, Kind, Seen},
     syscall,
 };
 
 use crate::hooks::{
-    advice, compat, failed,
-    fault::{NO_CALL, now},
+    advice,
+    clock::now,
+    compat, failed,
+    fault::end::settle,
     kernel::{Object, config, offset, plain},
+    parts::send_objects,
     returned, ring, segment,
-    settle::settle,
-    task::send_objects,
-    thread::{self, CLOSED, Thread},
+    thread::{self, CLOSED, EXEC_MM, Thread},
     vma,
 };
 
@@ -24,10 +25,6 @@ const FIXED: u64 = 0x10;
 const ANONYMOUS: u64 = 0x20;
 /// `SHM_REMAP`
 const REMAP: u64 = 0o40000;
-/// The highest errno.
-const MAX_ERRNO: i64 = 4095;
-/// Where a thread's state has the address space that it began an exec in: neither exec has so many arguments.
-pub(crate) const EXEC_MM: usize = 5;
 
 /// A system call begins.
 #[inline(always)]
@@ -138,7 +135,7 @@ pub(crate) fn exit(ctx: &RawTracePointContext) {
         returned::end(thread, task, ret, ts);
     }
     if (syscall::makes_task(thread.call) || syscall::execs(thread.call))
-        && is_error(ret)
+        && syscall::is_error(ret)
         && !hidden
         && config!(summary) == 0
     {
@@ -147,14 +144,8 @@ pub(crate) fn exit(ctx: &RawTracePointContext) {
     if syscall::changes_objects(thread.call) && ret == 0 {
         send_objects(thread.call, ts);
     }
-    thread.call = NO_CALL;
+    thread.call = syscall::NONE;
     thread.busy = 0;
-}
-
-/// Whether a call that gives an address or a number has failed (`IS_ERR_VALUE`).
-#[inline(always)]
-pub(crate) fn is_error(ret: i64) -> bool {
-    (-MAX_ERRNO..0).contains(&ret)
 }
 
 /// Tells of a call that changes mappings.
@@ -177,7 +168,7 @@ fn changed(thread: &mut Thread, mm: Object, returned: i64, ts: u64) {
     }
     let maps_file = thread.call == syscall::MMAP && thread.args[3] & ANONYMOUS == 0
         || thread.call == syscall::SHMAT;
-    if maps_file && !is_error(ret) {
+    if maps_file && !syscall::is_error(ret) {
         // So that user space knows the file, and which files are programs' code.
         vma::locate(thread, mm, ret as u64, ts, Seen::Call);
         if thread.call == syscall::SHMAT && thread.vma.start == ret as u64 {
@@ -186,19 +177,12 @@ fn changed(thread: &mut Thread, mm: Object, returned: i64, ts: u64) {
     }
     // In place: on the stack the hook and what it calls would need more than there is.
     ring::send_filled(Kind::Call, |record: &mut Call| {
-        record.head = thread.head(Kind::Call, ts);
-        record.head.flags = compat_flag(thread);
+        record.head = thread.call_head(Kind::Call, ts);
         record.number = thread.call;
         record.pad = 0;
         record.args = thread.args;
         record.ret = ret;
     });
-}
-
-/// What a record of the thread's call has in its flags.
-#[inline(always)]
-pub(crate) fn compat_flag(thread: &Thread) -> u8 {
-    thread.compat as u8 * COMPAT_CALL
 }
 
 /// A word of the current task's memory, where it can be read.

@@ -11,7 +11,6 @@ use memtrace_ebpf::{
 };
 
 use crate::hooks::{
-    call::is_error,
     kernel::{Object, offset},
     ring,
     thread::{self, Thread},
@@ -111,7 +110,7 @@ pub extern "C" fn compat_late_block(ret: i64) -> u32 {
     read_block(thread);
     let len = thread.args[1];
     // No mapping has no bytes. And what was mapped over the structure is another.
-    let other = !is_error(ret) && (len == 0 || block.wrapping_sub(ret as u64) < len);
+    let other = !syscall::is_error(ret) && (len == 0 || block.wrapping_sub(ret as u64) < len);
     if thread.call == OLD_MMAP || other {
         thread.call = OLD_MMAP;
         ring::lose(Kind::Call as u32);

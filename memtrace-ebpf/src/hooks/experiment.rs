@@ -8,7 +8,7 @@ use aya_ebpf::{
 use memtrace_ebpf::record::{Born, CALLERS, Header, Kind, Rests, Runs};
 
 use crate::hooks::{
-    fault::now,
+    clock::now,
     kernel::{Object, offset, read_member},
     ring,
     thread::{self, Thread},

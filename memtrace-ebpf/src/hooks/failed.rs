@@ -13,10 +13,10 @@ use memtrace_ebpf::{
 };
 
 use crate::hooks::{
-    call::{EXEC_MM, compat_flag},
     file,
     kernel::{Object, offset, read_member},
-    ring, thread,
+    ring,
+    thread::{self, EXEC_MM},
 };
 
 /// A signal came first, and the call will be made again (`ERESTARTSYS` to `ERESTART_RESTARTBLOCK` in
@@ -51,8 +51,7 @@ pub extern "C" fn send_failed(ret: i64, ts: u64) -> u32 {
     // SAFETY: a valid pointer to this CPU's scratch; no two users of it interrupt one another.
     let scratch = unsafe { &mut *scratch };
     let record = &mut scratch.record;
-    record.head = thread.head(Kind::Failed, ts);
-    record.head.flags = compat_flag(thread);
+    record.head = thread.call_head(Kind::Failed, ts);
     record.call = thread.call;
     record.ret = ret;
     record.dirfd = 0;

@@ -7,8 +7,8 @@ use memtrace_ebpf::{
 };
 
 use crate::hooks::{
+    direct_map::direct_map,
     kernel::{offset, read_into, read_member},
-    paging::direct_map,
 };
 
 /// Words of a `struct page`.

@@ -9,7 +9,7 @@ use core::ptr;
 use aya_ebpf::helpers::{bpf_get_current_task_btf, generated};
 use memtrace_ebpf::layout::{ABSENT, Layout, Task as Config};
 
-use crate::hooks::paging::direct_map;
+use crate::hooks::direct_map::direct_map;
 
 #[unsafe(no_mangle)]
 static LAYOUT: Layout = Layout::EMPTY;

@@ -2,28 +2,41 @@
 
 use core::mem::MaybeUninit;
 
-use aya_ebpf::{macros::map, maps::Array};
 use memtrace_ebpf::{
     arch::LEVELS,
     layout::DirectMap,
     pte::{Entry, Level, next_table},
 };
 
-use crate::hooks::{
-    kernel::{forget, read_into, read_word},
-    thread::Table,
-};
+use crate::hooks::kernel::{forget, read_into, read_word};
 
-/// Where the direct map is; user space and [`crate::hooks::direct_map`] find it before any trace.
-#[map]
-static DIRECT_MAP: Array<DirectMap> = Array::with_max_entries(1, 0);
+/// The last table of PTEs that a thread's walks came to: while the entry at `slot` still is `bits`, the table that it points to
+/// is the one for all addresses of these 2 MiB.
+#[repr(C)]
+pub(crate) struct TableCache {
+    /// Address in units of 2 MiB, or `u64::MAX`.
+    pub(crate) tag: u64,
+    /// Where the PMD entry is.
+    pub(crate) slot: u64,
+    /// What it was.
+    pub(crate) bits: u64,
+}
 
-/// The direct map, if it has been found.
-#[inline(always)]
-pub(crate) fn direct_map() -> Option<&'static mut DirectMap> {
-    let slot = DIRECT_MAP.get_ptr_mut(0)?;
-    // SAFETY: the map gives a valid pointer; it is written once, before any other hook is attached.
-    Some(unsafe { &mut *slot })
+impl TableCache {
+    #[inline(always)]
+    pub(crate) const fn empty() -> Self {
+        Self {
+            tag: u64::MAX,
+            slot: 0,
+            bits: 0,
+        }
+    }
+
+    /// Forgets the table: what is walked next may be another address space.
+    #[inline(always)]
+    pub(crate) fn clear(&mut self) {
+        self.tag = u64::MAX;
+    }
 }
 
 /// The bits of the entry for `address` in the table of this level at the kernel address `table`.
@@ -71,8 +84,8 @@ pub(crate) fn pmd_slot(map: &DirectMap, pgd: u64, address: u64) -> Result<u64, E
 
 /// Walks from the top table at `pgd` to the last entry for `address`, and remembers the way in `cache`.
 #[inline(always)]
-pub(crate) fn walk(map: &DirectMap, pgd: u64, address: u64, cache: &mut Table) -> Entry {
-    cache.tag = u64::MAX;
+pub(crate) fn walk(map: &DirectMap, pgd: u64, address: u64, cache: &mut TableCache) -> Entry {
+    cache.clear();
     let at = match pmd_slot(map, pgd, address) {
         Ok(at) => at,
         Err(entry) => return entry,
@@ -93,9 +106,9 @@ pub(crate) fn walk(map: &DirectMap, pgd: u64, address: u64, cache: &mut Table) -
     }
 }
 
-/// What one hook has read already.
+/// What one run of a hook has read already.
 #[derive(Clone, Copy)]
-pub(crate) struct Seen {
+pub(crate) struct EntryCache {
     /// The cached table was found to be the right one.
     checked: bool,
     /// The page after the last one that was looked up, or `u64::MAX`; and its entry.
@@ -103,9 +116,9 @@ pub(crate) struct Seen {
     bits: u64,
 }
 
-impl Seen {
+impl EntryCache {
     #[inline(always)]
-    pub(crate) const fn nothing() -> Self {
+    pub(crate) const fn empty() -> Self {
         Self {
             checked: false,
             page: u64::MAX,
@@ -131,20 +144,20 @@ pub(crate) fn entry(
     map: &DirectMap,
     pgd: u64,
     address: u64,
-    cache: &mut Table,
-    seen: &mut Seen,
+    cache: &mut TableCache,
+    read: &mut EntryCache,
 ) -> Entry {
     if cache.tag == address >> 21 {
-        if seen.page == address >> 12 {
+        if read.page == address >> 12 {
             return Entry {
-                bits: seen.bits,
+                bits: read.bits,
                 level: Level::Pte,
             };
         }
-        if !seen.checked {
-            seen.checked = read_word(cache.slot) == cache.bits;
+        if !read.checked {
+            read.checked = read_word(cache.slot) == cache.bits;
         }
-        if seen.checked
+        if read.checked
             && let Some(next) = next_table(cache.bits)
         {
             let mut pair = MaybeUninit::<[u64; 2]>::uninit();
@@ -152,8 +165,8 @@ pub(crate) fn entry(
             // SAFETY: it was read, or filled with zeros.
             let pair = unsafe { pair.assume_init() };
             // A table's last entry has none after it; the tag tells, as the next page has another.
-            seen.page = (address >> 12) + 1;
-            seen.bits = pair[1];
+            read.page = (address >> 12) + 1;
+            read.bits = pair[1];
             return Entry {
                 bits: pair[0],
                 level: Level::Pte,
@@ -161,7 +174,7 @@ pub(crate) fn entry(
         }
     }
     let found = walk(map, pgd, address, cache);
-    seen.checked = cache.tag != u64::MAX;
-    seen.page = u64::MAX;
+    read.checked = cache.tag != u64::MAX;
+    read.page = u64::MAX;
     found
 }

@@ -1,17 +1,14 @@
-//! The kernel objects that a task uses, and its ids.
+//! The kernel objects that a task uses.
 
 use aya_ebpf::{macros::map, maps::PerCpuArray};
-use memtrace_ebpf::record::{Ids, Parts};
+use memtrace_ebpf::record::{Kind, Objects, Parts};
 
 use crate::hooks::{
-    kernel::{offset, read_member},
-    paging::direct_map,
+    kernel::{Object, offset, read_member},
     repeat::repeat,
+    ring, thread,
 };
 
-/// Bytes of a `struct upid`: the id, and the namespace from here on.
-pub(crate) const UPID: u64 = 16;
-pub(crate) const UPID_NS: u64 = 8;
 /// Signals that a task can handle, and where their `struct sigaction` begin, one after the other.
 const SIGNALS: u32 = 64;
 const SIGACTION: u64 = 32;
@@ -42,32 +39,23 @@ pub(crate) fn parts(task: u64, parts: &mut Parts) {
     parts.time_ns = read_member(namespaces, offset!(nsproxy_time));
 }
 
-/// The ids of the task at this address in memtrace's own pid namespace; 0 where it isn't in it.
-#[inline(always)]
-pub(crate) fn ids(task: u64) -> Ids {
-    let leader: u64 = read_member(task, offset!(task_group_leader));
-    Ids {
-        pid: id(leader),
-        tid: id(task),
-    }
-}
-
-/// The id of one thread, as `task_pid_nr_ns` in `kernel/pid.c` finds it.
-#[inline(always)]
-pub(crate) fn id(task: u64) -> u32 {
-    let Some(map) = direct_map() else { return 0 };
-    if map.pid_level == 0 {
-        return read_member(task, offset!(task_pid));
-    }
-    let pid: u64 = read_member(task, offset!(task_thread_pid));
-    if u64::from(read_member::<u32>(pid, offset!(pid_level))) < map.pid_level {
+/// Sends what the current task uses now that `call` may have changed it.
+///
+/// A global function, so that its stack isn't its caller's all along: a hook and what it calls have 512 bytes of it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn send_objects(call: u32, ts: u64) -> u32 {
+    let task = Object::current();
+    let Some(thread) = thread::find(task) else {
         return 0;
-    }
-    let at = pid + u64::from(offset!(pid_numbers)) + map.pid_level * UPID;
-    if read_member::<u64>(at + UPID_NS, 0) != map.pid_ns {
-        return 0;
-    }
-    read_member(at, 0)
+    };
+    ring::send_filled(Kind::Objects, |record: &mut Objects| {
+        record.head = thread.head(Kind::Objects, ts);
+        record.call = call;
+        record.pad = 0;
+        parts(task.address(), &mut record.parts);
+    });
+    0
 }
 
 /// How many signals the task at this address handles itself.

@@ -11,8 +11,8 @@ use memtrace_ebpf::{
 };
 
 use crate::hooks::{
+    clock::now,
     compat,
-    fault::now,
     kernel::{Object, config, offset, plain},
     ring,
     thread::{self, Thread},

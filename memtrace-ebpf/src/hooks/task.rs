@@ -9,21 +9,19 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use memtrace_ebpf::{
     layout::ABSENT,
-    record::{Bounds, EXEC_BYTES, EXEC_TRUNCATED, Exec, Exit, Kind, Objects, Rename},
+    record::{Bounds, EXEC_BYTES, EXEC_TRUNCATED, Exec, Exit, Kind, Rename},
     syscall,
 };
 
 use crate::hooks::{
-    call::compat_flag,
+    clock::now,
     experiment,
-    fault::{now, pause},
-    file, gone,
+    fault::{count::is_over, emit::pause, end::settle},
+    file, gone, ids,
     kernel::{Object, config, offset, plain, read_member},
-    parts,
+    parts::send_objects,
     program::program,
-    returned, ring,
-    settle::{is_over, settle},
-    thread, vma,
+    returned, ring, thread, vma,
 };
 
 /// `TASK_DEAD` (`include/linux/sched.h`)
@@ -80,7 +78,7 @@ pub(crate) fn exec(ctx: &RawTracePointContext) {
     thread.hidden_mm = 0;
     // A thread that isn't the leader takes over the leader's id (de_thread in fs/exec.c).
     thread.known.tid = task.load(offset!(task_pid));
-    thread.known.ids = parts::ids(task.address());
+    thread.known.ids = ids::ids(task.address());
     let hidden = thread.hidden;
     thread.hidden = [0; 2];
     let mm = task.follow(offset!(task_mm));
@@ -93,8 +91,7 @@ pub(crate) fn exec(ctx: &RawTracePointContext) {
         // SAFETY: a valid pointer to this CPU's scratch.
         let scratch = unsafe { &mut *scratch };
         let record = &mut scratch.record;
-        record.head = thread.head(Kind::Exec, ts);
-        record.head.flags = compat_flag(thread);
+        record.head = thread.call_head(Kind::Exec, ts);
         record.pid = thread.known.pid;
         record.old_tid = ctx.arg(1);
         record.mm = mm.address();
@@ -107,25 +104,6 @@ pub(crate) fn exec(ctx: &RawTracePointContext) {
     send_objects(syscall::EXECVE, ts);
     vma::list(ts);
     thread.busy = 0;
-}
-
-/// Sends what the current task uses now that `call` may have changed it.
-///
-/// A global function, so that its stack isn't its caller's all along: a hook and what it calls have 512 bytes of it.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn send_objects(call: u32, ts: u64) -> u32 {
-    let task = Object::current();
-    let Some(thread) = thread::find(task) else {
-        return 0;
-    };
-    ring::send_filled(Kind::Objects, |record: &mut Objects| {
-        record.head = thread.head(Kind::Objects, ts);
-        record.call = call;
-        record.pad = 0;
-        parts::parts(task.address(), &mut record.parts);
-    });
-    0
 }
 
 #[inline(always)]

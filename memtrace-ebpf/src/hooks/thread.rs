@@ -4,12 +4,15 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, PerCpuArray, Stack},
 };
-use memtrace_ebpf::record::{Header, Kind, Known, MAX_THREADS, Returned, THREAD_WORDS};
+use memtrace_ebpf::record::{
+    COMPAT_CALL, Header, Kind, Known, MAX_THREADS, Returned, THREAD_WORDS,
+};
 
 use crate::hooks::{
+    direct_map::direct_map,
+    ids,
     kernel::{Object, offset, read_into},
-    paging::direct_map,
-    parts,
+    paging::TableCache,
     repeat::repeat,
 };
 
@@ -31,7 +34,7 @@ pub(crate) struct Thread {
     /// The fault under way.
     pub(crate) open: Open,
     /// The last table of PTEs that was walked to.
-    pub(crate) table: Table,
+    pub(crate) table: TableCache,
     /// The last VMA that was found.
     pub(crate) vma: VmaCache,
     /// The address space whose faults are memtrace's own: that of its child before the exec. 0 for none.
@@ -57,6 +60,9 @@ const _: () = assert!(
     size_of::<Thread>() == THREAD_WORDS * 8,
     "THREAD_WORDS is out of date"
 );
+
+/// Which of [`Thread::args`] is the address space that the thread began an exec in: neither exec has so many arguments.
+pub(crate) const EXEC_MM: usize = 5;
 
 /// A fault between its entry and its end.
 #[repr(C)]
@@ -100,18 +106,6 @@ pub(crate) const CLOSED: u32 = 0;
 pub(crate) const OPEN: u32 = 1;
 /// And user space was told that it takes long.
 pub(crate) const HELD: u32 = 2;
-
-/// The page-table walk's memory: while the entry at `slot` still is `bits`, the table that it points to is the one for
-/// all addresses of these 2 MiB.
-#[repr(C)]
-pub(crate) struct Table {
-    /// Address in units of 2 MiB, or `u64::MAX`.
-    pub(crate) tag: u64,
-    /// Where the PMD entry is.
-    pub(crate) slot: u64,
-    /// What it was.
-    pub(crate) bits: u64,
-}
 
 /// The last VMA that was found for this thread.
 #[repr(C)]
@@ -219,14 +213,14 @@ pub(crate) fn insert(
     new.task = task;
     new.known.pid = pid;
     new.known.tid = tid;
-    new.known.ids = parts::ids(task);
+    new.known.ids = ids::ids(task);
     // A child's name is a copy of its parent's.
     read_into(task + u64::from(offset!(task_comm)), &mut new.known.comm);
     [new.known.tally.min_flt, new.known.tally.maj_flt] = counted;
     new.call = call;
     new.compat = compat;
     new.hidden_mm = hidden_mm;
-    new.table.tag = u64::MAX;
+    new.table.clear();
     let Ok(Some(free)) = FREE.pop() else {
         return false;
     };
@@ -306,10 +300,19 @@ impl Thread {
         }
     }
 
+    /// The same of a record of what the call under way has done.
+    #[inline(always)]
+    pub(crate) fn call_head(&self, kind: Kind, ts: u64) -> Header {
+        Header {
+            flags: self.compat as u8 * COMPAT_CALL,
+            ..self.head(kind, ts)
+        }
+    }
+
     /// The address space is another: what was remembered of the old one is void.
     #[inline(always)]
     pub(crate) fn forget_mm(&mut self) {
-        self.table.tag = u64::MAX;
+        self.table.clear();
         self.vma.mm = 0;
     }
 }

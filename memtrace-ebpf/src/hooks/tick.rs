@@ -4,10 +4,10 @@ use aya_ebpf::{macros::map, maps::PerCpuArray, programs::PerfEventContext};
 use memtrace_ebpf::arch;
 
 use crate::hooks::{
-    fault::now,
+    clock::now,
+    fault::{count::is_over, end::settle},
     kernel::Object,
     returned,
-    settle::{is_over, settle},
     thread::{self, CLOSED},
 };
 

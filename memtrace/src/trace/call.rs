@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+pub use memtrace_ebpf::syscall::is_error;
 use memtrace_ebpf::{pte::PAGE_SIZE, record::Call, syscall};
 
 use super::{
@@ -12,7 +13,6 @@ use super::{
     names,
 };
 
-const MAX_ERRNO: i64 = 4095;
 /// mmap's flag of memory that no file backs.
 pub const MAP_ANONYMOUS: u64 = 0x20;
 
@@ -127,11 +127,6 @@ fn lock_all(call: &Call, flags: Vec<Arc<str>>) -> Lock {
 /// Bytes, where they are known.
 fn known(len: u64) -> Option<u64> {
     (len != 0).then_some(len)
-}
-
-/// Whether a call that returns an address failed (`IS_ERR_VALUE`).
-pub fn is_error(ret: i64) -> bool {
-    (-MAX_ERRNO..0).contains(&ret)
 }
 
 fn returned(ret: i64) -> Returned {

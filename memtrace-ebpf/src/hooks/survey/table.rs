@@ -12,7 +12,7 @@ use crate::hooks::{
     frame,
     kernel::config,
     repeat::repeat,
-    survey::{Survey, TABLE_PAGES, survey},
+    survey::state::{Survey, TABLE_PAGES, survey},
 };
 
 /// Entries that a word's bits are.

@@ -4,13 +4,19 @@ use aya_ebpf::programs::RawTracePointContext;
 use memtrace_ebpf::{
     arch::{self, FAULT_TRACEPOINTS},
     record::FAULT_UNMAPPED,
+    syscall,
 };
 
 use crate::hooks::{
-    fault::{Began, NO_CALL, now, open, place},
+    clock::now,
+    fault::{
+        address::place,
+        begin::{Began, open},
+        count::{has_counted, is_over},
+        end::settle,
+    },
     kernel::{Object, forget, offset, read_member},
-    paging,
-    settle::{has_counted, is_over, settle},
+    paging::EntryCache,
     thread::{self, CLOSED, Thread},
 };
 
@@ -49,7 +55,7 @@ pub(crate) fn sent(ctx: &RawTracePointContext) {
     let unseen = thread.open.state == CLOSED;
     if unseen {
         // A task can send itself whatever it likes by rt_sigqueueinfo(2); no system call ends in a fault's signal.
-        if !FAULT_TRACEPOINTS.is_empty() || number != SIGSEGV || thread.call != NO_CALL {
+        if !FAULT_TRACEPOINTS.is_empty() || number != SIGSEGV || thread.call != syscall::NONE {
             return;
         }
     } else if arch::page(address) != arch::page(thread.open.address) || has_counted(thread, task) {
@@ -112,5 +118,5 @@ fn begin_refused(thread: &mut Thread, task: Object, mm: Object, address: u64) {
         told: false,
         flags: forget(u32::from(flags), &mut thread.merge) as u8,
     };
-    open(thread, mm, &began, paging::Seen::nothing());
+    open(thread, mm, &began, EntryCache::empty());
 }

@@ -10,7 +10,7 @@ use memtrace_ebpf::{
 };
 
 use crate::hooks::{
-    fault::UNPLACED,
+    fault::address::UNPLACED,
     kernel::{Object, config, forget},
     thread,
 };

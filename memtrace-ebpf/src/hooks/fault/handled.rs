@@ -9,10 +9,15 @@ use memtrace_ebpf::{
 };
 
 use crate::hooks::{
-    fault::{Began, UNPLACED, count_pages, now, open},
+    clock::now,
+    fault::{
+        address::UNPLACED,
+        begin::{Began, open},
+        count::count_pages,
+        end::{EndedBy, close},
+    },
     kernel::{Object, config, forget, offset, read_member},
-    paging,
-    settle::close,
+    paging::EntryCache,
     thread::{self, CLOSED, Thread},
     vma,
 };
@@ -41,7 +46,8 @@ pub(crate) fn enter(ctx: &FEntryContext) {
     let goes_on = forget(u32::from(goes_on), &mut thread.merge);
     let own = task.follow(offset!(task_mm));
     if goes_on == 0 {
-        close::<false, false>(thread, task, own, 0, ts, &mut paging::Seen::nothing());
+        let read = &mut EntryCache::empty();
+        close(thread, task, own, EndedBy::OtherHook, 0, ts, read);
     }
     if mm.address() != thread.hidden_mm {
         // The kernel has it already: no need to look for it.
@@ -71,8 +77,8 @@ pub(crate) fn enter(ctx: &FEntryContext) {
             flags: 0,
         };
         // What was walked last may have been another address space.
-        thread.table.tag = u64::MAX;
-        open(thread, mm, &began, paging::Seen::nothing());
+        thread.table.clear();
+        open(thread, mm, &began, EntryCache::empty());
     } else if thread.open.flags & UNPLACED != 0 {
         thread.open.flags &= !UNPLACED;
         thread.open.vma = thread.vma.serial;
@@ -146,9 +152,10 @@ pub(crate) fn leave(ctx: &FExitContext) {
     } else if !is_error(came) || !is_exception(thread) {
         // But after an error the signal is still to come, or the system call fails.
         let own = task.follow(offset!(task_mm));
-        close::<false, true>(thread, task, own, 0, ts, &mut paging::Seen::nothing());
+        let read = &mut EntryCache::empty();
+        close(thread, task, own, EndedBy::HandlerReturn, 0, ts, read);
         if !is_exception(thread) {
-            thread.table.tag = u64::MAX;
+            thread.table.clear();
         }
     }
     thread.busy = 0;

@@ -1,0 +1,98 @@
+//! The beginning of a fault: what is noted of it in its thread's state.
+
+use memtrace_ebpf::{
+    arch,
+    fault::{error_code, vm},
+    pte::Level,
+};
+
+use crate::hooks::{
+    fault::{
+        address::{look_at, walk},
+        count::count_pages,
+    },
+    kernel::{Object, config, forget, offset, plain},
+    paging::EntryCache,
+    thread::{OPEN, Open, Thread},
+};
+
+/// What is known of a fault that begins.
+pub(crate) struct Began {
+    pub(crate) ts: u64,
+    pub(crate) address: u64,
+    pub(crate) ip: u64,
+    /// How memory was accessed: bits of [`error_code`]; and whether they tell that a page was there.
+    pub(crate) access: u8,
+    pub(crate) told: bool,
+    pub(crate) flags: u8,
+}
+
+/// Notes a fault that begins, and what is in the page table now. If a VMA was found it is in the thread's cache.
+#[inline(always)]
+pub(crate) fn open(thread: &mut Thread, mm: Object, began: &Began, mut read: EntryCache) {
+    let &Began {
+        ts,
+        address,
+        ip,
+        access,
+        told,
+        flags,
+    } = began;
+    let pgd = plain(mm.follow(offset!(mm_pgd)), &mut thread.number);
+    let before = walk(thread, pgd, address, &mut read);
+    let error = access | u8::from(!told) & arch::present(before.bits) as u8;
+    let counts = if flags == 0 {
+        thread.vma.counts
+    } else {
+        [0; 2]
+    };
+    let level = forget(before.level as u32, &mut thread.merge);
+    let look = is_protected_write(error, before.bits, level)
+        & u32::from(config!(look) != 0 || !is_plain(thread));
+    let page = if forget(look, &mut thread.merge) != 0 {
+        look_at(before.bits, level, address)
+    } else {
+        0
+    };
+    thread.open = Open {
+        state: OPEN,
+        vma: thread.vma.serial,
+        ts,
+        address,
+        ip,
+        mm: mm.address(),
+        pgd,
+        before: before.bits,
+        level: level as u8,
+        error,
+        flags,
+        inside: 0,
+        pad: [0; 4],
+        counts,
+        pages: [0; 2],
+        map_count: page as u32,
+        frame: (page >> 32) as u32,
+        entered: 0,
+        left: 0,
+        waited: 0,
+        retries: 0,
+        pad_2: 0,
+    };
+    count_pages(thread);
+}
+
+/// 1 for a write to a page (of 2 MiB at the most) that is there and may not be written: what copy-on-write is about.
+/// Without a branch.
+#[inline(always)]
+fn is_protected_write(error: u8, entry: u64, level: u32) -> u32 {
+    const _: () = assert!(error_code::PRESENT == 1 && error_code::WRITE == 2);
+    const _: () = assert!(Level::Pte as u32 == 1 && Level::Pmd as u32 == 2);
+    let looked_at = level.wrapping_sub(3) >> 31;
+    u32::from(error & error >> 1) & arch::present(entry) as u32 & looked_at
+}
+
+/// Whether all pages in the VMA of the fault are anonymous, and none is KSM's. Without a branch.
+#[inline(always)]
+fn is_plain(thread: &Thread) -> bool {
+    (thread.vma.file | thread.vma.flags & vm::MERGEABLE) == 0
+}

@@ -1,0 +1,75 @@
+//! The records of faults.
+
+use memtrace_ebpf::record::{Fault, Handled, Header, Held, Kind, Unobserved};
+
+use crate::hooks::{
+    fault::count::Counted,
+    kernel::config,
+    ring,
+    thread::{HELD, OPEN, Thread},
+};
+
+/// Sends the open fault, which ended with this entry of this level, these flags, and in this signal (0 for none).
+#[inline(always)]
+pub(crate) fn send_fault(thread: &Thread, after: u64, level: u8, flags: u8, signal: u32) {
+    let open = &thread.open;
+    let handled = config!(handled) != 0;
+    let kind = if handled { Kind::Handled } else { Kind::Fault };
+    let fault = Fault {
+        head: Header {
+            ts: open.ts,
+            tid: thread.known.tid,
+            kind: kind as u8,
+            flags,
+            a: open.level | level << 4,
+            b: open.error,
+        },
+        address: open.address,
+        ip: open.ip,
+        before: open.before,
+        after,
+        vma: open.vma,
+        signal,
+        map_count: open.map_count,
+        frame: open.frame,
+    };
+    if handled {
+        let handled = Handled {
+            fault,
+            mm: open.mm,
+            left: open.left,
+            waited: open.waited,
+            retries: open.retries,
+            call: thread.call,
+        };
+        ring::send_common(kind, handled);
+    } else {
+        ring::send_common(kind, fault);
+    }
+}
+
+/// Sends what the kernel counted without an exception.
+#[inline(always)]
+pub(crate) fn send_unobserved(thread: &Thread, counted: Counted, ts: u64) {
+    let head = thread.head(Kind::Unobserved, ts);
+    ring::send(
+        Kind::Unobserved,
+        Unobserved {
+            head,
+            call: thread.call,
+            minor: counted.minor as u32,
+            major: counted.major as u32,
+            pad: 0,
+        },
+    );
+}
+
+/// The thread leaves its CPU. If that is in the middle of a fault, the reader must know.
+#[inline(always)]
+pub(crate) fn pause(thread: &mut Thread) {
+    if thread.open.state == OPEN && config!(summary) == 0 && thread.open.mm != thread.hidden_mm {
+        thread.open.state = HELD;
+        let head = thread.head(Kind::Held, thread.open.ts);
+        ring::send(Kind::Held, Held { head });
+    }
+}
