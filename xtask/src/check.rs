@@ -1,8 +1,9 @@
-//! What must be clean before a commit: the formatting, and clippy on both sides.
+//! What must be clean before a commit: the formatting, clippy on both sides, and modules without cycles.
 
 use anyhow::Result;
 
 use crate::command::{run, say};
+use crate::cycles;
 use crate::setup;
 use crate::workspace::Workspace;
 
@@ -37,5 +38,7 @@ pub(crate) fn perform(workspace: &Workspace) -> Result<()> {
             .env("RUSTC_BOOTSTRAP", "1");
         run(&mut clippy)?;
     }
-    Ok(())
+
+    say("cycles between modules");
+    cycles::perform(workspace, &[])
 }

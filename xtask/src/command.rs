@@ -44,6 +44,11 @@ pub(crate) fn capture(command: &mut Command) -> Result<String> {
         .with_context(|| format!("`{}` printed something that is not text", typed(command)))
 }
 
+/// The version in `rustc 1.95.0 (59807616e 2026-04-14)`.
+pub(crate) fn second_word(line: &str) -> Option<&str> {
+    line.split_whitespace().nth(1)
+}
+
 /// The first words of the error when `command` does not even start.
 pub(crate) fn cannot_start(command: &Command) -> String {
     format!("cannot start `{}`", command.get_program().display())
@@ -150,6 +155,16 @@ mod tests {
         );
         assert_eq!(left("/target/debug/deps:/opt/lib"), Some("/opt/lib".into()));
         assert_eq!(left("/target/debugger"), Some("/target/debugger".into()));
+    }
+
+    #[test]
+    fn versions_are_read() {
+        assert_eq!(second_word("bpf-linker 0.10.4\n"), Some("0.10.4"));
+        assert_eq!(
+            second_word("rustc 1.95.0 (59807616e 2026-04-14)"),
+            Some("1.95.0")
+        );
+        assert_eq!(second_word(""), None);
     }
 
     #[test]

@@ -10,8 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::apt::{Apt, Status, unpack_folder};
-use crate::command::{capture, run, say};
-use crate::setup::second_word;
+use crate::command::{capture, run, say, second_word};
 use crate::workspace::Workspace;
 
 /// The Debian suite that has rust-src of the version that rust-toolchain.toml pins.

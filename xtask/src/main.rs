@@ -1,6 +1,7 @@
 //! Everything a developer of memtrace runs: set-up, build, run, test, check, benchmarks.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -11,6 +12,7 @@ mod bench;
 mod check;
 mod command;
 mod cross;
+mod cycles;
 mod kernels;
 mod library;
 mod live;
@@ -18,6 +20,7 @@ mod memtrace;
 mod programs;
 mod setup;
 mod soak;
+mod suite;
 mod table;
 mod workspace;
 
@@ -63,8 +66,14 @@ enum Task {
     },
     /// Set up, build, then run the live tests on other kernels, in QEMU, and print a table.
     Kernels(kernels::Options),
-    /// Set up, then formatting and clippy, of the BPF side too.
+    /// Set up, then formatting, clippy, of the BPF side too, and `cycles`.
     Check,
+    /// Find modules of a folder that use each other in a circle: there must be none.
+    Cycles {
+        /// Look in these [default: the folders that are kept free of them].
+        #[arg(value_name = "FOLDER")]
+        folders: Vec<PathBuf>,
+    },
     /// Set up, build, then compare programs untraced, under memtrace and under its peers.
     Bench(bench::Options),
     /// The measuring part of `bench`, which needs root.
@@ -94,8 +103,9 @@ fn perform(task: Task) -> Result<()> {
             target: Some(target),
         } => memtrace::build_for(&workspace, target),
         Task::Run { program } => memtrace::run(&workspace, &program),
-        Task::Test { filter } => live::test_all(&workspace, filter.as_deref()),
+        Task::Test { filter } => suite::test_all(&workspace, filter.as_deref()),
         Task::Soak { names } => soak::perform(&workspace, &names),
+        Task::Cycles { folders } => cycles::perform(&workspace, &folders),
         Task::Check => check::perform(&workspace),
         Task::Kernels(options) => kernels::perform(&workspace, &options),
         Task::Bench(options) => bench::perform(&workspace, &options),

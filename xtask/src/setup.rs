@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::command::{run, say};
+use crate::command::{run, say, second_word};
 use crate::library;
 use crate::workspace::Workspace;
 
@@ -65,24 +65,9 @@ fn version_of(program: &Path) -> Option<String> {
     second_word(&String::from_utf8_lossy(&output.stdout)).map(str::to_owned)
 }
 
-/// The version in `rustc 1.95.0 (59807616e 2026-04-14)`.
-pub(crate) fn second_word(line: &str) -> Option<&str> {
-    line.split_whitespace().nth(1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn versions_are_read() {
-        assert_eq!(second_word("bpf-linker 0.10.4\n"), Some("0.10.4"));
-        assert_eq!(
-            second_word("rustc 1.95.0 (59807616e 2026-04-14)"),
-            Some("1.95.0")
-        );
-        assert_eq!(second_word(""), None);
-    }
 
     #[test]
     fn a_program_that_is_not_there_has_no_version() {
