@@ -393,11 +393,11 @@ pub struct DirectMap {
     pub untried: u64,
 }
 
-/// The numbers of helpers that no kernel has: the loader makes calls of the kernel's functions [`ALONE_FUNCTIONS`] of these, or
+/// The numbers of helpers that no kernel has: the loader makes calls of the kernel's functions [`PREEMPTION_FUNCTIONS`] of these, or
 /// takes them out.
-pub const ALONE: [u32; 4] = [0x6d74_0001, 0x6d74_0002, 0x6d74_0003, 0x6d74_0004];
-/// What keeps a hook from being preempted, in the order of [`ALONE`].
-pub const ALONE_FUNCTIONS: [&str; 4] = [
+pub const PREEMPTION_CALLS: [u32; 4] = [0x6d74_0001, 0x6d74_0002, 0x6d74_0003, 0x6d74_0004];
+/// What keeps a hook from being preempted, in the order of [`PREEMPTION_CALLS`].
+pub const PREEMPTION_FUNCTIONS: [&str; 4] = [
     "bpf_preempt_disable",
     "bpf_local_irq_save",
     "bpf_preempt_enable",

@@ -20,7 +20,7 @@ use hooks::{
     adopt, birth, call,
     fault::{exception, handled, signal},
     find_direct_map,
-    preempt::alone,
+    preempt::without_preemption,
     task, tick,
 };
 
@@ -38,21 +38,21 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 /// `exceptions:page_fault_kernel`, the same for an access that the kernel made.
 #[raw_tracepoint(tracepoint = "page_fault_user")]
 fn page_fault(ctx: RawTracePointContext) -> i32 {
-    alone(|| exception::enter(&ctx));
+    without_preemption(|| exception::enter(&ctx));
     0
 }
 
 /// `handle_mm_fault(vma, address, flags, regs)` in `mm/memory.c`, where functions can be hooked.
 #[fentry(function = "handle_mm_fault")]
 fn handle_enter(ctx: FEntryContext) -> i32 {
-    alone(|| handled::enter(&ctx));
+    without_preemption(|| handled::enter(&ctx));
     0
 }
 
 /// The end of the same.
 #[fexit(function = "handle_mm_fault")]
 fn handle_leave(ctx: FExitContext) -> i32 {
-    alone(|| handled::leave(&ctx));
+    without_preemption(|| handled::leave(&ctx));
     0
 }
 
@@ -73,21 +73,21 @@ fn signal_deliver(_ctx: RawTracePointContext) -> i32 {
 /// `raw_syscalls:sys_enter(regs, id)`, `syscall_trace_enter` in `kernel/entry/syscall-common.c`.
 #[raw_tracepoint(tracepoint = "sys_enter")]
 fn sys_enter(ctx: RawTracePointContext) -> i32 {
-    alone(|| call::enter(&ctx));
+    without_preemption(|| call::enter(&ctx));
     0
 }
 
 /// `raw_syscalls:sys_exit(regs, ret)`.
 #[raw_tracepoint(tracepoint = "sys_exit")]
 fn sys_exit(ctx: RawTracePointContext) -> i32 {
-    alone(|| call::exit(&ctx));
+    without_preemption(|| call::exit(&ctx));
     0
 }
 
 /// `task:task_newtask(task, clone_flags)`, `copy_process` in `kernel/fork.c`: the child is set up and has not run.
 #[raw_tracepoint(tracepoint = "task_newtask")]
 fn task_newtask(ctx: RawTracePointContext) -> i32 {
-    alone(|| birth::birth(&ctx));
+    without_preemption(|| birth::birth(&ctx));
     0
 }
 
@@ -101,21 +101,21 @@ fn sched_wakeup_new(ctx: RawTracePointContext) -> i32 {
 /// `task:task_rename(task, comm)`, `__set_task_comm` in `fs/exec.c`.
 #[raw_tracepoint(tracepoint = "task_rename")]
 fn task_rename(ctx: RawTracePointContext) -> i32 {
-    alone(|| task::rename(&ctx));
+    without_preemption(|| task::rename(&ctx));
     0
 }
 
 /// `sched:sched_process_exec(task, old_pid, bprm)`, `exec_binprm` in `fs/exec.c`: all mappings are made.
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
-    alone(|| task::exec(&ctx));
+    without_preemption(|| task::exec(&ctx));
     0
 }
 
 /// `sched:sched_process_exit(task, ...)`, `do_exit` in `kernel/exit.c`.
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 fn sched_process_exit(_ctx: RawTracePointContext) -> i32 {
-    alone(task::exit);
+    without_preemption(task::exit);
     0
 }
 
@@ -144,7 +144,7 @@ fn find_direct_map(ctx: RawTracePointContext) -> i32 {
 /// Attached for a moment by `memtrace attach`, to `sys_enter`: see [`hooks::adopt`].
 #[raw_tracepoint(tracepoint = "sys_enter")]
 fn adopt_process(ctx: RawTracePointContext) -> i32 {
-    alone(|| adopt::adopt(&ctx));
+    without_preemption(|| adopt::adopt(&ctx));
     0
 }
 

@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use memtrace_ebpf::{
     layout::{ADOPT_MAGIC, ADOPT_SURVEY, Adopted, PROBE_CALL},
-    record::{Header, Kind, Seen, Surveyed, Task},
+    record::{Header, Kind, Surveyed, Task, VmaReason},
     syscall,
 };
 
@@ -19,11 +19,10 @@ use crate::hooks::{
     direct_map::direct_map,
     ids,
     kernel::{Object, offset, read_into, read_member},
-    parts,
-    repeat::repeat,
-    ring, survey,
+    parts, ring, survey,
     task::bounds,
     thread,
+    verifier::{self, repeat},
 };
 
 /// As many times as many processes, and threads of one, are gone through at the most: there are no more ids.
@@ -63,8 +62,7 @@ static SEARCH: PerCpuArray<Search> = PerCpuArray::with_max_entries(1, 0);
 
 #[inline(always)]
 fn search() -> Option<&'static mut Search> {
-    // SAFETY: a valid pointer to this CPU's search, which only the hook below uses.
-    SEARCH.get_ptr_mut(0).map(|search| unsafe { &mut *search })
+    verifier::scratch(&SEARCH)
 }
 
 /// Does what memtrace's call asks for.
@@ -215,7 +213,7 @@ fn survey_process() {
     if search.what != ADOPT_SURVEY || mm == 0 {
         return;
     }
-    let done = survey::survey_mm(mm, search.from, fs, now(), tid, Seen::Attach);
+    let done = survey::survey_mm(mm, search.from, fs, now(), tid, VmaReason::Attach);
     let Some(search) = self::search() else { return };
     search.next = done.next;
     if !done.complete {

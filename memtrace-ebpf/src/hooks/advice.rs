@@ -7,9 +7,9 @@ use memtrace_ebpf::{
 };
 
 use crate::hooks::{
-    kernel::{Object, offset, plain, read_member},
-    repeat::repeat_often,
+    kernel::{Object, offset, read_member},
     ring, thread,
+    verifier::{self, launder_ptr, repeat_often},
 };
 
 /// Ranges of one call at the most (`UIO_MAXIOV`).
@@ -36,13 +36,12 @@ static ADVICE: PerCpuArray<Advice> = PerCpuArray::with_max_entries(1, 0);
 
 #[inline(always)]
 fn advice() -> Option<&'static mut Advice> {
-    // SAFETY: a valid pointer to this CPU's own; no two users of it interrupt one another.
-    ADVICE.get_ptr_mut(0).map(|advice| unsafe { &mut *advice })
+    verifier::scratch(&ADVICE)
 }
 
 /// Sends a record for each range of the current thread's call that was advised on; where it failed, of its first.
 ///
-/// A global function, which the verifier looks at once.
+/// A [global function](crate::hooks::verifier).
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn send_ranges(ret: i64, ts: u64) -> u32 {
@@ -52,7 +51,7 @@ pub extern "C" fn send_ranges(ret: i64, ts: u64) -> u32 {
     };
     let Some(advice) = advice() else { return 0 };
     let [pidfd, ranges, count, what, ..] = thread.args;
-    let files = plain(task.follow(offset!(task_files)), &mut thread.number);
+    let files = launder_ptr(task.follow(offset!(task_files)), &mut thread.launder_ptr);
     let target = match pidfd as i32 {
         SELF_THREAD | SELF_GROUP => thread.known.pid,
         pidfd => process(files, pidfd),

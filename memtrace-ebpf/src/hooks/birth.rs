@@ -7,7 +7,7 @@ use aya_ebpf::{
 use aya_log_ebpf::{debug, warn};
 use memtrace_ebpf::{
     arch,
-    record::{Birth, COMPAT_CALL, Header, Kind, Seen},
+    record::{Birth, COMPAT_CALL, Header, Kind, VmaReason},
     syscall,
 };
 
@@ -49,7 +49,7 @@ pub(crate) fn birth(ctx: &RawTracePointContext) {
     let tid: u32 = read_member(child, offset!(task_pid));
     let followed = maker.follow && follow(ctx, parent, &maker, child, (pid, tid));
     let own_mm = child_mm != parent.follow(offset!(task_mm)).address();
-    let surveyed = if own_mm && child_mm != maker.hidden_mm {
+    let surveyed = if own_mm && child_mm != maker.pre_exec_mm {
         let fs: u64 = read_member(child, offset!(task_fs));
         survey::survey_mm(
             child_mm,
@@ -57,7 +57,7 @@ pub(crate) fn birth(ctx: &RawTracePointContext) {
             fs,
             ts,
             parent.load(offset!(task_pid)),
-            Seen::Fork,
+            VmaReason::Fork,
         )
     } else {
         survey::Done {
@@ -132,21 +132,21 @@ struct Maker {
     /// Whether the child is to be traced.
     follow: bool,
     /// The address space whose faults are memtrace's own.
-    hidden_mm: u64,
+    pre_exec_mm: u64,
 }
 
 /// What is known of the current task as a maker; `None` if its children are nobody's concern.
 #[inline(always)]
 fn maker(parent: Object, child_mm: u64, thread: bool) -> Option<Maker> {
     if let Some(state) = thread::find(parent) {
-        let hidden = state.hidden_mm == child_mm;
+        let pre_exec = state.pre_exec_mm == child_mm;
         return Some(Maker {
             call: state.call,
             compat: state.compat,
             began: state.began,
             stack: stack(state),
             follow: thread || config!(follow) != 0,
-            hidden_mm: if hidden { child_mm } else { 0 },
+            pre_exec_mm: if pre_exec { child_mm } else { 0 },
         });
     }
     (!thread && is_started(parent)).then(|| Maker {
@@ -155,7 +155,7 @@ fn maker(parent: Object, child_mm: u64, thread: bool) -> Option<Maker> {
         began: now(),
         stack: 0,
         follow: true,
-        hidden_mm: child_mm,
+        pre_exec_mm: child_mm,
     })
 }
 
@@ -174,7 +174,7 @@ fn follow(
         syscall::NONE
     };
     let call = (in_call, maker.compat);
-    if !thread::insert(child, pid, tid, call, maker.hidden_mm, [0; 2]) {
+    if !thread::insert(child, pid, tid, call, maker.pre_exec_mm, [0; 2]) {
         ring::lose(ring::UNFOLLOWED);
         warn!(
             ctx,

@@ -16,7 +16,7 @@ const SIBLINGS: u64 = (CHUNK - 1) << 2 | INTERNAL;
 
 /// 1 if the page with this index is there. What was swapped out or evicted is not.
 ///
-/// A global function, which the verifier looks at once.
+/// A [global function](crate::hooks::verifier).
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn has_page(file: u64, index: u64) -> u32 {

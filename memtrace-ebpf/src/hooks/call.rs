@@ -3,7 +3,7 @@
 use aya_ebpf::{helpers::generated::bpf_probe_read_user, programs::RawTracePointContext};
 use memtrace_ebpf::{
     arch, compat as numbers,
-    record::{Call, Kind, Seen},
+    record::{Call, Kind, VmaReason},
     syscall,
 };
 
@@ -12,10 +12,11 @@ use crate::hooks::{
     clock::now,
     compat, failed,
     fault::end::settle,
-    kernel::{Object, config, offset, plain},
+    kernel::{Object, config, offset},
     parts::send_objects,
     returned, ring, segment,
     thread::{self, CLOSED, EXEC_MM, Thread},
+    verifier::launder_ptr,
     vma,
 };
 
@@ -34,7 +35,7 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
         return;
     };
     thread.busy = 1;
-    returned::pay(thread, 0);
+    returned::send_pending(thread, 0);
     let thread = if thread.open.state == CLOSED {
         thread
     } else {
@@ -94,7 +95,7 @@ fn before(task: Object) {
     } else if thread.call == syscall::BRK {
         thread.args[1] = mm.load(offset!(mm_brk));
     } else if thread.call == syscall::SHMDT {
-        let mm = plain(mm, &mut thread.number);
+        let mm = launder_ptr(mm, &mut thread.launder_ptr);
         thread.args[1] = segment::attached_bytes(mm, thread.args[0]);
     }
 }
@@ -124,9 +125,9 @@ pub(crate) fn exit(ctx: &RawTracePointContext) {
             thread = changed;
         }
     }
-    let hidden = mm.address() == thread.hidden_mm;
+    let pre_exec = mm.address() == thread.pre_exec_mm;
     if syscall::changes_mappings(thread.call)
-        && !hidden
+        && !pre_exec
         && (config!(summary) == 0 || takes_away(thread, ret))
     {
         changed(thread, mm, ret, ts);
@@ -136,7 +137,7 @@ pub(crate) fn exit(ctx: &RawTracePointContext) {
     }
     if (syscall::makes_task(thread.call) || syscall::execs(thread.call))
         && syscall::is_error(ret)
-        && !hidden
+        && !pre_exec
         && config!(summary) == 0
     {
         failed::send_failed(ret, ts);
@@ -170,7 +171,7 @@ fn changed(thread: &mut Thread, mm: Object, returned: i64, ts: u64) {
         || thread.call == syscall::SHMAT;
     if maps_file && !syscall::is_error(ret) {
         // So that user space knows the file, and which files are programs' code.
-        vma::locate(thread, mm, ret as u64, ts, Seen::Call);
+        vma::locate(thread, mm, ret as u64, ts, VmaReason::Call);
         if thread.call == syscall::SHMAT && thread.vma.start == ret as u64 {
             thread.args[3] = thread.vma.end - thread.vma.start;
         }

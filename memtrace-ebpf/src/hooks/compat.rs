@@ -43,7 +43,7 @@ pub(crate) const ATTACHED: usize = 4;
 
 /// Notes the arguments of the 32-bit call that the current thread begins. Its own number is `own`.
 ///
-/// A global function, which the verifier looks at once.
+/// A [global function](crate::hooks::verifier).
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn compat_arguments(own: u32) -> u32 {
@@ -99,7 +99,7 @@ fn read_block(thread: &mut Thread) {
 /// Reads that structure where it could not be read before the call, which returns `ret`: the kernel has brought its page into
 /// memory to read it (`ia32_mmap` in `arch/x86/kernel/sys_ia32.c`). What can't be read, or isn't what the kernel has read, is lost.
 ///
-/// A global function, which the verifier looks at once.
+/// A [global function](crate::hooks::verifier).
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn compat_late_block(ret: i64) -> u32 {

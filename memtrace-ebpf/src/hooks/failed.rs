@@ -17,6 +17,7 @@ use crate::hooks::{
     kernel::{Object, offset, read_member},
     ring,
     thread::{self, EXEC_MM},
+    verifier,
 };
 
 /// A signal came first, and the call will be made again (`ERESTARTSYS` to `ERESTART_RESTARTBLOCK` in
@@ -34,7 +35,7 @@ static FAILED: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
 /// Tells of the current thread's call, which returns this errno.
 ///
-/// A global function, which the verifier looks at once.
+/// A [global function](crate::hooks::verifier).
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn send_failed(ret: i64, ts: u64) -> u32 {
@@ -45,11 +46,9 @@ pub extern "C" fn send_failed(ret: i64, ts: u64) -> u32 {
     let Some(thread) = thread::find(task) else {
         return 0;
     };
-    let Some(scratch) = FAILED.get_ptr_mut(0) else {
+    let Some(scratch) = verifier::scratch(&FAILED) else {
         return 0;
     };
-    // SAFETY: a valid pointer to this CPU's scratch; no two users of it interrupt one another.
-    let scratch = unsafe { &mut *scratch };
     let record = &mut scratch.record;
     record.head = thread.call_head(Kind::Failed, ts);
     record.call = thread.call;

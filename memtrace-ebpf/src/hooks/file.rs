@@ -12,8 +12,8 @@ use memtrace_ebpf::{
 
 use crate::hooks::{
     kernel::{config, offset, read_into, read_member},
-    repeat::repeat,
     ring,
+    verifier::{self, repeat},
 };
 
 /// `TMPFS_MAGIC` (`include/uapi/linux/magic.h`): also of memfd, shared anonymous and System V memory.
@@ -68,8 +68,7 @@ static PATH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
 #[inline(always)]
 fn scratch() -> Option<&'static mut Scratch> {
-    // SAFETY: a valid pointer to this CPU's scratch; no two users of it interrupt one another.
-    PATH.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
+    verifier::scratch(&PATH)
 }
 
 /// What the pages of the `struct file` at this address are in.
@@ -103,7 +102,7 @@ fn mix(hash: u64, word: u64) -> u64 {
 /// in place of its own (`backing_file_mmap` in `fs/backing-file.c`), while `exe_file` is its own: what both have in common
 /// is the directory entry that was opened.
 ///
-/// A global function, which the verifier looks at once, and not in each state that a hook can have come to.
+/// A [global function](crate::hooks::verifier).
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn identify(file: u64) -> u64 {
@@ -149,7 +148,7 @@ fn mount_of(vfsmount: u64) -> u64 {
 /// The number is made of all that the path's text follows from: so another name of the file, another mount or root, and a
 /// rename of it or of a directory above give another one, and its text never changes.
 ///
-/// A global function, which the verifier looks at once.
+/// A [global function](crate::hooks::verifier).
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn tell(file: u64, fs: u64, tid: u32) -> u64 {

@@ -9,6 +9,7 @@ use memtrace_ebpf::{
 use crate::hooks::{
     direct_map::direct_map,
     kernel::{offset, read_into, read_member},
+    verifier,
 };
 
 /// Words of a `struct page`.
@@ -29,15 +30,13 @@ static PAGE: PerCpuArray<[u64; WORDS]> = PerCpuArray::with_max_entries(1, 0);
 
 /// How often the frame is mapped, in the low half, and what it is, in the high half: a [`Frame`].
 ///
-/// A global function, which the verifier looks at once, and not in each state that a fault can have come to.
+/// A [global function](crate::hooks::verifier).
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn look_at(pfn: u64) -> u64 {
-    let Some(memory) = PAGE.get_ptr_mut(0) else {
+    let Some(memory) = verifier::scratch(&PAGE) else {
         return 0;
     };
-    // SAFETY: a valid pointer to this CPU's own; no two users of it interrupt one another.
-    let memory = unsafe { &mut *memory };
     let page = direct_map().map_or(0, |map| map.vmemmap) + pfn * PAGE_STRUCT;
     if !read_into(page, memory) {
         return 0;

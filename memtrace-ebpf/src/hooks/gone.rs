@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use memtrace_ebpf::record::{Gone, Kind, MAX_THREADS, Tally};
 
-use crate::hooks::{ring, thread::Thread};
+use crate::hooks::{ring, thread::Thread, verifier};
 
 /// Ends that the ring buffer had no room for.
 #[map]
@@ -24,11 +24,9 @@ static END: PerCpuArray<Gone> = PerCpuArray::with_max_entries(1, 0);
 /// Tells that the thread is gone.
 #[inline(always)]
 pub(crate) fn tell(thread: &Thread, ts: u64) {
-    let Some(record) = END.get_ptr_mut(0) else {
+    let Some(record) = verifier::scratch(&END) else {
         return;
     };
-    // SAFETY: a valid pointer to this CPU's own; only the last switch of a thread uses it, which nothing like it interrupts.
-    let record = unsafe { &mut *record };
     record.head = thread.head(Kind::Gone, ts);
     record.known = thread.known;
     let start: *mut Gone = record;
@@ -38,9 +36,7 @@ pub(crate) fn tell(thread: &Thread, ts: u64) {
         return;
     }
     ring::lose(Kind::Gone as u32);
-    if let Some(sum) = FURTHER_ENDS.get_ptr_mut(0) {
-        // SAFETY: the same.
-        let sum = unsafe { &mut *sum };
+    if let Some(sum) = verifier::scratch(&FURTHER_ENDS) {
         let tally = &record.known.tally;
         sum.min_flt += tally.min_flt;
         sum.maj_flt += tally.maj_flt;

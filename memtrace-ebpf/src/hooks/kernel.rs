@@ -135,30 +135,6 @@ impl Object {
     }
 }
 
-/// The address of `object` as a plain number, by way of `memory` in a map: the verifier lets nobody calculate with a
-/// pointer whose type it knows, and forgets the type there.
-#[inline(always)]
-pub(crate) fn plain(object: Object, memory: &mut u64) -> u64 {
-    let memory: *mut u64 = memory;
-    // SAFETY: a valid reference. Volatile, so that the compiler takes the same way.
-    unsafe {
-        ptr::write_volatile(memory, object.address());
-        ptr::read_volatile(memory)
-    }
-}
-
-/// The same number, by way of `memory` in a map, so that the verifier forgets which of a few it is. It follows the code
-/// after a branch once for each value that it can tell apart; so it follows it once.
-#[inline(always)]
-pub(crate) fn forget(number: u32, memory: &mut u32) -> u32 {
-    let memory: *mut u32 = memory;
-    // SAFETY: a valid reference. Volatile, so that the compiler takes the same way.
-    unsafe {
-        ptr::write_volatile(memory, number);
-        ptr::read_volatile(memory)
-    }
-}
-
 /// What can be loaded from an [`Object`].
 pub(crate) trait Member: Copy {
     const ZERO: Self;

@@ -8,7 +8,10 @@ use memtrace_ebpf::{
     pte::{Entry, Level, next_table},
 };
 
-use crate::hooks::kernel::{forget, read_into, read_word};
+use crate::hooks::{
+    kernel::{read_into, read_word},
+    verifier::launder_scalar,
+};
 
 /// The last table of PTEs that a thread's walks came to: while the entry at `slot` still is `bits`, the table that it points to
 /// is the one for all addresses of these 2 MiB.
@@ -130,7 +133,7 @@ impl EntryCache {
     #[inline(always)]
     pub(crate) fn merged(self, memory: &mut u32) -> Self {
         Self {
-            checked: forget(u32::from(self.checked), memory) != 0,
+            checked: launder_scalar(u32::from(self.checked), memory) != 0,
             ..self
         }
     }

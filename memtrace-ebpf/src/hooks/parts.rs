@@ -5,8 +5,8 @@ use memtrace_ebpf::record::{Kind, Objects, Parts};
 
 use crate::hooks::{
     kernel::{Object, offset, read_member},
-    repeat::repeat,
     ring, thread,
+    verifier::{self, repeat},
 };
 
 /// Signals that a task can handle, and where their `struct sigaction` begin, one after the other.
@@ -80,10 +80,7 @@ static HANDLERS: PerCpuArray<Handlers> = PerCpuArray::with_max_entries(1, 0);
 
 #[inline(always)]
 fn handlers() -> Option<&'static mut Handlers> {
-    // SAFETY: a valid pointer to this CPU's own; no two users of it interrupt one another.
-    HANDLERS
-        .get_ptr_mut(0)
-        .map(|handlers| unsafe { &mut *handlers })
+    verifier::scratch(&HANDLERS)
 }
 
 /// Counts the next signal, if it is handled. 1 ends it.

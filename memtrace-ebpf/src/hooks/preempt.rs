@@ -10,7 +10,7 @@ use core::{
     ptr,
 };
 
-use memtrace_ebpf::layout::ALONE;
+use memtrace_ebpf::layout::PREEMPTION_CALLS;
 
 use crate::hooks::kernel::{Object, offset};
 
@@ -20,18 +20,18 @@ use crate::hooks::kernel::{Object, offset};
 /// ended only later. With interrupts off nobody gets it (`preemptible` in `include/linux/preempt.h`), nor does turning them on
 /// give it away: so it goes at the next occasion after the hook.
 #[inline(always)]
-pub(crate) fn alone(hook: impl FnOnce()) {
-    call::<{ ALONE[0] }>(ptr::null_mut());
+pub(crate) fn without_preemption(hook: impl FnOnce()) {
+    call::<{ PREEMPTION_CALLS[0] }>(ptr::null_mut());
     hook();
     // Which of them says that somebody waits differs from kernel to kernel.
     if Object::current().load::<u64>(offset!(task_flags)) == 0 {
-        call::<{ ALONE[2] }>(ptr::null_mut());
+        call::<{ PREEMPTION_CALLS[2] }>(ptr::null_mut());
         return;
     }
     let mut flags = MaybeUninit::<u64>::uninit();
-    call::<{ ALONE[1] }>(flags.as_mut_ptr());
-    call::<{ ALONE[2] }>(ptr::null_mut());
-    call::<{ ALONE[3] }>(flags.as_mut_ptr());
+    call::<{ PREEMPTION_CALLS[1] }>(flags.as_mut_ptr());
+    call::<{ PREEMPTION_CALLS[2] }>(ptr::null_mut());
+    call::<{ PREEMPTION_CALLS[3] }>(flags.as_mut_ptr());
 }
 
 /// A call that the loader replaces before the kernel sees it.

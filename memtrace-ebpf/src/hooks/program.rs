@@ -13,7 +13,7 @@ use crate::hooks::{
 /// lower one (`backing_file_mmap` in `fs/backing-file.c`, once for each). It is all there is until the exec says so, and
 /// where the program has put other memory there since.
 ///
-/// A global function, which the verifier looks at once.
+/// A [global function](crate::hooks::verifier).
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn program(mm: u64) -> u64 {

@@ -13,9 +13,10 @@ use memtrace_ebpf::{
 use crate::hooks::{
     clock::now,
     compat,
-    kernel::{Object, config, offset, plain},
+    kernel::{Object, config, offset},
     ring,
     thread::{self, Thread},
+    verifier::launder_ptr,
 };
 
 /// Slots of [`WAITING`].
@@ -35,7 +36,7 @@ pub(crate) fn end(thread: &mut Thread, task: Object, ret: i64, ts: u64) {
     }
     let mut head = thread.head(Kind::Returned, ts);
     head.flags = if in_child { RETURNED_IN_CHILD } else { 0 };
-    thread.owed = Returned {
+    thread.pending_return = Returned {
         head,
         waited: 0,
         began: thread.began,
@@ -45,9 +46,9 @@ pub(crate) fn end(thread: &mut Thread, task: Object, ret: i64, ts: u64) {
         ret,
         ip: ip(task),
     };
-    thread.owes = 1;
+    thread.return_pending = 1;
     if task.load::<u64>(offset!(task_thread_flags)) & arch::RESCHEDULES == 0 {
-        pay(thread, 0);
+        send_pending(thread, 0);
     }
 }
 
@@ -59,7 +60,7 @@ pub(crate) fn expect(child: u64, parent: Object, call: u32) {
     };
     let mut head = thread.head(Kind::Returned, 0);
     head.flags = RETURNED_IN_CHILD;
-    thread.owed = Returned {
+    thread.pending_return = Returned {
         head,
         waited: 0,
         began: 0,
@@ -70,7 +71,7 @@ pub(crate) fn expect(child: u64, parent: Object, call: u32) {
         // The child's registers are a copy.
         ip: ip(parent),
     };
-    thread.owes = 1;
+    thread.return_pending = 1;
     if let Some(slot) = WAITING.get_ptr_mut(slot(child)) {
         // SAFETY: a valid pointer. Of two that write at once one is kept.
         unsafe { *slot = child };
@@ -87,26 +88,26 @@ fn ip(task: Object) -> u64 {
     }
 }
 
-/// Sends what is owed: the thread has been in user mode since the call's end, or, where `waited` isn't 0, for so many
+/// Sends the pending record, if there is one: the thread has been in user mode since the call's end, or, where `waited` isn't 0, for so many
 /// nanoseconds it was not.
 #[inline(always)]
-pub(crate) fn pay(thread: &mut Thread, waited: u64) {
-    if thread.owes == 0 {
+pub(crate) fn send_pending(thread: &mut Thread, waited: u64) {
+    if thread.return_pending == 0 {
         return;
     }
-    thread.owes = 0;
-    thread.owed.waited = waited;
-    thread.owed.head.ts += waited;
-    if !arch::CHILD_LEAVES_CALL && thread.owed.head.ts == 0 {
-        thread.owed.head.ts = now();
+    thread.return_pending = 0;
+    thread.pending_return.waited = waited;
+    thread.pending_return.head.ts += waited;
+    if !arch::CHILD_LEAVES_CALL && thread.pending_return.head.ts == 0 {
+        thread.pending_return.head.ts = now();
     }
-    ring::send(Kind::Returned, thread.owed);
+    ring::send(Kind::Returned, thread.pending_return);
 }
 
 /// The thread leaves its CPU.
 #[inline(always)]
 pub(crate) fn leave(thread: &mut Thread, task: Object) {
-    if thread.owes == 0 {
+    if thread.return_pending == 0 {
         return;
     }
     // An interrupt in user mode has left another number there than that of the call.
@@ -116,11 +117,11 @@ pub(crate) fn leave(thread: &mut Thread, task: Object) {
     } else {
         compat::number(own)
     };
-    if number != thread.owed.call {
-        pay(thread, 0);
+    if number != thread.pending_return.call {
+        send_pending(thread, 0);
         return;
     }
-    let task = plain(task, &mut thread.number);
+    let task = launder_ptr(task, &mut thread.launder_ptr);
     if let Some(slot) = WAITING.get_ptr_mut(slot(task)) {
         // SAFETY: a valid pointer. Of two that write at once one is kept.
         unsafe { *slot = task };
@@ -140,8 +141,8 @@ pub(crate) fn get_cpu(task: u64) {
     // SAFETY: the same.
     unsafe { *slot = 0 };
     if let Some(thread) = thread::find_address(task) {
-        let waited = now().saturating_sub(thread.owed.head.ts);
-        pay(thread, waited);
+        let waited = now().saturating_sub(thread.pending_return.head.ts);
+        send_pending(thread, waited);
     }
 }
 

@@ -18,10 +18,12 @@ use crate::hooks::{
     experiment,
     fault::{count::is_over, emit::pause, end::settle},
     file, gone, ids,
-    kernel::{Object, config, offset, plain, read_member},
+    kernel::{Object, config, offset, read_member},
     parts::send_objects,
     program::program,
-    returned, ring, thread, vma,
+    returned, ring, thread,
+    verifier::{self, launder_ptr},
+    vma,
 };
 
 /// `TASK_DEAD` (`include/linux/sched.h`)
@@ -74,22 +76,20 @@ pub(crate) fn exec(ctx: &RawTracePointContext) {
     let Some(thread) = settle(thread, task, 0, ts) else {
         return;
     };
-    thread.forget_mm();
-    thread.hidden_mm = 0;
+    thread.invalidate_caches();
+    thread.pre_exec_mm = 0;
     // A thread that isn't the leader takes over the leader's id (de_thread in fs/exec.c).
     thread.known.tid = task.load(offset!(task_pid));
     thread.known.ids = ids::ids(task.address());
-    let hidden = thread.hidden;
-    thread.hidden = [0; 2];
+    let hidden = thread.pre_exec_faults;
+    thread.pre_exec_faults = [0; 2];
     let mm = task.follow(offset!(task_mm));
     // Read, not loaded: a plain number, as a function of its own takes it.
     let exe: u64 = read_member(mm.address(), offset!(mm_exe_file));
     let fs: u64 = read_member(task.address(), offset!(task_fs));
     let path = file::tell(exe, fs, thread.known.tid);
-    let program = program(plain(mm, &mut thread.number));
-    if let Some(scratch) = EXEC.get_ptr_mut(0) {
-        // SAFETY: a valid pointer to this CPU's scratch.
-        let scratch = unsafe { &mut *scratch };
+    let program = program(launder_ptr(mm, &mut thread.launder_ptr));
+    if let Some(scratch) = verifier::scratch(&EXEC) {
         let record = &mut scratch.record;
         record.head = thread.call_head(Kind::Exec, ts);
         record.pid = thread.known.pid;
@@ -98,7 +98,7 @@ pub(crate) fn exec(ctx: &RawTracePointContext) {
         record.exe = program;
         record.path = path;
         bounds(mm.address(), &mut record.bounds);
-        [record.hidden_minor, record.hidden_major] = hidden;
+        [record.pre_exec_minor, record.pre_exec_major] = hidden;
         send_exec(scratch, mm, ctx.arg(2));
     }
     send_objects(syscall::EXECVE, ts);
@@ -175,7 +175,7 @@ pub(crate) fn exit() {
     };
     thread.busy = 1;
     let ts = now();
-    returned::pay(thread, 0);
+    returned::send_pending(thread, 0);
     let Some(thread) = settle(thread, task, 0, ts) else {
         return;
     };

@@ -13,7 +13,7 @@ use crate::hooks::{
     ids,
     kernel::{Object, offset, read_into},
     paging::TableCache,
-    repeat::repeat,
+    verifier::{self, repeat},
 };
 
 /// A traced thread.
@@ -29,8 +29,8 @@ pub(crate) struct Thread {
     pub(crate) call: u32,
     /// Its arguments, where it [`memtrace_ebpf::syscall::has_arguments`].
     pub(crate) args: [u64; 6],
-    /// Where an address passes through for the verifier's sake, see [`crate::hooks::kernel::plain`].
-    pub(crate) number: u64,
+    /// Where an address passes through for the verifier's sake, see [`crate::hooks::verifier::launder_ptr`].
+    pub(crate) launder_ptr: u64,
     /// The fault under way.
     pub(crate) open: Open,
     /// The last table of PTEs that was walked to.
@@ -38,20 +38,20 @@ pub(crate) struct Thread {
     /// The last VMA that was found.
     pub(crate) vma: VmaCache,
     /// The address space whose faults are memtrace's own: that of its child before the exec. 0 for none.
-    pub(crate) hidden_mm: u64,
+    pub(crate) pre_exec_mm: u64,
     /// Counted faults there: minor, major.
-    pub(crate) hidden: [u32; 2],
+    pub(crate) pre_exec_faults: [u32; 2],
     /// A clone: when the call began (0 in the child, until it has returned there), the nanoseconds that the hooks took of
     /// it, and the child.
     pub(crate) began: u64,
     pub(crate) hooked: u64,
     pub(crate) child: u32,
-    /// Whether `owed` is to be sent yet.
-    pub(crate) owes: u32,
+    /// Whether `pending_return` is to be sent yet.
+    pub(crate) return_pending: u32,
     /// What tells that a clone has returned, from the end of the call until the thread is back in user mode.
-    pub(crate) owed: Returned,
-    /// Where a number passes through for the verifier's sake, see [`crate::hooks::kernel::forget`].
-    pub(crate) merge: u32,
+    pub(crate) pending_return: Returned,
+    /// Where a number passes through for the verifier's sake, see [`crate::hooks::verifier::launder_scalar`].
+    pub(crate) launder_scalar: u32,
     /// 1 if that call is a 32-bit one.
     pub(crate) compat: u32,
 }
@@ -159,9 +159,8 @@ pub(crate) fn find(task: Object) -> Option<&'static mut Thread> {
         return None;
     }
     let task = task.address();
-    let last = LAST.get_ptr_mut(0)?;
-    // SAFETY: a valid pointer to this CPU's slot. A hook that interrupts this one is about the same task.
-    let last = unsafe { &mut *last };
+    // A hook that interrupts this one is about the same task.
+    let last = verifier::scratch(&LAST)?;
     // A state knows whose it is: the last task may have ended, and its `task_struct` be another's.
     if let Some(state) = state(*last, task) {
         return Some(state);
@@ -202,14 +201,13 @@ pub(crate) fn insert(
     pid: u32,
     tid: u32,
     (call, compat): (u32, u32),
-    hidden_mm: u64,
+    pre_exec_mm: u64,
     counted: [u64; 2],
 ) -> bool {
-    let Some(template) = TEMPLATE.get_ptr_mut(0) else {
+    // Its other members stay zero for good.
+    let Some(new) = verifier::scratch(&TEMPLATE) else {
         return false;
     };
-    // SAFETY: a valid pointer to this CPU's template, whose other members stay zero for good.
-    let new = unsafe { &mut *template };
     new.task = task;
     new.known.pid = pid;
     new.known.tid = tid;
@@ -219,7 +217,7 @@ pub(crate) fn insert(
     [new.known.tally.min_flt, new.known.tally.maj_flt] = counted;
     new.call = call;
     new.compat = compat;
-    new.hidden_mm = hidden_mm;
+    new.pre_exec_mm = pre_exec_mm;
     new.table.clear();
     let Ok(Some(free)) = FREE.pop() else {
         return false;
@@ -311,7 +309,7 @@ impl Thread {
 
     /// The address space is another: what was remembered of the old one is void.
     #[inline(always)]
-    pub(crate) fn forget_mm(&mut self) {
+    pub(crate) fn invalidate_caches(&mut self) {
         self.table.clear();
         self.vma.mm = 0;
     }

@@ -9,6 +9,7 @@ use crate::hooks::{
     kernel::Object,
     returned,
     thread::{self, CLOSED},
+    verifier,
 };
 
 /// For each CPU the time up to which all that happened on it has been written to the ring buffer.
@@ -28,13 +29,13 @@ pub(crate) fn runs(ctx: &PerfEventContext) {
         let words: *const u64 = ctx.ctx.cast_const().cast();
         // SAFETY: the context of a perf event begins with the interrupted registers, this word among them.
         let user_mode = arch::is_user_mode(unsafe { words.add(arch::MODE_WORD).read_volatile() });
-        if thread.owes != 0 {
+        if thread.return_pending != 0 {
             if user_mode {
                 thread.busy = 1;
-                returned::pay(thread, 0);
+                returned::send_pending(thread, 0);
                 thread.busy = 0;
             } else {
-                until = until.min(thread.owed.head.ts.wrapping_sub(1));
+                until = until.min(thread.pending_return.head.ts.wrapping_sub(1));
             }
         }
         if thread.open.state != CLOSED {
@@ -48,8 +49,7 @@ pub(crate) fn runs(ctx: &PerfEventContext) {
             }
         }
     }
-    if let Some(slot) = WRITTEN_UNTIL.get_ptr_mut(0) {
-        // SAFETY: a valid pointer to this CPU's slot.
-        unsafe { *slot = until };
+    if let Some(slot) = verifier::scratch(&WRITTEN_UNTIL) {
+        *slot = until;
     }
 }

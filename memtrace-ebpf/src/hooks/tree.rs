@@ -10,8 +10,8 @@ use aya_ebpf::{macros::map, maps::PerCpuArray};
 use memtrace_ebpf::layout::ABSENT;
 
 use crate::hooks::{
-    kernel::{forget, offset, read_into, read_member},
-    repeat::repeat,
+    kernel::{offset, read_into, read_member},
+    verifier::{self, launder_scalar, repeat},
 };
 
 /// Words in a maple node: 256 bytes, aligned to as much.
@@ -66,10 +66,7 @@ fn root(mm: u64) -> u64 {
 /// runs.
 #[inline(always)]
 fn scratch() -> Option<&'static mut Scratch> {
-    // SAFETY: a valid pointer to this CPU's scratch; hooks that use it don't interrupt one another.
-    SCRATCH
-        .get_ptr_mut(0)
-        .map(|scratch| unsafe { &mut *scratch })
+    verifier::scratch(&SCRATCH)
 }
 
 /// Walks the scratch's tree to the first VMA that ends above `address` (`mtree_range_walk`, and once more behind a gap).
@@ -135,8 +132,8 @@ pub extern "C" fn descend() -> u32 {
     } else {
         (16, 15)
     };
-    let first_slot = forget(first_slot, &mut scratch.first_slot) as usize;
-    let end = u64::from(forget(end as u32, &mut scratch.end));
+    let first_slot = launder_scalar(first_slot, &mut scratch.first_slot) as usize;
+    let end = u64::from(launder_scalar(end as u32, &mut scratch.end));
     // How many pivots before the last slot are below the address, without a branch: the verifier would follow each on
     // its own. The difference's sign is right as both are user addresses, below 2^63; a pivot that isn't one lies at
     // or behind `end`.
@@ -270,7 +267,7 @@ const UNREADABLE: u32 = 2;
 
 /// Looks for the first VMA that ends above `address`, and leaves it in this CPU's scratch.
 ///
-/// A global function, which the verifier looks at once, and not in each state that a hook can have come to.
+/// A [global function](crate::hooks::verifier).
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn look_up(address: u64) -> u32 {

@@ -4,17 +4,17 @@ use aya_ebpf::{macros::map, maps::PerCpuArray};
 use memtrace_ebpf::{
     fault::vm,
     layout::ABSENT,
-    record::{Header, Kind, Seen, VMA_HAS_OPS, VMA_HUGETLB, VMA_SHMEM, Vma},
+    record::{Header, Kind, VMA_HAS_OPS, VMA_HUGETLB, VMA_SHMEM, Vma, VmaReason},
 };
 
 use crate::hooks::{
     file,
-    kernel::{Object, config, offset, plain, read_member},
+    kernel::{Object, config, offset, read_member},
     program::program,
-    repeat::repeat,
     ring,
     thread::{self, Thread, VmaCache},
     tree::{Found, Lookup, find_at_or_above},
+    verifier::{self, launder_ptr, repeat},
 };
 
 /// VMAs of a fresh program that are listed: there are about fifteen.
@@ -33,7 +33,13 @@ pub(crate) enum Place {
 
 /// Makes the thread's [`VmaCache`] that of `address`, sending a record of it when it is another one or has changed.
 #[inline(always)]
-pub(crate) fn locate(thread: &mut Thread, mm: Object, address: u64, ts: u64, seen: Seen) -> Place {
+pub(crate) fn locate(
+    thread: &mut Thread,
+    mm: Object,
+    address: u64,
+    ts: u64,
+    reason: VmaReason,
+) -> Place {
     let seq: u32 = mm.load(offset!(mm_lock_seq));
     let cache = &thread.vma;
     if cache.mm == mm.address()
@@ -50,7 +56,7 @@ pub(crate) fn locate(thread: &mut Thread, mm: Object, address: u64, ts: u64, see
         Lookup::Found(_) | Lookup::Nothing => return Place::Unmapped,
         Lookup::Unreadable => return Place::Unknown,
     };
-    remember(thread, mm, found, seq, ts, seen);
+    remember(thread, mm, found, seq, ts, reason);
     if found.start <= address {
         Place::Mapped
     } else {
@@ -60,17 +66,17 @@ pub(crate) fn locate(thread: &mut Thread, mm: Object, address: u64, ts: u64, see
 
 /// Makes the thread's [`VmaCache`] that of a VMA that the kernel has locked, in the same way.
 #[inline(always)]
-pub(crate) fn take(thread: &mut Thread, mm: Object, vma: Object, ts: u64, seen: Seen) {
+pub(crate) fn take(thread: &mut Thread, mm: Object, vma: Object, ts: u64, reason: VmaReason) {
     let found = Found {
         start: vma.load(offset!(vma_start)),
         end: vma.load(offset!(vma_end)),
         flags: vma.load(offset!(vma_flags)),
         pgoff: vma.load(offset!(vma_pgoff)),
-        ops: plain(vma.follow(offset!(vma_ops)), &mut thread.number),
-        file: plain(vma.follow(offset!(vma_file)), &mut thread.number),
+        ops: launder_ptr(vma.follow(offset!(vma_ops)), &mut thread.launder_ptr),
+        file: launder_ptr(vma.follow(offset!(vma_file)), &mut thread.launder_ptr),
         anon: 0,
     };
-    remember(thread, mm, found, mm.load(offset!(mm_lock_seq)), ts, seen);
+    remember(thread, mm, found, mm.load(offset!(mm_lock_seq)), ts, reason);
 }
 
 /// Sends a record of each VMA of the current thread's fresh program.
@@ -93,8 +99,7 @@ static LIST: PerCpuArray<Listed> = PerCpuArray::with_max_entries(1, 0);
 
 #[inline(always)]
 fn listed() -> Option<&'static mut Listed> {
-    // SAFETY: a valid pointer to this CPU's own; no two users of it interrupt one another.
-    LIST.get_ptr_mut(0).map(|listed| unsafe { &mut *listed })
+    verifier::scratch(&LIST)
 }
 
 /// The next VMA. 1 ends the list.
@@ -112,13 +117,13 @@ pub extern "C" fn list_next() -> u32 {
     };
     let Some(place) = listed() else { return 1 };
     place.address = found.end;
-    remember(thread, mm, found, 0, place.ts, Seen::Exec);
+    remember(thread, mm, found, 0, place.ts, VmaReason::Exec);
     0
 }
 
 /// Puts a VMA into the thread's cache, and sends a record if it differs from what was there.
 #[inline(always)]
-fn remember(thread: &mut Thread, mm: Object, found: Found, seq: u32, ts: u64, seen: Seen) {
+fn remember(thread: &mut Thread, mm: Object, found: Found, seq: u32, ts: u64, reason: VmaReason) {
     let cache = &mut thread.vma;
     let same = cache.mm == mm.address()
         && cache.start == found.start
@@ -137,7 +142,7 @@ fn remember(thread: &mut Thread, mm: Object, found: Found, seq: u32, ts: u64, se
     let exe = if cache.mm == mm.address() && cache.exe != 0 {
         cache.exe
     } else {
-        program(plain(mm, &mut thread.number))
+        program(launder_ptr(mm, &mut thread.launder_ptr))
     };
     *cache = VmaCache {
         mm: mm.address(),
@@ -153,7 +158,7 @@ fn remember(thread: &mut Thread, mm: Object, found: Found, seq: u32, ts: u64, se
         record_flags: u32::from(flags),
         pad: 0,
     };
-    if config!(summary) != 0 && !matches!(seen, Seen::Exec | Seen::Call) {
+    if config!(summary) != 0 && !matches!(reason, VmaReason::Exec | VmaReason::Call) {
         return;
     }
     let Some(outgoing) = outgoing() else { return };
@@ -162,7 +167,7 @@ fn remember(thread: &mut Thread, mm: Object, found: Found, seq: u32, ts: u64, se
         tid: thread.known.tid,
         kind: Kind::Vma as u8,
         flags,
-        a: seen as u8,
+        a: reason as u8,
         b: 0,
     };
     outgoing.mm = mm.address();
@@ -233,20 +238,17 @@ static OUTGOING: PerCpuArray<Outgoing> = PerCpuArray::with_max_entries(1, 0);
 /// This CPU's outgoing VMA, to be filled in.
 #[inline(always)]
 pub(crate) fn outgoing() -> Option<&'static mut Outgoing> {
-    // SAFETY: a valid pointer to this CPU's own; no two users of it interrupt one another.
-    OUTGOING
-        .get_ptr_mut(0)
-        .map(|outgoing| unsafe { &mut *outgoing })
+    verifier::scratch(&OUTGOING)
 }
 
 /// Sends this CPU's outgoing VMA. 1 when there is no room for it, which is not counted.
 ///
-/// A global function, which the verifier looks at once, and not in each state that a hook can have come to.
+/// A [global function](crate::hooks::verifier).
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn send_outgoing() -> u32 {
     let Some(vma) = outgoing() else { return 1 };
-    if vma.head.a == Seen::Fault as u8 && !ring::has_room() {
+    if vma.head.a == VmaReason::Fault as u8 && !ring::has_room() {
         return 1;
     }
     let path = file::tell(vma.found.file, vma.fs, vma.head.tid);

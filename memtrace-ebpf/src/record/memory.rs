@@ -111,7 +111,7 @@ impl Frame {
 /// Why a [`Vma`] was recorded, in [`Header::a`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Seen {
+pub enum VmaReason {
     /// A fault of this thread fell into it, and its last one did not.
     Fault = 0,
     /// It was there when an exec was complete.
@@ -159,7 +159,7 @@ pub struct Vma {
     pub serial: u32,
     /// Not used.
     pub pad: u32,
-    /// By a survey ([`Seen::Attach`], [`Seen::Fork`]): pages that are present. Not counted for a fork.
+    /// By a survey ([`VmaReason::Attach`], [`VmaReason::Fork`]): pages that are present. Not counted for a fork.
     pub resident: u64,
     /// And those among them that are private: anonymous, in a private mapping.
     pub private: u64,

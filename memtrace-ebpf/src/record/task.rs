@@ -214,9 +214,9 @@ pub struct Exec {
     /// Where things are.
     pub bounds: Bounds,
     /// Faults of this thread before the exec that were not sent, as they are memtrace's own: minor.
-    pub hidden_minor: u32,
+    pub pre_exec_minor: u32,
     /// The same: major.
-    pub hidden_major: u32,
+    pub pre_exec_major: u32,
     /// Bytes of the name.
     pub name_len: u32,
     /// Bytes of the arguments.

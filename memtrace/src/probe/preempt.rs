@@ -1,7 +1,7 @@
 //! The calls by which a hook keeps other tasks from its CPU: functions of the kernel's, whose numbers its types tell.
 
 use anyhow::{Context as _, Result};
-use memtrace_ebpf::layout::{ALONE, ALONE_FUNCTIONS};
+use memtrace_ebpf::layout::{PREEMPTION_CALLS, PREEMPTION_FUNCTIONS};
 use object::{Object as _, ObjectSection as _, SectionKind};
 
 use crate::kernel::{
@@ -24,14 +24,14 @@ const NOTHING: [u8; 8] = [0xb7, 0, 0, 0, 0, 0, 0, 0];
 
 /// The functions' numbers, where the hooks can call them.
 #[derive(Clone, Copy, Debug)]
-pub struct Functions([u32; ALONE.len()]);
+pub struct Functions([u32; PREEMPTION_CALLS.len()]);
 
 impl Functions {
     /// Their numbers in the running kernel's types; nothing where it hasn't all of them, or is too old.
     pub fn of(btf: &Btf) -> Option<Self> {
         (require::version(&require::release())? >= SINCE).then_some(())?;
-        let mut ids = [0; ALONE.len()];
-        for (id, name) in ids.iter_mut().zip(ALONE_FUNCTIONS) {
+        let mut ids = [0; PREEMPTION_CALLS.len()];
+        for (id, name) in ids.iter_mut().zip(PREEMPTION_FUNCTIONS) {
             *id = btf.function(name)?;
         }
         Some(Self(ids))
@@ -70,7 +70,7 @@ fn link(instruction: &mut [u8; 8], functions: Option<Functions>) {
         return;
     };
     let number = u32::from_le_bytes(number);
-    let Some(which) = ALONE.iter().position(|&alone| alone == number) else {
+    let Some(which) = PREEMPTION_CALLS.iter().position(|&alone| alone == number) else {
         return;
     };
     *instruction = NOTHING;
@@ -98,14 +98,14 @@ mod tests {
             instruction
         };
         assert_eq!(
-            linked(ALONE[0], Some(functions)),
+            linked(PREEMPTION_CALLS[0], Some(functions)),
             [CALL, 0x20, 0, 0, 3, 2, 1, 0]
         );
         assert_eq!(
-            linked(ALONE[3], Some(functions)),
+            linked(PREEMPTION_CALLS[3], Some(functions)),
             [CALL, 0x20, 0, 0, 9, 0, 0, 0]
         );
-        assert_eq!(linked(ALONE[1], None), NOTHING);
+        assert_eq!(linked(PREEMPTION_CALLS[1], None), NOTHING);
         // bpf_ktime_get_ns
         assert_eq!(linked(5, Some(functions)), call(5));
     }

@@ -3,7 +3,7 @@
 use memtrace_ebpf::{
     arch,
     pte::Entry,
-    record::{FAULT_UNMAPPED, FAULT_VMA_UNKNOWN, Seen},
+    record::{FAULT_UNMAPPED, FAULT_VMA_UNKNOWN, VmaReason},
 };
 
 use crate::hooks::{
@@ -21,7 +21,7 @@ pub(crate) const UNPLACED: u8 = FAULT_UNMAPPED | FAULT_VMA_UNKNOWN;
 /// Finds the VMA of a fault: the flags that say how that went.
 #[inline(always)]
 pub(crate) fn place(thread: &mut Thread, mm: Object, address: u64, ts: u64) -> u8 {
-    match vma::locate(thread, mm, address, ts, Seen::Fault) {
+    match vma::locate(thread, mm, address, ts, VmaReason::Fault) {
         Place::Mapped => 0,
         Place::Unmapped => FAULT_UNMAPPED,
         Place::Unknown => FAULT_VMA_UNKNOWN,

@@ -11,13 +11,14 @@ use crate::hooks::{
         address::{look_at, walk},
         count::count_pages,
     },
-    kernel::{Object, config, forget, offset, plain},
+    kernel::{Object, config, offset},
     paging::EntryCache,
     thread::{OPEN, Open, Thread},
+    verifier::{launder_ptr, launder_scalar},
 };
 
 /// What is known of a fault that begins.
-pub(crate) struct Began {
+pub(crate) struct FaultStart {
     pub(crate) ts: u64,
     pub(crate) address: u64,
     pub(crate) ip: u64,
@@ -29,8 +30,8 @@ pub(crate) struct Began {
 
 /// Notes a fault that begins, and what is in the page table now. If a VMA was found it is in the thread's cache.
 #[inline(always)]
-pub(crate) fn open(thread: &mut Thread, mm: Object, began: &Began, mut read: EntryCache) {
-    let &Began {
+pub(crate) fn open(thread: &mut Thread, mm: Object, began: &FaultStart, mut read: EntryCache) {
+    let &FaultStart {
         ts,
         address,
         ip,
@@ -38,7 +39,7 @@ pub(crate) fn open(thread: &mut Thread, mm: Object, began: &Began, mut read: Ent
         told,
         flags,
     } = began;
-    let pgd = plain(mm.follow(offset!(mm_pgd)), &mut thread.number);
+    let pgd = launder_ptr(mm.follow(offset!(mm_pgd)), &mut thread.launder_ptr);
     let before = walk(thread, pgd, address, &mut read);
     let error = access | u8::from(!told) & arch::present(before.bits) as u8;
     let counts = if flags == 0 {
@@ -46,10 +47,10 @@ pub(crate) fn open(thread: &mut Thread, mm: Object, began: &Began, mut read: Ent
     } else {
         [0; 2]
     };
-    let level = forget(before.level as u32, &mut thread.merge);
+    let level = launder_scalar(before.level as u32, &mut thread.launder_scalar);
     let look = is_protected_write(error, before.bits, level)
         & u32::from(config!(look) != 0 || !is_plain(thread));
-    let page = if forget(look, &mut thread.merge) != 0 {
+    let page = if launder_scalar(look, &mut thread.launder_scalar) != 0 {
         look_at(before.bits, level, address)
     } else {
         0

@@ -9,8 +9,9 @@ use memtrace_ebpf::{
 use crate::hooks::{
     cache,
     fault::{address::look_at, kind::open_kind},
-    kernel::{Object, config, forget, offset, read_member},
+    kernel::{Object, config, offset, read_member},
     thread::{CLOSED, Thread},
+    verifier::launder_scalar,
 };
 
 /// Faults that the kernel has counted on a thread and that no record tells of yet.
@@ -115,8 +116,8 @@ fn index_of(thread: &Thread, address: u64, level: u8) -> u64 {
 /// Counts faults of memtrace's own, before the exec.
 #[inline(always)]
 pub(crate) fn count_pre_exec(thread: &mut Thread, counted: Counted) {
-    thread.hidden[0] += counted.minor as u32;
-    thread.hidden[1] += counted.major as u32;
+    thread.pre_exec_faults[0] += counted.minor as u32;
+    thread.pre_exec_faults[1] += counted.major as u32;
 }
 
 /// With `--summary`: counts the open fault by its kind. `false` if it is not to be sent.
@@ -130,7 +131,7 @@ pub(crate) fn count_by_kind(
 ) -> bool {
     let counted = flags & (FAULT_MINOR | FAULT_MAJOR) != 0;
     let kind = open_kind(after, u32::from(level), u32::from(flags), signal);
-    let kind = forget(kind, &mut thread.merge) as usize;
+    let kind = launder_scalar(kind, &mut thread.launder_scalar) as usize;
     if let Some(count) = thread.known.tally.kinds.get_mut(kind) {
         *count += 1;
     }

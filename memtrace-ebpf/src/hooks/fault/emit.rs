@@ -67,7 +67,7 @@ pub(crate) fn send_unobserved(thread: &Thread, counted: Counted, ts: u64) {
 /// The thread leaves its CPU. If that is in the middle of a fault, the reader must know.
 #[inline(always)]
 pub(crate) fn pause(thread: &mut Thread) {
-    if thread.open.state == OPEN && config!(summary) == 0 && thread.open.mm != thread.hidden_mm {
+    if thread.open.state == OPEN && config!(summary) == 0 && thread.open.mm != thread.pre_exec_mm {
         thread.open.state = HELD;
         let head = thread.head(Kind::Held, thread.open.ts);
         ring::send(Kind::Held, Held { head });

@@ -8,9 +8,10 @@ use crate::hooks::{
         count::{Counted, compare_pages, count_by_kind, count_pre_exec, has_counted},
         emit::{send_fault, send_unobserved},
     },
-    kernel::{Object, config, forget, offset},
+    kernel::{Object, config, offset},
     paging::EntryCache,
     thread::{self, CLOSED, Thread},
+    verifier::launder_scalar,
 };
 
 /// Where a fault is seen to be over. A constant in each hook, so that the verifier has only one way to follow.
@@ -40,12 +41,12 @@ pub(crate) fn close(
     if thread.open.state != CLOSED {
         let flags = thread.open.flags | counted.take_one();
         let (after, gone) = entry_after(thread, task, mm, by, read);
-        let level = forget(after.level as u32, &mut thread.merge) as u8;
-        let mut flags = forget(u32::from(flags | gone), &mut thread.merge) as u8;
+        let level = launder_scalar(after.level as u32, &mut thread.launder_scalar) as u8;
+        let mut flags = launder_scalar(u32::from(flags | gone), &mut thread.launder_scalar) as u8;
         if by == EndedBy::NextException
             && flags & UNPLACED != 0
             && after.is_present()
-            && thread.open.mm != thread.hidden_mm
+            && thread.open.mm != thread.pre_exec_mm
         {
             // A page came, so there was a VMA: another thread was changing the tree when it was looked for.
             let (address, began) = (thread.open.address, thread.open.ts);
@@ -53,14 +54,14 @@ pub(crate) fn close(
             thread.open.vma = thread.vma.serial;
         }
         flags |= compare_pages(thread, after, level);
-        let flags = forget(u32::from(flags), &mut thread.merge) as u8;
+        let flags = launder_scalar(u32::from(flags), &mut thread.launder_scalar) as u8;
         tell(thread, after.bits, level, flags, signal);
         thread.open.state = CLOSED;
     }
     if (counted.minor | counted.major) == 0 {
         return;
     }
-    if thread.hidden_mm != 0 && mm.address() == thread.hidden_mm {
+    if thread.pre_exec_mm != 0 && mm.address() == thread.pre_exec_mm {
         count_pre_exec(thread, counted);
     } else {
         send_unobserved(thread, counted, ts);
@@ -102,7 +103,7 @@ fn lingers(thread: &Thread, task: Object, mm: Object) -> bool {
 /// Sends the open fault, or counts it.
 #[inline(always)]
 fn tell(thread: &mut Thread, after: u64, level: u8, flags: u8, signal: u32) {
-    if thread.open.mm == thread.hidden_mm {
+    if thread.open.mm == thread.pre_exec_mm {
         count_pre_exec(thread, Counted::of(flags));
     } else if config!(summary) == 0 || count_by_kind(thread, after, level, flags, signal) {
         send_fault(thread, after, level, flags, signal);
@@ -127,7 +128,7 @@ pub(crate) fn settle(
 
 /// Ends the current thread's fault, if it has one, and tells of what the kernel counted beside.
 ///
-/// A global function, which the verifier looks at once, and not in each state that a hook can have come to.
+/// A [global function](crate::hooks::verifier).
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn end_fault(signal: u32, ts: u64) -> u32 {

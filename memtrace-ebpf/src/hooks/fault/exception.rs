@@ -11,13 +11,14 @@ use crate::hooks::{
     clock::now,
     fault::{
         address::place,
-        begin::{Began, open},
+        begin::{FaultStart, open},
         count::{has_counted, is_over},
         end::{EndedBy, close},
     },
-    kernel::{Object, config, forget, offset, read_member},
+    kernel::{Object, config, offset, read_member},
     paging::EntryCache,
     thread::{self, CLOSED, Thread},
+    verifier::launder_scalar,
 };
 
 /// An exception.
@@ -47,21 +48,21 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
         return;
     }
     thread.busy = 1;
-    let error = forget(u32::from(error), &mut thread.merge) as u8;
-    let disabled = forget(u32::from(disabled), &mut thread.merge) as u8;
+    let error = launder_scalar(u32::from(error), &mut thread.launder_scalar) as u8;
+    let disabled = launder_scalar(u32::from(disabled), &mut thread.launder_scalar) as u8;
     let ts = now();
     let mut read = EntryCache::empty();
     close(thread, task, mm, EndedBy::NextException, 0, ts, &mut read);
-    let read = read.merged(&mut thread.merge);
+    let read = read.merged(&mut thread.launder_scalar);
 
     let flags = if arch::is_kernel(address) {
         FAULT_UNMAPPED
-    } else if mm.address() == thread.hidden_mm {
+    } else if mm.address() == thread.pre_exec_mm {
         0
     } else {
         place(thread, mm, address, ts)
     };
-    let flags = forget(u32::from(flags), &mut thread.merge) as u8;
+    let flags = launder_scalar(u32::from(flags), &mut thread.launder_scalar) as u8;
     // A summary has no use for it.
     let ip: u64 = if config!(summary) != 0 {
         0
@@ -70,7 +71,7 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
     } else {
         read_member(ctx.arg(1), offset!(regs_ip))
     };
-    let began = Began {
+    let began = FaultStart {
         ts,
         address,
         ip,

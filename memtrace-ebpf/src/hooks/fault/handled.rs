@@ -5,20 +5,21 @@ use aya_ebpf::programs::{FEntryContext, FExitContext};
 use memtrace_ebpf::{
     arch,
     fault::error_code,
-    record::{FAULT_DISABLED, Seen},
+    record::{FAULT_DISABLED, VmaReason},
 };
 
 use crate::hooks::{
     clock::now,
     fault::{
         address::UNPLACED,
-        begin::{Began, open},
+        begin::{FaultStart, open},
         count::count_pages,
         end::{EndedBy, close},
     },
-    kernel::{Object, config, forget, offset, read_member},
+    kernel::{Object, config, offset, read_member},
     paging::EntryCache,
     thread::{self, CLOSED, Thread},
+    verifier::launder_scalar,
     vma,
 };
 
@@ -43,22 +44,22 @@ pub(crate) fn enter(ctx: &FEntryContext) {
     // `mm/gup.c`).
     let refused = thread.open.flags & FAULT_DISABLED != 0 && mm.address() == thread.open.mm;
     let goes_on = is_about(thread, address) && (refused || exception == is_exception(thread));
-    let goes_on = forget(u32::from(goes_on), &mut thread.merge);
+    let goes_on = launder_scalar(u32::from(goes_on), &mut thread.launder_scalar);
     let own = task.follow(offset!(task_mm));
     if goes_on == 0 {
         let read = &mut EntryCache::empty();
         close(thread, task, own, EndedBy::OtherHook, 0, ts, read);
     }
-    if mm.address() != thread.hidden_mm {
+    if mm.address() != thread.pre_exec_mm {
         // The kernel has it already: no need to look for it.
-        let seen = if mm.address() == own.address() {
-            Seen::Fault
+        let reason = if mm.address() == own.address() {
+            VmaReason::Fault
         } else {
-            Seen::Elsewhere
+            VmaReason::Elsewhere
         };
         // A stack's VMA has grown since the exception; it must be told of before the fault, whose time is that.
         let at = if goes_on != 0 { thread.open.ts } else { ts };
-        vma::take(thread, mm, vma, at, seen);
+        vma::take(thread, mm, vma, at, reason);
     }
     if goes_on == 0 {
         let ip = if config!(summary) != 0 {
@@ -68,7 +69,7 @@ pub(crate) fn enter(ctx: &FEntryContext) {
         } else {
             task.registers().load(offset!(regs_ip))
         };
-        let began = Began {
+        let began = FaultStart {
             ts,
             address,
             ip,

@@ -11,14 +11,15 @@ use memtrace_ebpf::{
 
 use crate::hooks::{
     fault::address::UNPLACED,
-    kernel::{Object, config, forget},
+    kernel::{Object, config},
     thread,
+    verifier::launder_scalar,
 };
 
 /// The kind of the current thread's open fault, as a number: it ended with this entry of this level, these flags, and in
 /// this signal (0 for none).
 ///
-/// A global function, which the verifier looks at once, and not in each state that a hook can have come to.
+/// A [global function](crate::hooks::verifier).
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn open_kind(after: u64, level: u32, flags: u32, signal: u32) -> u32 {
@@ -40,7 +41,7 @@ pub extern "C" fn open_kind(after: u64, level: u32, flags: u32, signal: u32) -> 
     let zero = Some(u64::from(config!(zero_pfn)));
     let (old, new) = (before.pfn(open.address), after.pfn(open.address));
     let frames = u32::from(old == new) | u32::from(old == zero) << 1 | u32::from(new == zero) << 2;
-    let frames = forget(frames, &mut thread.merge);
+    let frames = launder_scalar(frames, &mut thread.launder_scalar);
     kind(&Facts {
         error: open.error,
         before,

@@ -11,13 +11,14 @@ use crate::hooks::{
     clock::now,
     fault::{
         address::place,
-        begin::{Began, open},
+        begin::{FaultStart, open},
         count::{has_counted, is_over},
         end::settle,
     },
-    kernel::{Object, forget, offset, read_member},
+    kernel::{Object, offset, read_member},
     paging::EntryCache,
     thread::{self, CLOSED, Thread},
+    verifier::launder_scalar,
 };
 
 const SIGBUS: i32 = 7;
@@ -110,13 +111,13 @@ fn begin_refused(thread: &mut Thread, task: Object, mm: Object, address: u64) {
     } else {
         place(thread, mm, address, ts)
     };
-    let began = Began {
+    let began = FaultStart {
         ts,
         address,
         ip: task.registers().load(offset!(regs_ip)),
         access: arch::access(task.load(offset!(task_fault_code))),
         told: false,
-        flags: forget(u32::from(flags), &mut thread.merge) as u8,
+        flags: launder_scalar(u32::from(flags), &mut thread.launder_scalar) as u8,
     };
     open(thread, mm, &began, EntryCache::empty());
 }

@@ -1,6 +1,6 @@
 //! The records of a survey: VMAs, and the pages of each table.
 
-use memtrace_ebpf::record::{Header, Kind, Pages, Seen};
+use memtrace_ebpf::record::{Header, Kind, Pages, VmaReason};
 
 use crate::hooks::{file, ring, survey::state::survey, vma};
 
@@ -27,7 +27,7 @@ pub extern "C" fn finish() -> u64 {
 #[inline(always)]
 pub(crate) fn send_vma() -> bool {
     let Some(done) = survey() else { return false };
-    let attach = done.seen == Seen::Attach as u32;
+    let attach = done.reason == VmaReason::Attach as u32;
     if done.unsent == 0 || !(attach || done.private != 0) {
         return true;
     }
@@ -39,7 +39,7 @@ pub(crate) fn send_vma() -> bool {
         tid: done.tid,
         kind: Kind::Vma as u8,
         flags: vma::record_flags(&done.vma, &file::backed(done.vma.file)),
-        a: done.seen as u8,
+        a: done.reason as u8,
         b: 0,
     };
     outgoing.mm = done.mm;
@@ -69,7 +69,7 @@ pub(crate) fn send_pages(at: u64, before: [u64; 2]) {
         tid: survey.tid,
         kind: Kind::Pages as u8,
         flags: 0,
-        a: survey.seen as u8,
+        a: survey.reason as u8,
         b: 0,
     };
     let record: *mut Pages = &raw mut survey.record;

@@ -7,13 +7,13 @@
 //! A hook keeps all others from its CPU. So a survey is of a bounded part, and says where the next begins: at an attach
 //! memtrace asks for that; of a fork the rest is named as not surveyed, and what its pages are only their faults tell.
 
-use memtrace_ebpf::record::Seen;
+use memtrace_ebpf::record::VmaReason;
 
 use crate::hooks::{
     kernel::{offset, read_member},
     program::program,
-    repeat::repeat,
     tree::Found,
+    verifier::repeat,
 };
 
 mod emit;
@@ -44,14 +44,14 @@ pub(crate) struct Done {
 /// Surveys the address space at `mm` from an address on, for records of the thread `tid`, with paths as a task with this `fs`
 /// knows them.
 #[inline(always)]
-pub(crate) fn survey_mm(mm: u64, from: u64, fs: u64, ts: u64, tid: u32, seen: Seen) -> Done {
+pub(crate) fn survey_mm(mm: u64, from: u64, fs: u64, ts: u64, tid: u32, reason: VmaReason) -> Done {
     let exe = program(mm);
     if let Some(new) = survey() {
         new.mm = mm;
         new.pgd = read_member(mm, offset!(mm_pgd));
         new.ts = ts;
         new.tid = tid;
-        new.seen = seen as u32;
+        new.reason = reason as u32;
         new.swapped = 0;
         new.exe = exe;
         new.fs = fs;

@@ -3,7 +3,7 @@
 use aya_ebpf::{macros::map, maps::PerCpuArray};
 use memtrace_ebpf::record::Pages;
 
-use crate::hooks::tree::Found;
+use crate::hooks::{tree::Found, verifier};
 
 /// Pages that a table of PTEs maps.
 pub(crate) const TABLE_PAGES: u64 = 512;
@@ -15,7 +15,7 @@ pub(crate) struct Survey {
     pub(crate) pgd: u64,
     pub(crate) ts: u64,
     pub(crate) tid: u32,
-    pub(crate) seen: u32,
+    pub(crate) reason: u32,
     /// Private pages in swap.
     pub(crate) swapped: u64,
     /// The identity of the program, and by whose root directory paths are told (`fs_struct`).
@@ -65,6 +65,5 @@ static SURVEY: PerCpuArray<Survey> = PerCpuArray::with_max_entries(1, 0);
 /// This CPU's survey. As with the tree's scratch, no reference is held while a global function runs.
 #[inline(always)]
 pub(crate) fn survey() -> Option<&'static mut Survey> {
-    // SAFETY: a valid pointer to this CPU's survey; hooks that survey don't interrupt one another.
-    SURVEY.get_ptr_mut(0).map(|survey| unsafe { &mut *survey })
+    verifier::scratch(&SURVEY)
 }

@@ -11,8 +11,8 @@ use memtrace_ebpf::{
 use crate::hooks::{
     frame,
     kernel::config,
-    repeat::repeat,
     survey::state::{Survey, TABLE_PAGES, survey},
+    verifier::repeat,
 };
 
 /// Entries that a word's bits are.
@@ -24,7 +24,7 @@ const GROUPS: u32 = (WORD / GROUP) as u32;
 
 /// Looks at an entry of this level for a page that is larger than a table's span, or as large.
 ///
-/// A global function, which the verifier looks at once, and not in each state that a hook can have come to.
+/// A [global function](crate::hooks::verifier).
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn read_huge(bits: u64, level: u32, at: u64) -> u32 {

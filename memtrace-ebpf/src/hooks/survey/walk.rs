@@ -4,20 +4,20 @@ use memtrace_ebpf::{
     arch,
     fault::vm,
     pte::{Entry, Level, PAGE_SIZE, next_table},
-    record::Seen,
+    record::VmaReason,
 };
 
 use crate::hooks::{
     direct_map::direct_map,
     kernel::read_into,
     paging::pmd_slot,
-    repeat::repeat,
     survey::{
         emit::{send_pages, send_vma},
         state::{Survey, TABLE_PAGES, survey},
         table,
     },
     tree::{self, Lookup},
+    verifier::repeat,
 };
 
 /// Bytes that a table of PTEs maps.
@@ -59,7 +59,7 @@ fn next_vma() -> u32 {
     }
     let Some(before) = survey() else { return 1 };
     let from = before.vma.end;
-    let lookup = if before.seen == Seen::Attach as u32 {
+    let lookup = if before.reason == VmaReason::Attach as u32 {
         tree::find_at_or_above(before.mm, from)
     } else {
         tree::find_next(before.mm, from)
@@ -90,7 +90,7 @@ fn next_vma() -> u32 {
     } else {
         found.start
     };
-    let skip = next.can_be_private == 0 && next.seen != Seen::Attach as u32;
+    let skip = next.can_be_private == 0 && next.reason != VmaReason::Attach as u32;
     next.at = if skip || arch::is_kernel(found.start) {
         found.end
     } else {

@@ -67,7 +67,7 @@ impl Model {
             process.comm = thread.comm.clone();
             self.sharing.named(process.fork, thread.comm.clone());
             // An exec of the program's own has none.
-            let (minor, major) = (exec.hidden_minor.into(), exec.hidden_major.into());
+            let (minor, major) = (exec.pre_exec_minor.into(), exec.pre_exec_major.into());
             process.counts.before_exec(minor, major);
         }
         let mm = Mm {

@@ -6,7 +6,7 @@ use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
 use memtrace_ebpf::{
     arch::COMPAT_ABI,
-    record::{COMPAT_CALL, Header, Ids, Seen, Vma},
+    record::{COMPAT_CALL, Header, Ids, Vma, VmaReason},
     syscall,
 };
 
@@ -380,14 +380,14 @@ impl Model {
         if vma.flags & vm::EXEC != 0 && vma.file != 0 {
             self.files.is_executed(vma.file);
         }
-        if vma.head.a == Seen::Attach as u8 {
+        if vma.head.a == VmaReason::Attach as u8 {
             self.pending(vma.mm, (vma.head.ts, vma.head.a)).vma(vma);
             return;
         }
-        let by_exec = vma.head.a == Seen::Exec as u8;
+        let by_exec = vma.head.a == VmaReason::Exec as u8;
         let tid = vma.head.tid;
         // A fork's are in the child, which is not known yet, and are what they are in the parent.
-        let mm_address = if vma.head.a == Seen::Fork as u8 {
+        let mm_address = if vma.head.a == VmaReason::Fork as u8 {
             self.threads.get(&tid).map_or(0, |thread| thread.mm)
         } else {
             vma.mm
@@ -399,7 +399,7 @@ impl Model {
         }
         let in_exec = Mm::in_exec(vma.exe);
         let mapped = Mapped::new(vma, mm.unwrap_or(&in_exec), &mut self.files);
-        if vma.head.a == Seen::Fork as u8 {
+        if vma.head.a == VmaReason::Fork as u8 {
             let bss = mm.map(|mm| mm.bss.clone()).unwrap_or_default();
             self.pending(vma.mm, (vma.head.ts, vma.head.a))
                 .area(vma, &mapped, &bss);
@@ -414,7 +414,7 @@ impl Model {
         let Some(thread) = self.threads.get_mut(&tid) else {
             return;
         };
-        let elsewhere = vma.head.a == Seen::Elsewhere as u8;
+        let elsewhere = vma.head.a == VmaReason::Elsewhere as u8;
         let left = (vma.mm != thread.mm && !elsewhere).then_some((thread.ids.pid, thread.mm));
         thread.vma = Some(mapped);
         if let Some((pid, old)) = left {

@@ -1,6 +1,6 @@
 //! Surveys of address spaces whose records are coming.
 
-use memtrace_ebpf::record::{Pages, Seen, Vma};
+use memtrace_ebpf::record::{Pages, Vma, VmaReason};
 use roaring::RoaringTreemap;
 
 use super::{Model, PAGE_SHIFT};
@@ -74,7 +74,11 @@ impl Model {
     /// The survey of an address space that a record of this time is of. If one before never ended, its last record was
     /// lost. At an attach the parts of a survey have times of their own, and make one.
     pub(super) fn pending(&mut self, mm: u64, (ts, seen): (u64, u8)) -> &mut Pending {
-        let ts = if seen == Seen::Attach as u8 { 0 } else { ts };
+        let ts = if seen == VmaReason::Attach as u8 {
+            0
+        } else {
+            ts
+        };
         let pending = self.pending.entry(mm).or_default();
         if pending.ts != ts {
             *pending = Pending {

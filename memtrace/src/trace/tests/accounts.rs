@@ -2,7 +2,7 @@
 
 use memtrace_ebpf::{
     fault::Kind,
-    record::{Bounds, FAULT_MAJOR, Seen, Tally},
+    record::{Bounds, FAULT_MAJOR, Tally, VmaReason},
     syscall,
 };
 
@@ -20,7 +20,7 @@ const PAGE: u64 = 0x7b00_0000;
 
 /// A process with three faults, two of them counted as minor, one as major.
 fn three_faults(story: &mut Story, tid: u32) {
-    story.vma(tid, Seen::Fault, anonymous(PAGE, PAGE + 0x10_0000));
+    story.vma(tid, VmaReason::Fault, anonymous(PAGE, PAGE + 0x10_0000));
     story.fault(tid, minor(WRITE, PAGE, 0, rw(1)));
     story.fault(tid, minor(WRITE, PAGE, ro(1), rw(2)));
     let read = minor(WRITE, PAGE + 0x1000, 0x1234 << 9, rw(3));
@@ -88,7 +88,7 @@ fn memtraces_own_faults_are_told_apart() {
         _ => None,
     });
     for exec in execs {
-        (exec.hidden_minor, exec.hidden_major) = (20, 2);
+        (exec.pre_exec_minor, exec.pre_exec_major) = (20, 2);
     }
     story.exit(100, 0);
     story.gone(100, counters(23, 2));

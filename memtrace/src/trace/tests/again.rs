@@ -1,6 +1,6 @@
 //! Addresses of address spaces, and ids of tasks, that come again.
 
-use memtrace_ebpf::record::{Bounds, Seen};
+use memtrace_ebpf::record::{Bounds, VmaReason};
 
 use super::story::{Story, counters, heap, heap_pages};
 use crate::trace::record::Record;
@@ -89,7 +89,7 @@ fn the_next_exec_may_lie_where_an_exit_was() {
     story.in_exec(300, 0xb);
     story.fills(300, 1);
     execs(&mut story, 300, 0xb);
-    story.vma(300, Seen::Exec, heap());
+    story.vma(300, VmaReason::Exec, heap());
     story.fork_of(300, 400, 0xd, &[heap_pages(0..2)]);
     story.gone(200, counters(0, 0));
     story.copies(400, 0, 2);

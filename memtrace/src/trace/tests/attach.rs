@@ -2,7 +2,7 @@
 
 use memtrace_ebpf::{
     fault::vm,
-    record::{Bounds, FAULT_MAJOR, Parts, Seen},
+    record::{Bounds, FAULT_MAJOR, Parts, VmaReason},
     syscall,
 };
 
@@ -442,7 +442,7 @@ fn regions_are_known_once_it_is_surveyed() {
     let data = file(0x40_2000, 0x40_4000, vm::READ | vm::WRITE, PROG, 2);
     story.survey(500, &[area(data), area(bss)]);
     story.surveyed(500, PROG, BOUNDS);
-    story.vma(501, Seen::Fault, bss);
+    story.vma(501, VmaReason::Fault, bss);
     story.fault(501, minor(READ, 0x40_4000, 0, ro(5)));
     assert_eq!(story.play().regions(), ["bss"]);
 }

@@ -1,7 +1,7 @@
 //! Forks and what they leave shared: who copies it, and why; who takes it over.
 
 use memtrace_ebpf::{
-    record::{Birth, Bounds, FAULT_MINOR, FAULT_MM_GONE, Fault, Frame, Seen, Tally},
+    record::{Birth, Bounds, FAULT_MINOR, FAULT_MM_GONE, Fault, Frame, Tally, VmaReason},
     syscall,
 };
 
@@ -426,7 +426,7 @@ fn a_huge_page_is_taken_over_as_a_whole() {
     };
     story.fork_of(100, 200, 0xb, std::slice::from_ref(&area));
     story.ends(200);
-    story.vma(100, Seen::Fault, area.vma);
+    story.vma(100, VmaReason::Fault, area.vma);
     let entry = ro(0x4_0000) | 1 << 7;
     story.fault_at(
         0x22,

@@ -2,7 +2,7 @@
 
 use memtrace_ebpf::{
     pte::PAGE_SIZE,
-    record::{Bounds, Seen},
+    record::{Bounds, VmaReason},
     syscall,
 };
 
@@ -153,7 +153,7 @@ fn a_half_done_exec_has_left_the_old_memory() {
     story.takes_over(100, 2);
     story.fills(200, 3);
     execs(&mut story, 200, 0xc);
-    story.vma(200, Seen::Exec, heap());
+    story.vma(200, VmaReason::Exec, heap());
     story.fills(200, 4);
     assert_eq!(
         story.play().accounts(),

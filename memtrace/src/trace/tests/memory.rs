@@ -5,7 +5,7 @@ use memtrace_ebpf::{
     fault::error_code,
     record::{
         Bounds, FAULT_DISABLED, FAULT_MAJOR, FAULT_MINOR, FAULT_MM_GONE, FAULT_UNMAPPED, Fault,
-        Seen, Vma,
+        Vma, VmaReason,
     },
 };
 
@@ -24,11 +24,11 @@ fn heap() -> Vma {
 #[test]
 fn a_page_is_filled_shared_copied_and_taken_over() {
     let mut story = program(100, 0xa);
-    story.vma(100, Seen::Fault, heap());
+    story.vma(100, VmaReason::Fault, heap());
     story.fault(100, minor(WRITE, PAGE + 8, 0, rw(0x10)));
     story.fault(100, minor(READ, PAGE + 0x1000, 0, ro(ZERO)));
     story.fork(100, 101, 0xb);
-    story.vma(101, Seen::Fault, heap());
+    story.vma(101, VmaReason::Fault, heap());
     story.fault(101, minor(WRITE, PAGE + 16, ro(0x10), rw(0x11)));
     story.fault(100, minor(WRITE, PAGE + 24, ro(0x10), rw(0x10)));
     story.fault(101, minor(WRITE, PAGE + 0x1000, ro(ZERO), rw(0x12)));
@@ -72,7 +72,7 @@ fn a_page_is_filled_shared_copied_and_taken_over() {
 #[test]
 fn a_fault_says_who_accessed_what_how() {
     let mut story = program(100, 0xa);
-    story.vma(100, Seen::Fault, heap());
+    story.vma(100, VmaReason::Fault, heap());
     story.fault(100, minor(READ, PAGE + 5, 0, ro(ZERO)));
     // In kernel mode, and major.
     let fault = minor(2, PAGE + 0x1000, 0, rw(0x11));
@@ -100,7 +100,7 @@ fn a_fault_says_who_accessed_what_how() {
 fn a_huge_page_has_a_size_and_frames_of_its_own() {
     let mut story = program(100, 0xa);
     let huge = rw(0x200) | 1 << 7;
-    story.vma(100, Seen::Fault, anonymous(0x4000_0000, 0x8000_0000));
+    story.vma(100, VmaReason::Fault, anonymous(0x4000_0000, 0x8000_0000));
     story.fault_at(0x22, 100, minor(WRITE, 0x4000_5000, 0, huge));
     // After a fork the page is split, and one of its parts copied.
     story.fault_at(0x12, 100, minor(WRITE, 0x4000_5000, huge & !2, rw(0x999)));
@@ -202,7 +202,7 @@ fn a_gone_address_space_leaves_nothing_behind() {
 #[test]
 fn a_fault_that_outlives_its_address_space_is_no_guess() {
     let mut story = Story::of(100, 0xa);
-    story.vma(100, Seen::Fault, heap());
+    story.vma(100, VmaReason::Fault, heap());
     let flags = FAULT_MM_GONE | FAULT_MINOR;
     story.fault(100, flagged(minor(WRITE, PAGE, ro(0x10), 0), flags));
     let outcome = story.play();
@@ -225,7 +225,7 @@ fn a_refused_fault_is_not_put_down_to_an_address_space_that_is_gone() {
         (FAULT_DISABLED, "as page faults were disabled"),
     ] {
         let mut story = Story::of(100, 0xa);
-        story.vma(100, Seen::Fault, heap());
+        story.vma(100, VmaReason::Fault, heap());
         story.fault(100, flagged(minor(WRITE, PAGE, 0, 0), flags));
         let outcome = story.play();
         let fault = outcome.faults()[0];

@@ -4,8 +4,8 @@ use expect_test::expect;
 use memtrace_ebpf::{
     fault::vm,
     record::{
-        Bounds, FAULT_MINOR, FAULT_UNMAPPED, FAULT_VMA_UNKNOWN, Fault, Header, Seen, VMA_HAS_OPS,
-        VMA_HUGETLB, VMA_SHMEM, Vma,
+        Bounds, FAULT_MINOR, FAULT_UNMAPPED, FAULT_VMA_UNKNOWN, Fault, Header, VMA_HAS_OPS,
+        VMA_HUGETLB, VMA_SHMEM, Vma, VmaReason,
     },
     syscall,
 };
@@ -73,13 +73,13 @@ pub fn program(pid: u32, mm: u64) -> Story {
 /// What its exec has mapped is told.
 pub fn listed(story: &mut Story, tid: u32) {
     for vma in listing() {
-        story.vma(tid, Seen::Exec, vma);
+        story.vma(tid, VmaReason::Exec, vma);
     }
 }
 
 /// A fault at `address` of `vma`, seen by it.
 pub fn touch(story: &mut Story, tid: u32, vma: Vma, address: u64) {
-    story.vma(tid, Seen::Fault, vma);
+    story.vma(tid, VmaReason::Fault, vma);
     story.fault(tid, minor(READ, address, 0, ro(0x99)));
 }
 
@@ -203,7 +203,11 @@ fn memory_that_is_mapped_later_has_its_region() {
     story.path(100, LIBC, "/lib/libc.so");
     let data = file(0x7e00_2000, 0x7e00_3000, RW, LIBC, 2);
     touch(&mut story, 100, data, 0x7e00_2000);
-    story.vma(100, Seen::Call, file(0x7e00_1000, 0x7e00_2000, RX, LIBC, 1));
+    story.vma(
+        100,
+        VmaReason::Call,
+        file(0x7e00_1000, 0x7e00_2000, RX, LIBC, 1),
+    );
     touch(&mut story, 100, data, 0x7e00_2000);
 
     let shared = Vma {
@@ -260,7 +264,7 @@ fn load_libc(story: &mut Story, bss: Option<u64>) {
     for (start, flags, pgoff) in [(0x7e00_1000, RX, 1), (0x7e00_2000, RW, 2)] {
         story.vma(
             100,
-            Seen::Call,
+            VmaReason::Call,
             file(start, start + 0x1000, flags, LIBC, pgoff),
         );
         // Not a whole page.
@@ -402,7 +406,7 @@ fn a_thread_has_a_stack_while_it_lives() {
 
 fn below_the_stack(signal: u32) -> Outcome {
     let mut story = program(100, 0xa);
-    story.vma(100, Seen::Fault, stack());
+    story.vma(100, VmaReason::Fault, stack());
     let fault = minor(WRITE, STACK - 8, 0, if signal == 0 { rw(0x99) } else { 0 });
     let fault = flagged(fault, FAULT_MINOR | FAULT_UNMAPPED);
     story.fault(100, Fault { signal, ..fault });

@@ -3,7 +3,7 @@
 use memtrace_ebpf::{
     record::{
         Birth, Exec, Exit, Gone, Header, Ids, Kind, Objects, Pages, Parts, RETURNED_IN_CHILD,
-        Returned, Seen, Tally, Vma,
+        Returned, Tally, Vma, VmaReason,
     },
     syscall,
 };
@@ -125,7 +125,7 @@ impl Machine {
         let vma = Vma {
             head: Header {
                 kind: Kind::Vma as u8,
-                a: Seen::Fork as u8,
+                a: VmaReason::Fork as u8,
                 ..head
             },
             mm,

@@ -2,7 +2,7 @@
 
 use memtrace_ebpf::{
     pte::PAGE_SIZE,
-    record::{Call, FAULT_MINOR, Fault, Frame, Header, Held, Kind, Seen, Vma},
+    record::{Call, FAULT_MINOR, Fault, Frame, Header, Held, Kind, Vma, VmaReason},
     syscall,
 };
 
@@ -66,7 +66,7 @@ impl Machine {
         if another {
             let record = Vma {
                 head: Header {
-                    a: Seen::Fault as u8,
+                    a: VmaReason::Fault as u8,
                     ..Self::head(tid, now, Kind::Vma)
                 },
                 mm: address,

@@ -4,7 +4,9 @@ use std::ops::Range;
 
 use memtrace_ebpf::{
     pte::PAGE_SIZE,
-    record::{Birth, Bounds, Call, Fault, Frame, Header, Kind, Pages, Path, Seen, Surveyed, Vma},
+    record::{
+        Birth, Bounds, Call, Fault, Frame, Header, Kind, Pages, Path, Surveyed, Vma, VmaReason,
+    },
 };
 
 use super::{Story, WRITE, anonymous, minor, ro, rw, wire};
@@ -72,7 +74,7 @@ impl Story {
             head: Header {
                 kind: Kind::Vma as u8,
                 flags: area.vma.head.flags,
-                a: Seen::Fork as u8,
+                a: VmaReason::Fork as u8,
                 ..birth.head
             },
             mm: birth.child.mm,
@@ -123,7 +125,7 @@ impl Story {
     /// `area.shared`; `resident` are all that are there.
     pub fn survey(&mut self, tid: u32, areas: &[(Area, u64)]) -> u64 {
         let head = Header {
-            a: Seen::Attach as u8,
+            a: VmaReason::Attach as u8,
             ..self.head(tid, Kind::Pages)
         };
         let mm = self.parts(tid).mm;
@@ -133,7 +135,7 @@ impl Story {
                 head: Header {
                     kind: Kind::Vma as u8,
                     flags: area.vma.head.flags,
-                    a: Seen::Attach as u8,
+                    a: VmaReason::Attach as u8,
                     ..head
                 },
                 mm,
@@ -158,7 +160,7 @@ impl Story {
     }
 
     /// The hooks saw a VMA.
-    pub fn vma(&mut self, tid: u32, seen: Seen, vma: Vma) {
+    pub fn vma(&mut self, tid: u32, seen: VmaReason, vma: Vma) {
         let head = self.head(tid, Kind::Vma);
         let task = self.task_mut(tid);
         task.serial += 1;
@@ -206,7 +208,7 @@ impl Story {
     pub fn fault_in(&mut self, tid: u32, vma: Vma, fault: Fault) {
         let task = &self.tasks[&tid];
         if !self.summary && task.seen != Some((task.parts.mm, vma.start)) {
-            self.vma(tid, Seen::Fault, vma);
+            self.vma(tid, VmaReason::Fault, vma);
         }
         self.fault(tid, fault);
     }
