@@ -17,7 +17,7 @@
 mod hooks;
 
 use hooks::{
-    adopt, birth, call,
+    adopt, birth, call, exec,
     fault::{exception, handled, signal},
     find_direct_map,
     preempt::without_preemption,
@@ -108,7 +108,7 @@ fn task_rename(ctx: RawTracePointContext) -> i32 {
 /// `sched:sched_process_exec(task, old_pid, bprm)`, `exec_binprm` in `fs/exec.c`: all mappings are made.
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
-    without_preemption(|| task::exec(&ctx));
+    without_preemption(|| exec::complete(&ctx));
     0
 }
 

@@ -17,11 +17,10 @@ use memtrace_ebpf::{
 use crate::hooks::{
     clock::now,
     direct_map::direct_map,
+    exec::bounds,
     ids,
     kernel::{Object, offset, read_into, read_member},
-    parts, ring, survey,
-    task::bounds,
-    thread,
+    parts, ring, survey, thread,
     verifier::{self, repeat},
 };
 

@@ -29,44 +29,46 @@ const CLONE_ARGS_STACK: u64 = 40;
 #[map]
 static STARTED: Array<u32> = Array::with_max_entries(1, 0);
 
+/// A child, as the kernel has set it up.
+struct Child {
+    task: u64,
+    pid: u32,
+    tid: u32,
+    mm: u64,
+    /// Whether that is another one than its maker's.
+    own_mm: bool,
+}
+
+impl Child {
+    #[inline(always)]
+    fn new(task: u64, parent: Object) -> Self {
+        let mm: u64 = read_member(task, offset!(task_mm));
+        Self {
+            task,
+            pid: read_member(task, offset!(task_tgid)),
+            tid: read_member(task, offset!(task_pid)),
+            mm,
+            own_mm: mm != parent.follow(offset!(task_mm)).address(),
+        }
+    }
+}
+
 /// A child has been set up by the current task.
 #[inline(always)]
 pub(crate) fn birth(ctx: &RawTracePointContext) {
-    let child: u64 = ctx.arg(0);
     let flags: u64 = ctx.arg(1);
     let parent = Object::current();
-    let thread = flags & CLONE_THREAD != 0;
     // From before the time of its records until they are written: a survey takes a while.
     if let Some(state) = thread::find(parent) {
         state.busy = 1;
     }
     let ts = now();
-    let child_mm: u64 = read_member(child, offset!(task_mm));
-    let Some(maker) = maker(parent, child_mm, thread) else {
+    let child = Child::new(ctx.arg(0), parent);
+    let Some(maker) = maker(parent, child.mm, flags & CLONE_THREAD != 0) else {
         return;
     };
-    let pid: u32 = read_member(child, offset!(task_tgid));
-    let tid: u32 = read_member(child, offset!(task_pid));
-    let followed = maker.follow && follow(ctx, parent, &maker, child, (pid, tid));
-    let own_mm = child_mm != parent.follow(offset!(task_mm)).address();
-    let surveyed = if own_mm && child_mm != maker.pre_exec_mm {
-        let fs: u64 = read_member(child, offset!(task_fs));
-        survey::survey_mm(
-            child_mm,
-            0,
-            fs,
-            ts,
-            parent.load(offset!(task_pid)),
-            VmaReason::Fork,
-        )
-    } else {
-        survey::Done {
-            swapped: 0,
-            next: 0,
-            complete: true,
-            exe: 0,
-        }
-    };
+    let followed = maker.follow && follow(ctx, parent, &maker, &child);
+    let surveyed = survey(parent, &maker, &child, ts);
     ring::send_filled(Kind::Birth, |record: &mut Birth| {
         record.head = Header {
             ts,
@@ -75,48 +77,75 @@ pub(crate) fn birth(ctx: &RawTracePointContext) {
             flags: maker.compat as u8 * COMPAT_CALL,
             ..Header::default()
         };
-        record.parent_pid = parent.load(offset!(task_tgid));
-        record.child_pid = pid;
-        record.child_tid = tid;
-        record.exit_signal = read_member(child, offset!(task_exit_signal));
         record.flags = flags;
-        record.stack = maker.stack;
-        record.call = maker.call;
         record.followed = u32::from(followed);
-        record.child_ids = ids::ids(child);
-        let real_parent: u64 = read_member(child, offset!(task_real_parent));
-        record.real_parent = read_member(real_parent, offset!(task_pid));
-        record.ppid = ids::ids(real_parent).pid;
-        record.handled = [0; 2];
-        if flags & CLONE_CLEAR_SIGHAND != 0 {
-            record.handled = [parts::handled(parent.address()), parts::handled(child)];
-        }
-        record.table_bytes = if own_mm {
-            read_member(child_mm, offset!(mm_table_bytes))
-        } else {
-            0
-        };
-        record.swapped = surveyed.swapped;
-        record.unsurveyed = 0;
-        record.anonymous = 0;
-        if !surveyed.complete {
-            record.unsurveyed = surveyed.next;
-            record.anonymous = read_member(child_mm, offset!(mm_anonymous));
-        }
-        record.began = maker.began;
-        parts::parts(parent.address(), &mut record.parent);
-        parts::parts(child, &mut record.child);
-        // The child's name is a copy of the parent's.
-        let comm = child + u64::from(offset!(task_comm));
-        read_into(comm, &mut record.comm);
+        fill(record, parent, &maker, &child);
+        fill_surveyed(record, &child, &surveyed);
     });
     if config!(detail) != 0 {
-        experiment::born(ctx, parent, child, ts);
+        experiment::born(ctx, parent, child.task, ts);
     }
     if let Some(state) = thread::find(parent) {
-        state.child = tid;
+        state.child = child.tid;
         state.hooked += now() - ts;
         state.busy = 0;
+    }
+}
+
+/// Surveys what a fork has left shared, where the child has an address space of its own that isn't memtrace's.
+#[inline(always)]
+fn survey(parent: Object, maker: &Maker, child: &Child, ts: u64) -> survey::Done {
+    if !child.own_mm || child.mm == maker.pre_exec_mm {
+        return survey::Done {
+            swapped: 0,
+            next: 0,
+            complete: true,
+            exe: 0,
+        };
+    }
+    let fs: u64 = read_member(child.task, offset!(task_fs));
+    let tid = parent.load(offset!(task_pid));
+    survey::survey_mm(child.mm, 0, fs, ts, tid, VmaReason::Fork)
+}
+
+/// What the record says of the two tasks. Its flags are there already.
+#[inline(always)]
+fn fill(record: &mut Birth, parent: Object, maker: &Maker, child: &Child) {
+    record.parent_pid = parent.load(offset!(task_tgid));
+    record.child_pid = child.pid;
+    record.child_tid = child.tid;
+    record.exit_signal = read_member(child.task, offset!(task_exit_signal));
+    record.stack = maker.stack;
+    record.call = maker.call;
+    record.began = maker.began;
+    record.child_ids = ids::ids(child.task);
+    let real_parent: u64 = read_member(child.task, offset!(task_real_parent));
+    record.real_parent = read_member(real_parent, offset!(task_pid));
+    record.ppid = ids::ids(real_parent).pid;
+    record.handled = [0; 2];
+    if record.flags & CLONE_CLEAR_SIGHAND != 0 {
+        record.handled = [parts::handled(parent.address()), parts::handled(child.task)];
+    }
+    parts::parts(parent.address(), &mut record.parent);
+    parts::parts(child.task, &mut record.child);
+    // The child's name is a copy of the parent's.
+    let comm = child.task + u64::from(offset!(task_comm));
+    read_into(comm, &mut record.comm);
+}
+
+/// What the record says of the child's address space.
+#[inline(always)]
+fn fill_surveyed(record: &mut Birth, child: &Child, surveyed: &survey::Done) {
+    record.table_bytes = 0;
+    if child.own_mm {
+        record.table_bytes = read_member(child.mm, offset!(mm_table_bytes));
+    }
+    record.swapped = surveyed.swapped;
+    record.unsurveyed = 0;
+    record.anonymous = 0;
+    if !surveyed.complete {
+        record.unsurveyed = surveyed.next;
+        record.anonymous = read_member(child.mm, offset!(mm_anonymous));
     }
 }
 
@@ -161,20 +190,15 @@ fn maker(parent: Object, child_mm: u64, thread: bool) -> Option<Maker> {
 
 /// Takes a child under trace. `false` when there are too many.
 #[inline(always)]
-fn follow(
-    ctx: &RawTracePointContext,
-    parent: Object,
-    maker: &Maker,
-    child: u64,
-    (pid, tid): (u32, u32),
-) -> bool {
+fn follow(ctx: &RawTracePointContext, parent: Object, maker: &Maker, child: &Child) -> bool {
+    let &Child { task, pid, tid, .. } = child;
     let in_call = if arch::CHILD_LEAVES_CALL {
         maker.call
     } else {
         syscall::NONE
     };
     let call = (in_call, maker.compat);
-    if !thread::insert(child, pid, tid, call, maker.pre_exec_mm, [0; 2]) {
+    if !thread::insert(task, pid, tid, call, maker.pre_exec_mm, [0; 2]) {
         ring::lose(ring::UNFOLLOWED);
         warn!(
             ctx,
@@ -183,7 +207,7 @@ fn follow(
         return false;
     }
     if !arch::CHILD_LEAVES_CALL && syscall::makes_task(maker.call) {
-        returned::expect(child, parent, maker.call);
+        returned::expect(task, parent, maker.call);
     }
     debug!(ctx, "follows thread {} of process {}", tid, pid);
     true
@@ -233,18 +257,15 @@ fn is_started(parent: Object) -> bool {
 /// nobody.
 #[inline(always)]
 pub(crate) fn woken(ctx: &RawTracePointContext) {
-    let child: u64 = ctx.arg(0);
     let parent = Object::current();
-    let pid: u32 = read_member(child, offset!(task_tgid));
-    let tid: u32 = read_member(child, offset!(task_pid));
-    let born = thread::find(parent).is_some_and(|state| state.child == tid);
-    if born || thread::find_address(child).is_some() {
+    let child = Child::new(ctx.arg(0), parent);
+    let born = thread::find(parent).is_some_and(|state| state.child == child.tid);
+    if born || thread::find_address(child.task).is_some() {
         return;
     }
-    let child_mm: u64 = read_member(child, offset!(task_mm));
-    if let Some(maker) = maker(parent, child_mm, pid != tid)
+    if let Some(maker) = maker(parent, child.mm, child.pid != child.tid)
         && maker.follow
     {
-        follow(ctx, parent, &maker, child, (pid, tid));
+        follow(ctx, parent, &maker, &child);
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod call;
 pub(crate) mod clock;
 pub(crate) mod compat;
 pub(crate) mod direct_map;
+pub(crate) mod exec;
 pub(crate) mod experiment;
 pub(crate) mod failed;
 pub(crate) mod fault;

@@ -88,8 +88,8 @@ fn ip(task: Object) -> u64 {
     }
 }
 
-/// Sends the pending record, if there is one: the thread has been in user mode since the call's end, or, where `waited` isn't 0, for so many
-/// nanoseconds it was not.
+/// Sends the pending record, if there is one: the thread has been in user mode since the call's end, or, where `waited` isn't 0,
+/// for so many nanoseconds it was not.
 #[inline(always)]
 pub(crate) fn send_pending(thread: &mut Thread, waited: u64) {
     if thread.return_pending == 0 {

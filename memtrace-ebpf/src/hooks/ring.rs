@@ -105,7 +105,7 @@ pub(crate) fn lose(slot: u32) {
         let counts = unsafe { &mut *counts };
         if let Some(count) = counts.get_mut(slot as usize) {
             let count: *mut u64 = count;
-            // SAFETY: a valid pointer into this CPU's counts; an interrupt between load and store is the tick without_preemption, whose
+            // SAFETY: a valid pointer into this CPU's counts; an interrupt between load and store is the tick alone, whose
             // own loss would at worst be counted once less, never read as none: see `tick`.
             unsafe { ptr::write(count, ptr::read(count) + 1) };
         }

@@ -36,8 +36,7 @@ pub(crate) fn enter(ctx: &FEntryContext) {
     thread.busy = 1;
     let vma = Object::new(ctx.arg(0));
     let address: u64 = ctx.arg(1);
-    let regs: u64 = ctx.arg(3);
-    let exception = regs != 0;
+    let exception = ctx.arg::<u64>(3) != 0;
     let ts = now();
     let mm = vma.follow(offset!(vma_mm));
     // What was refused while page faults were disabled may be asked for without an exception (`fault_in_safe_writeable` in
@@ -62,34 +61,49 @@ pub(crate) fn enter(ctx: &FEntryContext) {
         vma::take(thread, mm, vma, at, reason);
     }
     if goes_on == 0 {
-        let ip = if config!(summary) != 0 {
-            0
-        } else if exception {
-            read_member(regs, offset!(regs_ip))
-        } else {
-            task.registers().load(offset!(regs_ip))
-        };
-        let began = FaultStart {
-            ts,
-            address,
-            ip,
-            access: access(ctx.arg(2), exception),
-            told: false,
-            flags: 0,
-        };
-        // What was walked last may have been another address space.
-        thread.table.clear();
-        open(thread, mm, &began, EntryCache::empty());
+        begin(ctx, thread, task, mm, ts);
     } else if thread.open.flags & UNPLACED != 0 {
-        thread.open.flags &= !UNPLACED;
-        thread.open.vma = thread.vma.serial;
-        thread.open.counts = thread.vma.counts;
-        count_pages(thread);
+        place(thread);
     }
     thread.open.flags &= !FAULT_DISABLED;
     thread.open.entered = ts;
     thread.open.inside = 1;
     thread.busy = 0;
+}
+
+/// A fault begins that had no exception, or none that was seen.
+#[inline(always)]
+fn begin(ctx: &FEntryContext, thread: &mut Thread, task: Object, mm: Object, ts: u64) {
+    let regs: u64 = ctx.arg(3);
+    let exception = regs != 0;
+    // A summary has no use for it.
+    let ip = if config!(summary) != 0 {
+        0
+    } else if exception {
+        read_member(regs, offset!(regs_ip))
+    } else {
+        task.registers().load(offset!(regs_ip))
+    };
+    let began = FaultStart {
+        ts,
+        address: ctx.arg(1),
+        ip,
+        access: access(ctx.arg(2), exception),
+        told: false,
+        flags: 0,
+    };
+    // What was walked last may have been another address space.
+    thread.table.clear();
+    open(thread, mm, &began, EntryCache::empty());
+}
+
+/// The fault under way, whose VMA was not found, is in that which the kernel has found.
+#[inline(always)]
+fn place(thread: &mut Thread) {
+    thread.open.flags &= !UNPLACED;
+    thread.open.vma = thread.vma.serial;
+    thread.open.counts = thread.vma.counts;
+    count_pages(thread);
 }
 
 /// Whether the thread has a fault under way at this address's page.
