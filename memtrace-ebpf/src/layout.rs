@@ -4,6 +4,8 @@
 //! them over as one read-only global before the load. The verifier sees frozen read-only data as constants
 //! (`bpf_map_direct_read` in `kernel/bpf/verifier.c`), so a load at such an offset is as good as a compiled-in one.
 
+use core::ops::RangeInclusive;
+
 use bytemuck::{Pod, Zeroable};
 
 use crate::arch;
@@ -11,8 +13,53 @@ use crate::arch;
 /// An offset that this kernel doesn't have: its branch is dead code to the verifier.
 pub const ABSENT: u32 = u32::MAX;
 
+/// The kernels that memtrace knows, by the first two numbers of their release, from the oldest to the newest. The ring buffer is
+/// of 5.8, and 5.10 is the oldest that is still maintained. On a later one memtrace works if that has all members that it needs.
+pub const SUPPORTED: RangeInclusive<Version> = (5, 10)..=(7, 3);
+
+/// The first two numbers of a kernel's release.
+pub type Version = (u32, u32);
+
+/// Whether a version is later than the oldest supported kernel.
+const fn is_later((major, minor): Version) -> bool {
+    let (oldest, its_minor) = *SUPPORTED.start();
+    major > oldest || major == oldest && minor > its_minor
+}
+
+/// A member of [`Layout`].
+#[derive(Debug)]
+pub struct Member {
+    /// Its name in [`Layout`].
+    pub field: &'static str,
+    /// The kernel's structure, or enumeration.
+    pub structure: &'static str,
+    /// Its paths in that, the newest first.
+    pub paths: &'static [&'static str],
+    /// What is done where a kernel has none of them.
+    pub fallback: Fallback,
+}
+
+/// What is done on a kernel that lacks a member.
+#[derive(Debug)]
+pub enum Fallback {
+    /// Nothing can be: memtrace doesn't know that kernel.
+    None,
+    /// The hooks do without it, as some kernels of each age are configured so.
+    DoWithout,
+    /// It was a macro then, of which BTF doesn't tell, and this number.
+    Number(u32),
+    /// The hooks take all of these members of [`Layout`] in its place.
+    Members(&'static [&'static str]),
+    /// The same; where they aren't there either they do without.
+    MembersOrNone(&'static [&'static str]),
+}
+
+/// Declares the members: a name, the structure, and the member's path in it; then, where kernels differ, `since` which version it
+/// is there, a name that it had `before` a version, and what is done `else`, where a kernel has neither: a [`Fallback`].
 macro_rules! layout {
-    ($($(#[$doc:meta])* $field:ident: $type:literal . $path:tt $(or $old:literal)?,)*) => {
+    ($($(#[$doc:meta])*
+       $field:ident: $type:literal . $path:tt
+       $(since $since:tt)? $(or $old:literal before $before:tt)? $(else $fallback:expr)?,)*) => {
         /// Offsets in bytes of the kernel's structure members, and the values of enumerators, [`ABSENT`] where the kernel
         /// has none.
         #[repr(C)]
@@ -22,9 +69,13 @@ macro_rules! layout {
         }
 
         impl Layout {
-            /// The members by name: the field's own name, the structure, and the member's paths, newest first.
-            pub const MEMBERS: &[(&str, &str, &[&str])] =
-                &[$((stringify!($field), $type, &[$path $(, $old)?]),)*];
+            /// What is known of each member, in their order.
+            pub const MEMBERS: &[Member] = &[$(Member {
+                field: stringify!($field),
+                structure: $type,
+                paths: &[$path $(, $old)?],
+                fallback: layout!(@fallback $($fallback)?),
+            },)*];
 
             /// All members absent.
             pub const EMPTY: Self = Self { $($field: ABSENT,)* };
@@ -36,7 +87,18 @@ macro_rules! layout {
                 let _ = index;
             }
         }
+
+        // A version that all supported kernels have reached tells nothing any more: what is older than it can go.
+        $($(const _: () = assert!(is_later($since), stringify!($field));)?)*
+        $($(const _: () = assert!(is_later($before), stringify!($field));)?)*
+        // And what some of them lack must have something in its place.
+        $(layout!(@check $($since)?; $($fallback)?);)*
     };
+    (@fallback) => { Fallback::None };
+    (@fallback $fallback:expr) => { $fallback };
+    (@check $since:tt; $fallback:expr) => {};
+    (@check $since:tt;) => { compile_error!("a member that not all kernels have needs a fallback"); };
+    (@check; $($fallback:expr)?) => {};
 }
 
 layout! {
@@ -54,8 +116,8 @@ layout! {
     task_min_flt: "task_struct"."min_flt",
     /// Major faults completed by the thread.
     task_maj_flt: "task_struct"."maj_flt",
-    /// Scheduler state; `state` before 5.14.
-    task_state: "task_struct"."__state" or "state",
+    /// Scheduler state.
+    task_state: "task_struct"."__state" or "state" before (5, 14),
     /// Wait status, as `wait4(2)` gives it.
     task_exit_code: "task_struct"."exit_code",
     /// Signal that the parent gets at the task's end.
@@ -73,17 +135,17 @@ layout! {
     /// Root, working directory, umask.
     task_fs: "task_struct"."fs",
     /// Kernel stack.
-    task_stack: "task_struct"."stack",
+    task_stack: "task_struct"."stack" else Fallback::DoWithout,
     /// Thread pointer of a task that doesn't run: where its thread-local data are.
-    task_thread_pointer: "task_struct".{ arch::THREAD_POINTER },
+    task_thread_pointer: "task_struct".{ arch::THREAD_POINTER } else Fallback::DoWithout,
     /// What [`arch::access`] tells of the last fault that became a signal.
-    task_fault_code: "task_struct".{ arch::FAULT_CODE },
+    task_fault_code: "task_struct".{ arch::FAULT_CODE } else Fallback::DoWithout,
     /// How it is scheduled: `SCHED_*`.
-    task_policy: "task_struct"."policy",
+    task_policy: "task_struct"."policy" else Fallback::DoWithout,
     /// Priority by its nice value: 120 for nice 0.
-    task_static_prio: "task_struct"."static_prio",
+    task_static_prio: "task_struct"."static_prio" else Fallback::DoWithout,
     /// Priority under `SCHED_FIFO` and `SCHED_RR`; 0 under others.
-    task_rt_priority: "task_struct"."rt_priority",
+    task_rt_priority: "task_struct"."rt_priority" else Fallback::DoWithout,
     /// Signal handlers.
     task_sighand: "task_struct"."sighand",
     /// Shared signal state: one per thread group.
@@ -93,9 +155,9 @@ layout! {
     /// Credentials.
     task_cred: "task_struct"."cred",
     /// I/O context; null until first used.
-    task_io: "task_struct"."io_context",
+    task_io: "task_struct"."io_context" else Fallback::DoWithout,
     /// System V semaphore undo list; null until first used.
-    task_sysvsem: "task_struct"."sysvsem.undo_list",
+    task_sysvsem: "task_struct"."sysvsem.undo_list" else Fallback::DoWithout,
     /// First thread of the process.
     task_group_leader: "task_struct"."group_leader",
     /// Ids in all pid namespaces.
@@ -107,17 +169,18 @@ layout! {
     /// Ring of the threads of a process.
     task_thread_node: "task_struct"."thread_node",
     /// Open files by number.
-    files_table: "files_struct"."fdt",
+    files_table: "files_struct"."fdt" else Fallback::DoWithout,
     /// How many it has room for.
-    table_size: "fdtable"."max_fds",
+    table_size: "fdtable"."max_fds" else Fallback::DoWithout,
     /// Them.
-    table_files: "fdtable"."fd",
+    table_files: "fdtable"."fd" else Fallback::DoWithout,
     /// Head of that ring.
     signal_thread_head: "signal_struct"."thread_head",
-    /// The thread that is in an exec and ends the others; `group_exit_task` before 5.17.
-    signal_exec_task: "signal_struct"."group_exec_task" or "group_exit_task",
+    /// The thread that is in an exec and ends the others.
+    signal_exec_task: "signal_struct"."group_exec_task" or "group_exit_task" before (5, 17)
+        else Fallback::DoWithout,
     /// Signals that wait for this thread alone.
-    task_pending: "task_struct"."pending.signal",
+    task_pending: "task_struct"."pending.signal" else Fallback::DoWithout,
     /// What to do about each signal.
     sighand_action: "sighand_struct"."action",
     /// Depth of the innermost pid namespace.
@@ -136,8 +199,8 @@ layout! {
     nsproxy_net: "nsproxy"."net_ns",
     /// Control groups.
     nsproxy_cgroup: "nsproxy"."cgroup_ns",
-    /// Clock offsets of children, 5.6 and later.
-    nsproxy_time: "nsproxy"."time_ns_for_children",
+    /// Clock offsets of children.
+    nsproxy_time: "nsproxy"."time_ns_for_children" else Fallback::DoWithout,
     /// Users.
     cred_user: "cred"."user_ns",
     /// How many use the address space: with the last its pages go (`mmput` in `kernel/fork.c`).
@@ -146,21 +209,22 @@ layout! {
     mm_table_bytes: "mm_struct"."pgtables_bytes",
     /// Anonymous pages that are mapped (`MM_ANONPAGES`). From 6.2 on it may be some dozens behind for each CPU
     /// (`struct percpu_counter`).
-    mm_anonymous: "mm_struct"."rss_stat[1].count" or "rss_stat.count[1]",
+    mm_anonymous: "mm_struct"."rss_stat[1].count" or "rss_stat.count[1]" before (6, 2)
+        else Fallback::DoWithout,
     /// Top page table.
     mm_pgd: "mm_struct"."pgd",
-    /// Root of the VMA tree, 6.1 and later.
-    mm_mt_root: "mm_struct"."mm_mt.ma_root",
-    /// Root of the VMA tree before 6.1.
-    mm_rb_root: "mm_struct"."mm_rb.rb_node",
+    /// Root of the VMA tree, a maple tree.
+    mm_mt_root: "mm_struct"."mm_mt.ma_root" since (6, 1) else Fallback::Members(&["mm_rb_root", "vma_rb"]),
+    /// Root of the VMA tree before that, a red-black tree.
+    mm_rb_root: "mm_struct"."mm_rb.rb_node" else Fallback::Members(&["mm_mt_root"]),
     /// Where a VMA is linked into that tree.
-    vma_rb: "vm_area_struct"."vm_rb",
+    vma_rb: "vm_area_struct"."vm_rb" else Fallback::Members(&["mm_mt_root"]),
     /// The lower half of such a tree.
     rb_left: "rb_node"."rb_left",
     /// The upper half.
     rb_right: "rb_node"."rb_right",
-    /// Changes with every write lock of the mm: 6.4 and later, with per-VMA locks.
-    mm_lock_seq: "mm_struct"."mm_lock_seq",
+    /// Changes with every write lock of the mm, where VMAs have locks of their own.
+    mm_lock_seq: "mm_struct"."mm_lock_seq" since (6, 4) else Fallback::DoWithout,
     /// First byte of the program's text.
     mm_start_code: "mm_struct"."start_code",
     /// End of the program's text.
@@ -201,21 +265,23 @@ layout! {
     vma_anon_vma: "vm_area_struct"."anon_vma",
     /// What a frame belongs to; the low bits tell anonymous memory and KSM.
     page_mapping: "page"."mapping",
-    /// Odd in all pages of a larger one but its first; before 7.0 called `compound_head`.
-    page_head: "page"."compound_info" or "compound_head",
+    /// Odd in all pages of a larger one but its first.
+    page_head: "page"."compound_info" or "compound_head" before (7, 0),
     /// How often the frame is mapped by an entry of its own, less one.
     page_map_count: "page"."_mapcount",
-    /// How often the whole of a larger page is mapped by one entry, less one: 6.2 and later.
-    folio_entire_map_count: "folio"."_entire_mapcount",
+    /// How often the whole of a larger page is mapped by one entry, less one.
+    folio_entire_map_count: "folio"."_entire_mapcount" since (6, 2)
+        else Fallback::MembersOrNone(&["page_entire_map_count", "page_double_map"]),
     /// The same before 6.2, in the `struct page` after the first.
-    page_entire_map_count: "page"."compound_mapcount+64",
+    page_entire_map_count: "page"."compound_mapcount+64"
+        else Fallback::MembersOrNone(&["folio_entire_map_count"]),
     /// Before 6.2 the number of the flag, again in the second, that all parts of a larger page are counted once more than
     /// they are mapped by entries of their own.
-    page_double_map: "pageflags"."PG_double_map",
+    page_double_map: "pageflags"."PG_double_map" else Fallback::MembersOrNone(&["folio_entire_map_count"]),
     /// Its flags.
     page_flags: "page"."flags",
     /// What it holds beside that: a pidfd's `struct pid` before 6.9, and where there is no pidfs.
-    file_private: "file"."private_data",
+    file_private: "file"."private_data" else Fallback::DoWithout,
     /// The file's inode.
     file_inode: "file"."f_inode",
     /// The page cache behind the file.
@@ -226,18 +292,18 @@ layout! {
     file_dentry: "file"."f_path.dentry",
     /// How it was opened: [`Task::backing`] is of these bits.
     file_mode: "file"."f_mode",
-    /// Of a file that a stacked file system maps in place of its own: the mount of the path that was opened, 6.7 and later.
-    backing_mnt: "backing_file"."user_path.mnt",
+    /// Of a file that a stacked file system maps in place of its own: the mount of the path that was opened.
+    backing_mnt: "backing_file"."user_path.mnt" since (6, 7) else Fallback::DoWithout,
     /// The directory entry of that path.
-    backing_dentry: "backing_file"."user_path.dentry",
+    backing_dentry: "backing_file"."user_path.dentry" since (6, 7) else Fallback::DoWithout,
     /// Inode number.
     inode_ino: "inode"."i_ino",
     /// Tells inodes apart that have had the same number, on most file systems.
     inode_generation: "inode"."i_generation",
     /// Bytes of the file.
-    inode_size: "inode"."i_size",
+    inode_size: "inode"."i_size" else Fallback::DoWithout,
     /// What it stands for: on pidfs a `struct pid`.
-    inode_private: "inode"."i_private",
+    inode_private: "inode"."i_private" else Fallback::DoWithout,
     /// Superblock.
     inode_sb: "inode"."i_sb",
     /// Kind of file system.
@@ -285,13 +351,13 @@ layout! {
     /// The address that a fault's signal is about.
     siginfo_address: "kernel_siginfo"."_sifields._sigfault._addr",
     /// Said by who asks for a fault: it is for a write.
-    fault_flag_write: "fault_flag"."FAULT_FLAG_WRITE",
+    fault_flag_write: "fault_flag"."FAULT_FLAG_WRITE" since (5, 14) else Fallback::Number(0x1),
     /// By code in user mode.
-    fault_flag_user: "fault_flag"."FAULT_FLAG_USER",
+    fault_flag_user: "fault_flag"."FAULT_FLAG_USER" since (5, 14) else Fallback::Number(0x40),
     /// For an instruction.
-    fault_flag_instruction: "fault_flag"."FAULT_FLAG_INSTRUCTION",
-    /// To have a copy without a write, 5.19 and later.
-    fault_flag_unshare: "fault_flag"."FAULT_FLAG_UNSHARE",
+    fault_flag_instruction: "fault_flag"."FAULT_FLAG_INSTRUCTION" since (5, 14) else Fallback::Number(0x100),
+    /// To have a copy without a write; before, no fault had it.
+    fault_flag_unshare: "fault_flag"."FAULT_FLAG_UNSHARE" since (5, 19) else Fallback::Number(0),
     /// What came of a fault: it is to be repeated.
     vm_fault_retry: "vm_fault_reason"."VM_FAULT_RETRY",
     /// Out of memory.

@@ -52,6 +52,10 @@ pub(crate) fn launder_ptr(object: Object, memory: &mut u64) -> u64 {
 
 /// This CPU's element of a map that has one for each. Not to be held while a global function runs that uses the same.
 #[inline(always)]
+#[expect(
+    clippy::mut_from_ref,
+    reason = "the element is no part of the map's description"
+)]
 pub(crate) fn scratch<T>(map: &'static PerCpuArray<T>) -> Option<&'static mut T> {
     // SAFETY: a valid pointer to this CPU's own. Hooks that use the same map don't interrupt one another.
     map.get_ptr_mut(0).map(|own| unsafe { &mut *own })

@@ -3,58 +3,13 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use memtrace_ebpf::layout::Layout;
+use memtrace_ebpf::layout::{Fallback, Layout, Member};
 
-use super::{btf::Btf, require::version, same};
-
-/// Members that some supported kernel lacks; the hooks do without them.
-const OPTIONAL: &[&str] = &[
-    "mm_anonymous",
-    "mm_lock_seq",
-    "task_io",
-    "task_sysvsem",
-    "signal_exec_task",
-    "task_pending",
-    "task_stack",
-    "task_thread_pointer",
-    "task_fault_code",
-    "task_policy",
-    "task_static_prio",
-    "task_rt_priority",
-    "files_table",
-    "table_size",
-    "table_files",
-    "file_private",
-    "inode_size",
-    "inode_private",
-    "nsproxy_time",
-    "folio_entire_map_count",
-    "page_entire_map_count",
-    "page_double_map",
-    "backing_mnt",
-    "backing_dentry",
-];
-
-/// Members that stand in for each other, the newer ones first: a kernel that has all of one side lacks nothing.
-const EITHER: [(&[&str], &[&str]); 2] = [
-    // Linux 6.1.
-    (&["mm_mt_root"], &["mm_rb_root", "vma_rb"]),
-    // Linux 6.2.
-    (
-        &["folio_entire_map_count"],
-        &["page_entire_map_count", "page_double_map"],
-    ),
-];
-
-/// Enumerators that were macros before, of which BTF doesn't tell, and what they were then.
-const MACROS: [(&str, u32); 4] = [
-    // Linux 5.14 (`include/linux/mm.h` before).
-    ("fault_flag_write", 0x1),
-    ("fault_flag_user", 0x40),
-    ("fault_flag_instruction", 0x100),
-    // Linux 5.19: no fault had it before.
-    ("fault_flag_unshare", 0),
-];
+use super::{
+    btf::Btf,
+    require::{supported, version},
+    same,
+};
 
 /// A function of kernels whose hugetlbfs numbers the pages of a file one by one: until 6.7, which numbers them by what each
 /// holds of 4 KiB ("mm/filemap: remove hugetlb special casing in filemap.c").
@@ -101,7 +56,8 @@ pub fn read(file: Option<&Path>) -> Result<Types> {
     let types = look(file)?;
     if let Some(member) = types.numbers.missing.first() {
         bail!(
-            "this kernel's types have no {member}: memtrace doesn't know this kernel (it knows Linux 5.10 to 7.3)"
+            "this kernel's types have no {member}: memtrace doesn't know this kernel (it knows {})",
+            supported()
         );
     }
     Ok(types)
@@ -112,7 +68,10 @@ pub fn read(file: Option<&Path>) -> Result<Types> {
 /// # Errors
 /// It can't be read, or the file is of another kernel.
 pub fn look(file: Option<&Path>) -> Result<Types> {
-    let mut structures: Vec<&str> = Layout::MEMBERS.iter().map(|(_, name, _)| *name).collect();
+    let mut structures: Vec<&str> = Layout::MEMBERS
+        .iter()
+        .map(|member| member.structure)
+        .collect();
     structures.dedup();
     let btf = match file {
         None => Btf::running(&structures)?,
@@ -134,32 +93,38 @@ impl Numbers {
         let mut layout = Layout::EMPTY;
         let mut found = 0;
         let mut absent = Vec::new();
-        for (index, (field, structure, paths)) in Layout::MEMBERS.iter().enumerate() {
-            let offset = paths.iter().find_map(|path| number_of(structure, path));
-            if let Some(offset) = offset {
+        for (index, member) in Layout::MEMBERS.iter().enumerate() {
+            let mut paths = member.paths.iter();
+            if let Some(offset) = paths.find_map(|path| number_of(member.structure, path)) {
                 layout.set(index, offset);
                 found += 1;
-            } else if let Some((_, number)) = MACROS.iter().find(|(name, _)| name == field) {
-                layout.set(index, *number);
+            } else if let Fallback::Number(number) = member.fallback {
+                layout.set(index, number);
             } else {
-                absent.push((*field, format!("{structure}.{}", paths.join(" or "))));
+                absent.push(member);
             }
         }
-        for (newer, older) in EITHER {
-            let is_whole = |side: &[&str]| !absent.iter().any(|(field, _)| side.contains(field));
-            let unneeded = if is_whole(newer) {
-                older
-            } else if is_whole(older) {
-                newer
-            } else {
-                continue;
-            };
-            absent.retain(|(field, _)| !unneeded.contains(field));
-        }
-        let (done_without, missing): (Vec<_>, Vec<_>) = absent
-            .into_iter()
-            .partition(|(field, _)| OPTIONAL.contains(field));
-        let names = |members: Vec<(_, String)>| members.into_iter().map(|(_, name)| name).collect();
+        let is_replaced = |member: &&Member| match member.fallback {
+            Fallback::Members(others) | Fallback::MembersOrNone(others) => {
+                !absent.iter().any(|absent| others.contains(&absent.field))
+            }
+            _ => false,
+        };
+        let (done_without, missing): (Vec<&Member>, Vec<_>) = absent
+            .iter()
+            .copied()
+            .filter(|member| !is_replaced(member))
+            .partition(|member| {
+                matches!(
+                    member.fallback,
+                    Fallback::DoWithout | Fallback::MembersOrNone(_)
+                )
+            });
+        let names = |members: Vec<&Member>| {
+            let name =
+                |member: &Member| format!("{}.{}", member.structure, member.paths.join(" or "));
+            members.into_iter().map(name).collect()
+        };
         Self {
             layout,
             found,
@@ -176,11 +141,10 @@ mod tests {
     /// What is said of a kernel with all but these fields of [`Layout`].
     fn without(fields: &[&str]) -> Numbers {
         Numbers::told(|structure, path| {
-            let is_it = |(_, name, paths): &&(&str, &str, &[&str])| {
-                *name == structure && paths.contains(&path)
-            };
-            let (field, ..) = Layout::MEMBERS.iter().find(is_it).expect("one of them");
-            (!fields.contains(field)).then_some(1)
+            let is_it =
+                |member: &&Member| member.structure == structure && member.paths.contains(&path);
+            let member = Layout::MEMBERS.iter().find(is_it).expect("one of them");
+            (!fields.contains(&member.field)).then_some(1)
         })
     }
 

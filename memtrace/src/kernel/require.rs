@@ -3,12 +3,11 @@
 use std::{env::consts::ARCH, fs, path::Path};
 
 use anyhow::{Result, bail, ensure};
+use memtrace_ebpf::layout::{SUPPORTED, Version};
 use nix::sys::utsname::uname;
 
 use super::check_page_size;
 
-/// The oldest kernel: the ring buffer is of 5.8, and 5.10 is the oldest that is still maintained.
-pub const OLDEST: (u32, u32) = (5, 10);
 /// The architectures that memtrace knows, as Rust names them.
 const KNOWN: [&str; 2] = ["x86_64", "aarch64"];
 /// The same, as people do.
@@ -58,9 +57,21 @@ pub fn lockdown() -> Lockdown {
     }
 }
 
+/// The kernels that memtrace runs on, in words.
+pub fn oldest() -> String {
+    let (major, minor) = SUPPORTED.start();
+    format!("Linux {major}.{minor} or later")
+}
+
+/// The kernels that memtrace was made for, in words.
+pub fn supported() -> String {
+    let ((major, minor), (newest, its_minor)) = SUPPORTED.into_inner();
+    format!("Linux {major}.{minor} to {newest}.{its_minor}")
+}
+
 /// Whether a release is one that memtrace knows. One that isn't a version is taken for good: what it lacks is noticed.
 pub fn is_old(release: &str) -> bool {
-    version(release).is_some_and(|version| version < OLDEST)
+    version(release).is_some_and(|version| version < *SUPPORTED.start())
 }
 
 /// Whether memtrace knows an architecture.
@@ -74,8 +85,10 @@ fn judge(arch: &str, release: &str, lockdown: Lockdown) -> Result<()> {
         "this machine is {arch}: memtrace runs on {KNOWN_NAMES}"
     );
     if is_old(release) {
-        let (major, minor) = OLDEST;
-        bail!("this kernel is Linux {release}: memtrace needs Linux {major}.{minor} or later");
+        bail!(
+            "this kernel is Linux {release}: memtrace needs {}",
+            oldest()
+        );
     }
     ensure!(
         lockdown != Lockdown::Confidentiality,
@@ -85,7 +98,7 @@ fn judge(arch: &str, release: &str, lockdown: Lockdown) -> Result<()> {
 }
 
 /// The first two numbers of a release: 6.12 of `6.12.48+deb13-cloud-amd64`.
-pub fn version(release: &str) -> Option<(u32, u32)> {
+pub fn version(release: &str) -> Option<Version> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     let mut next = || numbers.next()?.parse().ok();
     Some((next()?, next()?))
@@ -143,6 +156,13 @@ mod tests {
                 "{known}"
             );
         }
+    }
+
+    #[test]
+    fn the_readme_names_the_oldest_kernel() {
+        let readme = include_str!("../../../README.md");
+        assert!(readme.contains(&format!("You need {} on ", oldest())));
+        assert_eq!(supported(), "Linux 5.10 to 7.3");
     }
 
     #[test]

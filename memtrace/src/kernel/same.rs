@@ -44,10 +44,14 @@ pub fn require(path: &Path, file: &Btf, running: Option<&Btf>) -> Result<()> {
 /// The first member that lies elsewhere by the one than by the other. What a file leaves out is no difference: there are
 /// files with only what some program needs.
 fn other_offset(file: &Btf, running: &Btf) -> Option<String> {
-    Layout::MEMBERS.iter().find_map(|(_, structure, paths)| {
-        let offset = |btf: &Btf| paths.iter().find_map(|path| btf.offset_of(structure, path));
+    Layout::MEMBERS.iter().find_map(|member| {
+        let structure = member.structure;
+        let offset = |btf: &Btf| {
+            let mut paths = member.paths.iter();
+            paths.find_map(|path| btf.offset_of(structure, path))
+        };
         let (theirs, ours) = (offset(file)?, offset(running)?);
-        let member = paths[0];
+        let member = member.paths[0];
         (theirs != ours).then(|| {
             format!(
                 "{structure}.{member} lies at byte {theirs} by the file and at {ours} by {RUNNING}"

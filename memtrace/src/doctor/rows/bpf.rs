@@ -5,7 +5,11 @@ use nix::errno::Errno;
 use super::{ALL, Row, list};
 use crate::{
     doctor::findings::{Findings, Refusal, Tracepoint, Tried},
-    kernel::{locked::CHARGES_CGROUP, preemption::Preemption, require::Lockdown},
+    kernel::{
+        locked::CHARGES_CGROUP,
+        preemption::Preemption,
+        require::{Lockdown, oldest, supported, version},
+    },
     probe,
 };
 
@@ -37,7 +41,10 @@ pub fn btf(findings: &Findings) -> Row {
                     name,
                     format!("{found}, without {}", list(&types.missing)),
                     ALL,
-                    "take a kernel that memtrace knows (Linux 5.10 to 7.3), or tell its authors of this one",
+                    format!(
+                        "take a kernel that memtrace knows ({}), or tell its authors of this one",
+                        supported()
+                    ),
                 );
             }
             let without = list(&types.done_without);
@@ -85,9 +92,9 @@ pub fn ring_buffer(findings: &Findings) -> Row {
         "BPF_MAP_TYPE_RINGBUF is there",
         |why| {
             let remedy = if findings.bpf.works() {
-                "take Linux 5.10 or later"
+                format!("take {}", oldest())
             } else {
-                "see bpf"
+                "see bpf".to_owned()
             };
             Row::lacks(name, &why.words, ALL, remedy)
         },
@@ -97,8 +104,7 @@ pub fn ring_buffer(findings: &Findings) -> Row {
 /// The limit of locked memory.
 pub fn memlock(findings: &Findings) -> Row {
     let name = "memlock";
-    let charged = crate::kernel::require::version(&findings.release)
-        .is_some_and(|version| version < CHARGES_CGROUP);
+    let charged = version(&findings.release).is_some_and(|version| version < CHARGES_CGROUP);
     match findings.memlock {
         _ if !charged => Row::ok(name, "no limit for eBPF (since Linux 5.11)"),
         None => Row::ok(name, "no limit"),

@@ -3,7 +3,7 @@
 use super::{ALL, ROOT, Row, SUDO, list};
 use crate::{
     doctor::findings::{Findings, Tried},
-    kernel::require::{KNOWN_NAMES, Lockdown, OLDEST, is_known, is_old},
+    kernel::require::{KNOWN_NAMES, Lockdown, is_known, is_old, oldest},
     target::terminal::Pushing,
 };
 
@@ -11,14 +11,8 @@ use crate::{
 pub fn kernel(findings: &Findings) -> Row {
     let name = "kernel";
     let found = format!("Linux {} on {}", findings.release, findings.arch);
-    let (major, minor) = OLDEST;
     if is_old(&findings.release) {
-        Row::lacks(
-            name,
-            found,
-            ALL,
-            format!("take Linux {major}.{minor} or later"),
-        )
+        Row::lacks(name, found, ALL, format!("take {}", oldest()))
     } else if !is_known(&findings.arch) {
         Row::lacks(name, found, ALL, format!("memtrace runs on {KNOWN_NAMES}"))
     } else if let Err(why) = &findings.pages {
