@@ -1,7 +1,7 @@
 //! What the kernel side of memtrace and its user side agree on.
 //!
 //! The hooks (this package's binary) write [`record`]s; user space decodes them. [`layout`] is what user space
-//! tells the hooks about the running kernel before they are loaded. [`fault`] holds the one function that gives a
+//! tells the hooks about the running kernel before they are loaded, [`control`] what it asks of them. [`fault`] holds the one function that gives a
 //! fault its kind: user space calls it on each record, the hooks call it where they only count (`--summary`).
 //!
 //! Nothing here needs aya, the standard library or a kernel: it is plain data and arithmetic.
@@ -13,6 +13,7 @@
 
 pub mod arch;
 pub mod compat;
+pub mod control;
 pub mod fault;
 pub mod layout;
 pub mod pte;

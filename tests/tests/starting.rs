@@ -6,7 +6,7 @@ use std::thread::{self, sleep};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use memtrace_ebpf::layout::{PROBE_CALL, PROBE_MAGIC};
+use memtrace_ebpf::control::{PROBE_CALL, PROBE_MAGIC};
 use nix::sys::signal::{SigHandler, Signal, kill, killpg, signal};
 use nix::unistd::Pid;
 use tests::harness::{Memtrace, Running, subject, wait_for};

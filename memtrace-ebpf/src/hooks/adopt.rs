@@ -1,6 +1,6 @@
 //! Taking a process under trace that runs already.
 //!
-//! memtrace asks for it by a system call that does nothing else (see [`memtrace_ebpf::layout::ADOPT_MAGIC`]). The process is
+//! memtrace asks for it by a system call that does nothing else (see [`memtrace_ebpf::control::ADOPT_MAGIC`]). The process is
 //! looked for in the ring of all processes, as `for_each_process` does it: a hook runs under RCU, as that must.
 
 use aya_ebpf::{
@@ -9,7 +9,7 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use memtrace_ebpf::{
-    layout::{ADOPT_MAGIC, ADOPT_SURVEY, Adopted, PROBE_CALL},
+    control::{ADOPT_MAGIC, ADOPT_SURVEY, Adopted, PROBE_CALL},
     record::{Header, Kind, Surveyed, Task, VmaReason},
     syscall,
 };

@@ -1,7 +1,7 @@
 //! Where the kernel's direct map of all memory is, and what else is found out at start.
 
 use aya_ebpf::{macros::map, maps::Array};
-use memtrace_ebpf::layout::DirectMap;
+use memtrace_ebpf::control::DirectMap;
 
 /// User space and [`crate::hooks::find_direct_map`] fill it in before any trace.
 #[map]

@@ -11,7 +11,8 @@
 use aya_ebpf::programs::RawTracePointContext;
 use memtrace_ebpf::{
     arch::{DIRECT_MAP_ALIGNMENT, LEVELS},
-    layout::{DirectMap, PAGE_STRUCT, PROBE_CALL, PROBE_MAGIC, PROBE_STEPS},
+    control::{DirectMap, PROBE_CALL, PROBE_MAGIC, PROBE_STEPS},
+    layout::PAGE_STRUCT,
     pte::PAGE_SIZE,
 };
 

@@ -7,7 +7,10 @@
 use core::ptr;
 
 use aya_ebpf::helpers::{bpf_get_current_task_btf, generated};
-use memtrace_ebpf::layout::{ABSENT, Layout, Task as Config};
+use memtrace_ebpf::{
+    control::Config,
+    layout::{ABSENT, Layout},
+};
 
 use crate::hooks::direct_map::direct_map;
 

@@ -4,7 +4,7 @@ use core::mem::MaybeUninit;
 
 use memtrace_ebpf::{
     arch::LEVELS,
-    layout::DirectMap,
+    control::DirectMap,
     pte::{Entry, Level, next_table},
 };
 

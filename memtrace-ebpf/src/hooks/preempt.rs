@@ -10,7 +10,7 @@ use core::{
     ptr,
 };
 
-use memtrace_ebpf::layout::PREEMPTION_CALLS;
+use memtrace_ebpf::control::PREEMPTION_CALLS;
 
 use crate::hooks::kernel::{Object, offset};
 

@@ -1,4 +1,4 @@
-//! Records that the lab alone asks for ([`crate::layout::Task::detail`]).
+//! Records that the lab alone asks for ([`crate::control::Config::detail`]).
 
 use bytemuck::{Pod, Zeroable};
 

@@ -1,6 +1,6 @@
 //! What was found on a kernel, before anything is made of it.
 
-use memtrace_ebpf::layout::DirectMap;
+use memtrace_ebpf::control::DirectMap;
 
 use crate::{
     error::in_a_line,

@@ -5,7 +5,7 @@ use aya::{
     maps::{Array, MapData},
     programs::raw_trace_point::RawTracePointLink,
 };
-use memtrace_ebpf::layout::{ADOPT_MAGIC, ADOPT_SURVEY, ADOPT_THREADS, Adopted, UNANSWERED};
+use memtrace_ebpf::control::{ADOPT_MAGIC, ADOPT_SURVEY, ADOPT_THREADS, Adopted, UNANSWERED};
 
 use super::{
     call::ask,

@@ -3,7 +3,7 @@
 use std::{thread::sleep, time::Duration};
 
 use anyhow::{Result, bail};
-use memtrace_ebpf::layout::PROBE_CALL;
+use memtrace_ebpf::control::PROBE_CALL;
 
 /// Calls at most for one answer.
 const CALLS: u32 = 10_000;

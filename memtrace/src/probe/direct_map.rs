@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail, ensure};
 use aya::maps::{Array, MapData};
-use memtrace_ebpf::layout::{DirectMap, PROBE_MAGIC};
+use memtrace_ebpf::control::{DirectMap, PROBE_MAGIC};
 
 use super::call::ask;
 use crate::kernel::zero_page::Sample;

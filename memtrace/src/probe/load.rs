@@ -19,7 +19,8 @@ use aya_log::EbpfLogger;
 use log::LevelFilter;
 use memtrace_ebpf::{
     arch::{FAULT_TRACEPOINTS, NAME},
-    layout::{DirectMap, Layout, Task},
+    control::{Config, DirectMap},
+    layout::Layout,
 };
 use object::{Object as _, ObjectSection as _};
 
@@ -303,8 +304,8 @@ fn prepare(options: Options<'_>, sample: &Sample) -> Result<(Ebpf, Types, Direct
     Ok((ebpf, types, found))
 }
 
-fn task(options: Options<'_>, types: &Types, sample: &Sample) -> Result<Task> {
-    Ok(Task {
+fn task(options: Options<'_>, types: &Types, sample: &Sample) -> Result<Config> {
+    Ok(Config {
         follow: u32::from(options.traced != Traced::Started { follow: false }),
         summary: u32::from(options.summary),
         zero_pfn: u32::try_from(sample.zero)
@@ -326,7 +327,7 @@ fn task(options: Options<'_>, types: &Types, sample: &Sample) -> Result<Task> {
 fn load<'a>(
     mut loader: EbpfLoader<'a>,
     types: &'a Types,
-    task: &'a Task,
+    task: &'a Config,
     options: Options<'_>,
 ) -> Result<Ebpf> {
     let level: &'static u8 = if options.verbose {

@@ -1,7 +1,7 @@
 //! The calls by which a hook keeps other tasks from its CPU: functions of the kernel's, whose numbers its types tell.
 
 use anyhow::{Context as _, Result};
-use memtrace_ebpf::layout::{PREEMPTION_CALLS, PREEMPTION_FUNCTIONS};
+use memtrace_ebpf::control::{PREEMPTION_CALLS, PREEMPTION_FUNCTIONS};
 use object::{Object as _, ObjectSection as _, SectionKind};
 
 use crate::kernel::{

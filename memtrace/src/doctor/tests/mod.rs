@@ -1,6 +1,6 @@
 //! What is made of findings: with all granted, and with each thing lacking.
 
-use memtrace_ebpf::layout::DirectMap;
+use memtrace_ebpf::control::DirectMap;
 
 use super::{
     findings::{Copied, Findings, Job, Pids, Refusal, Tracepoint, Tried, Types},
