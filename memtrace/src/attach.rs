@@ -8,7 +8,7 @@ use tokio::{task::yield_now, time::sleep};
 use crate::{
     cli::Attach,
     follow::{Follow, Step, event_loop},
-    kernel::clock::now,
+    kernel::clock::Moment,
     probe::{Adoption, Part, Traced},
     target::{self, Asked, Inherited, Signals, status},
 };
@@ -56,7 +56,7 @@ async fn adopt(
     targets: &[u32],
     tree: bool,
 ) -> Result<Option<Asked>> {
-    let begin = now();
+    let begin = Moment::now();
     let mut adoption = follow.probe.adoption()?;
     let mut attached = Vec::new();
     if tree {

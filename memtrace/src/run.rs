@@ -13,7 +13,7 @@ use tokio::{process::Child, time::sleep};
 use crate::{
     cli::Run,
     follow::{Follow, PERIOD, Step, event_loop},
-    kernel::clock::now,
+    kernel::clock::Moment,
     probe::Traced,
     target::{self, Asked, Credentials, Inherited, Interrupt, Signals, Stops, status, terminal},
 };
@@ -47,7 +47,7 @@ async fn trace(args: &Run, credentials: &Credentials) -> Result<u8> {
         }
     };
     target::keep_signals().context("can't listen for signals")?;
-    let began = now();
+    let began = Moment::now();
     // The first process that is forked from here on is the one that is traced.
     let mut prog = match target::spawn(&args.command, adapt, credentials, inherited) {
         Ok(child) => Prog::new(child, is_apart, inherited)?,

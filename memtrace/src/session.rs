@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use nix::sys::utsname::uname;
 
 use crate::{
-    kernel::clock::now,
+    kernel::clock::{Moment, now},
     output::Sink,
     probe::{Backend, Probe, Reader},
     select::Only,
@@ -98,12 +98,11 @@ impl Session {
         })
     }
 
-    /// Shows what comes first: the program that is run, or the processes that are attached to. `ts` is when the trace
-    /// began.
+    /// Shows what comes first: the program that is run, or the processes that are attached to. `began` is when.
     ///
     /// # Errors
     /// It can't be written.
-    pub fn start(&mut self, command: &[OsString], attached: &[u32], ts: u64) -> Result<()> {
+    pub fn start(&mut self, command: &[OsString], attached: &[u32], began: Moment) -> Result<()> {
         let start = Start {
             schema: SCHEMA,
             version: env!("CARGO_PKG_VERSION").into(),
@@ -116,7 +115,8 @@ impl Session {
                 .collect(),
             attached: attached.to_vec(),
             backend: self.backend.name().into(),
-            ts,
+            ts: began.ts,
+            realtime: began.realtime,
         };
         let written = self.sink.start(&start).and_then(|()| self.sink.flush());
         self.written(written)

@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use memtrace_ebpf::{
     control::{ADOPT_MAGIC, ADOPT_SURVEY, Adopted, PROBE_CALL},
-    record::{Header, Kind, Surveyed, Task, VmaReason},
+    record::{Kind, Surveyed, Task, VmaReason},
     syscall,
 };
 
@@ -187,12 +187,7 @@ pub extern "C" fn next_thread() -> u32 {
     }
     search.added += 1;
     ring::send_filled(Kind::Task, |record: &mut Task| {
-        record.head = Header {
-            ts,
-            tid,
-            kind: Kind::Task as u8,
-            ..Header::default()
-        };
+        record.head = ring::head(Kind::Task, tid, ts);
         record.pid = pid;
         record.parent_pid = ids::ids(read_member(task, offset!(task_real_parent))).pid;
         record.ids = ids::ids(task);
@@ -220,12 +215,7 @@ fn survey_process() {
     }
     let ts = now();
     let sent = ring::try_send_filled(|record: &mut Surveyed| {
-        record.head = Header {
-            ts,
-            tid,
-            kind: Kind::Surveyed as u8,
-            ..Header::default()
-        };
+        record.head = ring::head(Kind::Surveyed, tid, ts);
         record.mm = mm;
         record.exe = done.exe;
         bounds(mm, &mut record.bounds);

@@ -71,11 +71,8 @@ pub(crate) fn birth(ctx: &RawTracePointContext) {
     let surveyed = survey(parent, &maker, &child, ts);
     ring::send_filled(Kind::Birth, |record: &mut Birth| {
         record.head = Header {
-            ts,
-            tid: parent.load(offset!(task_pid)),
-            kind: Kind::Birth as u8,
             flags: maker.compat as u8 * COMPAT_CALL,
-            ..Header::default()
+            ..ring::head(Kind::Birth, parent.load(offset!(task_pid)), ts)
         };
         record.flags = flags;
         record.followed = u32::from(followed);

@@ -1,11 +1,9 @@
 //! What the lab alone asks for: how a task came to be, and when which thread has a CPU.
 
 use aya_ebpf::{
-    EbpfContext as _,
-    helpers::generated::{bpf_get_smp_processor_id, bpf_get_stack},
-    programs::RawTracePointContext,
+    EbpfContext as _, helpers::generated::bpf_get_stack, programs::RawTracePointContext,
 };
-use memtrace_ebpf::record::{Born, CALLERS, Header, Kind, Rests, Runs};
+use memtrace_ebpf::record::{Born, CALLERS, Kind, RESTS_RUNNABLE, Rests, Runs};
 
 use crate::hooks::{
     clock::now,
@@ -18,12 +16,7 @@ use crate::hooks::{
 #[inline(always)]
 pub(crate) fn born(ctx: &RawTracePointContext, parent: Object, child: u64, ts: u64) {
     ring::send_filled(Kind::Born, |record: &mut Born| {
-        record.head = Header {
-            ts,
-            tid: parent.load(offset!(task_pid)),
-            kind: Kind::Born as u8,
-            ..Header::default()
-        };
+        record.head = ring::head(Kind::Born, parent.load(offset!(task_pid)), ts);
         record.child_tid = read_member(child, offset!(task_pid));
         record.tasks = [parent.address(), child];
         record.stacks = record
@@ -49,14 +42,9 @@ pub(crate) fn rests(ctx: &RawTracePointContext, task: Object, thread: &Thread, t
     // The tracepoint gives the state, too, but from 5.18 on only. Nobody makes the task runnable before the switch is over
     // (try_to_wake_up in kernel/sched/core.c waits for on_cpu).
     let state: u32 = task.load(offset!(task_state));
-    ring::send(
-        Kind::Rests,
-        Rests {
-            head: thread.head(Kind::Rests, ts),
-            cpu: cpu(),
-            runnable: u32::from(preempted & 1 != 0 || state == 0),
-        },
-    );
+    let mut head = thread.head(Kind::Rests, ts);
+    head.flags = u8::from(preempted & 1 != 0 || state == 0) * RESTS_RUNNABLE;
+    ring::send(Kind::Rests, Rests { head });
 }
 
 /// A traced thread gets the CPU.
@@ -70,20 +58,14 @@ pub(crate) fn runs(ctx: &RawTracePointContext) {
         Kind::Runs,
         Runs {
             head: thread.head(Kind::Runs, now()),
-            cpu: cpu(),
-            policy: read_member(task, offset!(task_policy)),
             task,
             stack: read_member(task, offset!(task_stack)),
             mm: read_member(task, offset!(task_mm)),
             thread_pointer: read_member(task, offset!(task_thread_pointer)),
             static_prio: read_member(task, offset!(task_static_prio)),
             rt_priority: read_member(task, offset!(task_rt_priority)),
+            policy: read_member(task, offset!(task_policy)),
+            pad: 0,
         },
     );
-}
-
-#[inline(always)]
-fn cpu() -> u32 {
-    // SAFETY: the helper has no conditions.
-    unsafe { bpf_get_smp_processor_id() }
 }

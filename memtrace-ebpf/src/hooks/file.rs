@@ -166,12 +166,8 @@ pub extern "C" fn tell(file: u64, fs: u64, tid: u32) -> u64 {
         && (in_memory || read_member::<u64>(dentry, offset!(dentry_parent)) != dentry);
     scratch.record = Path {
         head: Header {
-            ts: 0,
-            tid,
-            kind: Kind::Path as u8,
             flags: if unlinked { PATH_DELETED } else { 0 },
-            a: 0,
-            b: 0,
+            ..ring::head(Kind::Path, tid, 0)
         },
         path: 0,
         len: 0,

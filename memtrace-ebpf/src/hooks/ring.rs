@@ -4,12 +4,12 @@ use core::ptr;
 
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_NO_WAKEUP},
-    helpers::generated::bpf_ringbuf_output,
+    helpers::generated::{bpf_get_smp_processor_id, bpf_ringbuf_output},
     macros::map,
     maps::{PerCpuArray, RingBuf},
 };
 use bytemuck::Pod;
-use memtrace_ebpf::record::Kind;
+use memtrace_ebpf::record::{Detail, Header, Kind};
 
 use crate::hooks::kernel::config;
 
@@ -23,6 +23,21 @@ static LOST: PerCpuArray<[u64; Kind::SLOTS as usize]> = PerCpuArray::with_max_en
 
 /// Slot of [`LOST`] for tasks that could not be followed.
 pub(crate) const UNFOLLOWED: u32 = 0;
+
+/// The beginning of a record of a thread's: the one place where the hooks make a header.
+#[inline(always)]
+pub(crate) fn head(kind: Kind, tid: u32, ts: u64) -> Header {
+    Header {
+        ts,
+        tid,
+        stack: 0,
+        // SAFETY: the helper has no conditions.
+        cpu: unsafe { bpf_get_smp_processor_id() } as u16,
+        kind: kind as u8,
+        flags: 0,
+        detail: Detail::default(),
+    }
+}
 
 /// Whether there is room for one of the records that come by the thousand. The last part of the buffer is kept for what is
 /// rare: births, execs, ends, surveys, calls.

@@ -13,6 +13,7 @@ use crate::hooks::{
     ids,
     kernel::{Object, offset, read_into},
     paging::TableCache,
+    ring,
     verifier::{self, repeat},
 };
 
@@ -290,12 +291,7 @@ impl Thread {
     /// The beginning of a record of the thread's.
     #[inline(always)]
     pub(crate) fn head(&self, kind: Kind, ts: u64) -> Header {
-        Header {
-            ts,
-            tid: self.known.tid,
-            kind: kind as u8,
-            ..Header::default()
-        }
+        ring::head(kind, self.known.tid, ts)
     }
 
     /// The same of a record of what the call under way has done.

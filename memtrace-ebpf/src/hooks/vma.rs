@@ -4,7 +4,7 @@ use aya_ebpf::{macros::map, maps::PerCpuArray};
 use memtrace_ebpf::{
     fault::vm,
     layout::ABSENT,
-    record::{Header, Kind, VMA_HAS_OPS, VMA_HUGETLB, VMA_SHMEM, Vma, VmaReason},
+    record::{Detail, Header, Kind, VMA_HAS_OPS, VMA_HUGETLB, VMA_SHMEM, Vma, VmaReason},
 };
 
 use crate::hooks::{
@@ -163,12 +163,9 @@ fn remember(thread: &mut Thread, mm: Object, found: Found, seq: u32, ts: u64, re
     }
     let Some(outgoing) = outgoing() else { return };
     outgoing.head = Header {
-        ts,
-        tid: thread.known.tid,
-        kind: Kind::Vma as u8,
         flags,
-        a: reason as u8,
-        b: 0,
+        detail: Detail::reason(reason as u8),
+        ..thread.head(Kind::Vma, ts)
     };
     outgoing.mm = mm.address();
     outgoing.fs = Object::current().follow(offset!(task_fs)).address();
@@ -248,7 +245,7 @@ pub(crate) fn outgoing() -> Option<&'static mut Outgoing> {
 #[inline(never)]
 pub extern "C" fn send_outgoing() -> u32 {
     let Some(vma) = outgoing() else { return 1 };
-    if vma.head.a == VmaReason::Fault as u8 && !ring::has_room() {
+    if vma.head.detail.is(VmaReason::Fault) && !ring::has_room() {
         return 1;
     }
     let path = file::tell(vma.found.file, vma.fs, vma.head.tid);

@@ -25,16 +25,12 @@ pub struct Born {
     pub callers: [u64; CALLERS],
 }
 
-/// A thread gets a CPU.
+/// A thread gets the CPU of [`Header::cpu`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Runs {
     /// Time and thread.
     pub head: Header,
-    /// The CPU.
-    pub cpu: u32,
-    /// `SCHED_*`
-    pub policy: u32,
     /// Its `task_struct`.
     pub task: u64,
     /// Its kernel stack.
@@ -47,7 +43,14 @@ pub struct Runs {
     pub static_prio: i32,
     /// Its priority under `SCHED_FIFO` and `SCHED_RR`; 0 under others.
     pub rt_priority: u32,
+    /// `SCHED_*`
+    pub policy: u32,
+    /// Not used.
+    pub pad: u32,
 }
+
+/// In [`Header::flags`] of a [`Rests`]: it could go on, another had to run. Otherwise it waits for something, or has ended.
+pub const RESTS_RUNNABLE: u8 = 1 << 0;
 
 /// A thread leaves its CPU.
 #[repr(C)]
@@ -55,8 +58,4 @@ pub struct Runs {
 pub struct Rests {
     /// Time and thread.
     pub head: Header,
-    /// The CPU.
-    pub cpu: u32,
-    /// 1: it could go on, another had to run; 0: it waits for something, or has ended.
-    pub runnable: u32,
 }

@@ -26,10 +26,21 @@ pub const FAULT_FRESH: u8 = 1 << 6;
 /// again with them enabled; that one is the same fault.
 pub const FAULT_DISABLED: u8 = 1 << 7;
 
+/// What a fault has in [`Header::detail`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct FaultDetail {
+    /// The level of [`Fault::before`] (low four bits) and of [`Fault::after`] (high four bits).
+    pub levels: u8,
+    /// The exception's error code: bits of [`crate::fault::error_code`].
+    pub error: u8,
+    /// The signal that it ended in, or 0.
+    pub signal: u8,
+    /// With [`Fault::map_count`], what that frame is: a [`Frame`].
+    pub frame: u8,
+}
+
 /// A page fault, from its entry to where it was seen to be over. `ts` is the entry.
-///
-/// [`Header::a`] is the level of `before` (low four bits) and of `after` (high four bits); [`Header::b`] is the
-/// exception's error code.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Fault {
@@ -45,13 +56,16 @@ pub struct Fault {
     pub after: u64,
     /// [`Vma::serial`] of the VMA that it fell into.
     pub vma: u32,
-    /// The signal that it ended in, or 0.
-    pub signal: u32,
     /// For a write to a present page that may not be written: how often the page tables mapped its frame at the
     /// exception, this entry among them (`_mapcount` of `struct page`, and one).
     pub map_count: u32,
-    /// Then also what that frame is: a [`Frame`].
-    pub frame: u32,
+}
+
+impl Fault {
+    /// What its header tells of it alone.
+    pub fn detail(&self) -> FaultDetail {
+        bytemuck::cast(self.head.detail.0)
+    }
 }
 
 /// A page fault, as `handle_mm_fault` was seen to handle it.
@@ -108,7 +122,7 @@ impl Frame {
     }
 }
 
-/// Why a [`Vma`] was recorded, in [`Header::a`].
+/// Why a [`Vma`] or [`Pages`] were recorded: [`super::Detail::seen`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum VmaReason {

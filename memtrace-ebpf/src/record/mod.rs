@@ -13,6 +13,9 @@ pub use experiment::*;
 pub use memory::*;
 pub use task::*;
 
+/// The version of the records' layout: raised with each change of it.
+pub const ABI: u32 = 1;
+
 /// What a record is. The hooks count the lost ones by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -133,12 +136,43 @@ pub struct Header {
     pub ts: u64,
     /// The thread that it happened to.
     pub tid: u32,
+    /// The id of its call stack; 0 for none.
+    pub stack: u32,
+    /// The CPU that the record was made on.
+    pub cpu: u16,
     /// A [`Kind`].
     pub kind: u8,
     /// Reserved to the record's own flags.
     pub flags: u8,
     /// Reserved to the record.
-    pub a: u8,
-    /// Reserved to the record.
-    pub b: u8,
+    pub detail: Detail,
 }
+
+/// The bytes of a header that mean something else per kind of record: [`FaultDetail`] of faults, [`VmaReason`] of [`Vma`] and
+/// [`Pages`], nothing of others.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Detail([u8; 4]);
+
+impl Detail {
+    /// Of a [`Vma`] or of [`Pages`]: the number of a [`VmaReason`].
+    #[inline(always)]
+    pub const fn reason(number: u8) -> Self {
+        Self([number, 0, 0, 0])
+    }
+
+    /// Whether it was recorded for this reason.
+    #[inline(always)]
+    pub const fn is(self, reason: VmaReason) -> bool {
+        self.0[0] == reason as u8
+    }
+}
+
+impl From<FaultDetail> for Detail {
+    #[inline(always)]
+    fn from(fault: FaultDetail) -> Self {
+        Self(bytemuck::cast(fault))
+    }
+}
+
+const _: () = assert!(size_of::<Header>() == 24 && size_of::<Fault>() == 64);

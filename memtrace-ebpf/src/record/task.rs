@@ -315,7 +315,7 @@ pub struct Known {
 }
 
 /// Words of that state as a whole.
-pub const THREAD_WORDS: usize = 70;
+pub const THREAD_WORDS: usize = 71;
 
 /// Threads that are traced at one time, at the most.
 pub const MAX_THREADS: u32 = 16384;

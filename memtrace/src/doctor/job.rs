@@ -16,7 +16,7 @@ use super::{
 use crate::{
     cli::Kernel,
     follow::{Follow, Step, event_loop},
-    kernel::clock::now,
+    kernel::clock::Moment,
     output::{Gather, Gathered},
     probe::{Options, Traced},
     select::Only,
@@ -56,7 +56,7 @@ async fn trace(asked: &Kernel) -> Result<Job> {
     let mut signals = Signals::new(inherited, &[])?;
     let backend = follow.probe.backend;
     let command: Vec<OsString> = vec!["/proc/self/exe".into(), SUBJECT.into()];
-    let began = now();
+    let began = Moment::now();
     let piped = |command: &mut Command| {
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         command.kill_on_drop(true);

@@ -36,7 +36,7 @@ use super::{
 use crate::{
     cli::Kernel,
     follow::{Follow, Step},
-    kernel::clock::now,
+    kernel::clock::{Moment, now},
     output::{Gather, Gathered},
     probe::{Options, Traced},
     select::Only,
@@ -141,7 +141,7 @@ impl<'a> Bench<'a> {
             command.process_group(0).env(SOCKET, &path);
             command.stdin(Stdio::null()).stdout(Stdio::null());
         };
-        let began = now();
+        let began = Moment::now();
         let mut prog = target::spawn(&command, adapt, &self.credentials, self.inherited)
             .map_err(|error| anyhow!("{error}; set TMPDIR to a folder where programs may run"))?;
         let group = Pid::from_raw(prog.id().context("the program has no id")?.cast_signed());
@@ -177,7 +177,7 @@ impl<'a> Bench<'a> {
             return Ok(Outcome::Stuck(why));
         };
         Ok(Outcome::Ended(Box::new(Observed {
-            began,
+            began: began.ts,
             symbols: symbols::of(&events),
             events,
             marks,

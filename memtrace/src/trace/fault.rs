@@ -6,7 +6,7 @@ use memtrace_ebpf::{
     pte::{Entry, Level, PAGE_SIZE},
     record::{
         FAULT_DISABLED, FAULT_FRESH, FAULT_GREW, FAULT_MAJOR, FAULT_MINOR, FAULT_MM_GONE,
-        FAULT_UNMAPPED, FAULT_VMA_UNKNOWN, Fault, Frame, Handled,
+        FAULT_UNMAPPED, FAULT_VMA_UNKNOWN, Fault, FaultDetail, Frame, Handled,
     },
 };
 
@@ -27,13 +27,19 @@ pub fn event(
     ts: u64,
 ) -> event::Fault {
     let flag = |bit| fault.head.flags & bit != 0;
+    let FaultDetail {
+        levels,
+        error,
+        signal,
+        frame,
+    } = fault.detail();
     let before = Entry {
         bits: fault.before,
-        level: Level::from_number(fault.head.a & 0xf),
+        level: Level::from_number(levels & 0xf),
     };
     let after = Entry {
         bits: fault.after,
-        level: Level::from_number(fault.head.a >> 4),
+        level: Level::from_number(levels >> 4),
     };
     let (pfn_before, pfn_after) = (before.pfn(fault.address), after.pfn(fault.address));
     let counted = match (flag(FAULT_MAJOR), flag(FAULT_MINOR)) {
@@ -45,7 +51,7 @@ pub fn event(
         vma.serial == fault.vma
             && !flag(FAULT_VMA_UNKNOWN)
             // Below a stack, its VMA is the one that grew, unless the access was refused.
-            && (!flag(FAULT_UNMAPPED) || vma.flags & vm::GROWSDOWN != 0 && fault.signal == 0)
+            && (!flag(FAULT_UNMAPPED) || vma.flags & vm::GROWSDOWN != 0 && signal == 0)
     });
     let place = match vma {
         Some(vma) => vma.place(fault.address, bss),
@@ -55,7 +61,7 @@ pub fn event(
         None => Place::nowhere(Region::Unknown),
     };
     let facts = Facts {
-        error: fault.head.b,
+        error,
         before,
         after,
         same_frame: pfn_before == pfn_after,
@@ -63,24 +69,24 @@ pub fn event(
         zero_after: pfn_after == Some(zero_pfn),
         counted: counted.is_some(),
         major: counted == Some(Counted::Major),
-        signal: fault.signal != 0,
+        signal: signal != 0,
         backing: vma.map_or(Backing::Unknown, |vma| vma.backing),
         grew: flag(FAULT_GREW),
         fresh: flag(FAULT_FRESH),
         attended: vma.is_some_and(|vma| vma.flags & vm::UFFD_MISSING != 0),
         guarded: vma.is_some_and(|vma| vma.flags & vm::UFFD_WP != 0),
         left: flag(FAULT_MM_GONE),
-        shared_frame: Frame::is_shared(fault.frame, fault.map_count),
+        shared_frame: Frame::is_shared(frame.into(), fault.map_count),
     };
     let kind = kind(&facts);
     let unclear = kind == FaultKind::Other || facts.left && facts.counted;
     event::Fault {
         addr: Address(fault.address),
         ip: Address(fault.ip),
-        access: access(fault.head.b),
-        mode: if fault.head.b & error_code::GUP != 0 {
+        access: access(error),
+        mode: if error & error_code::GUP != 0 {
             Mode::Gup
-        } else if fault.head.b & error_code::USER != 0 {
+        } else if error & error_code::USER != 0 {
             Mode::User
         } else {
             Mode::Kernel
@@ -98,7 +104,7 @@ pub fn event(
         pfn_before,
         pfn_after,
         counted,
-        signal: (fault.signal != 0).then_some(fault.signal),
+        signal: (signal != 0).then_some(signal.into()),
         detail: unclear.then(|| {
             if is_vsyscall(fault) {
                 "a jump into the vsyscall page: the kernel does the call".into()
@@ -114,7 +120,7 @@ pub fn event(
 
 /// What the hook on `handle_mm_fault` saw beside. `owner` is the process whose memory it is, if that isn't the thread's own.
 pub fn handled(record: &Handled, owner: Option<u32>) -> event::Handled {
-    let access = record.fault.head.b;
+    let access = record.fault.detail().error;
     event::Handled {
         dur: (record.left != 0).then(|| record.left.saturating_sub(record.fault.head.ts)),
         retries: record.retries.into(),
@@ -138,9 +144,8 @@ const fn access(error: u8) -> Access {
 /// Whether it is a jump into the vsyscall page that the kernel takes for the call there, and not for an error.
 fn is_vsyscall(fault: &Fault) -> bool {
     const JUMP: u8 = error_code::USER | error_code::FETCH;
-    fault.signal == 0
-        && fault.head.b & JUMP == JUMP
-        && arch::VSYSCALL == Some(fault.address & !(PAGE_SIZE - 1))
+    let FaultDetail { signal, error, .. } = fault.detail();
+    signal == 0 && error & JUMP == JUMP && arch::VSYSCALL == Some(fault.address & !(PAGE_SIZE - 1))
 }
 
 /// What is known of a fault of the kind `other`, or whose entry after is not known. `disabled`: it came while page faults

@@ -1,6 +1,6 @@
 //! The records of faults.
 
-use memtrace_ebpf::record::{Fault, Handled, Header, Held, Kind, Unobserved};
+use memtrace_ebpf::record::{Fault, FaultDetail, Handled, Header, Held, Kind, Unobserved};
 
 use crate::hooks::{
     fault::count::Counted,
@@ -15,23 +15,24 @@ pub(crate) fn send_fault(thread: &Thread, after: u64, level: u8, flags: u8, sign
     let open = &thread.open;
     let handled = config!(handled) != 0;
     let kind = if handled { Kind::Handled } else { Kind::Fault };
+    let detail = FaultDetail {
+        levels: open.level | level << 4,
+        error: open.error,
+        signal: signal as u8,
+        frame: open.frame as u8,
+    };
     let fault = Fault {
         head: Header {
-            ts: open.ts,
-            tid: thread.known.tid,
-            kind: kind as u8,
             flags,
-            a: open.level | level << 4,
-            b: open.error,
+            detail: detail.into(),
+            ..thread.head(kind, open.ts)
         },
         address: open.address,
         ip: open.ip,
         before: open.before,
         after,
         vma: open.vma,
-        signal,
         map_count: open.map_count,
-        frame: open.frame,
     };
     if handled {
         let handled = Handled {

@@ -1,6 +1,6 @@
 //! The records of a survey: VMAs, and the pages of each table.
 
-use memtrace_ebpf::record::{Header, Kind, Pages, VmaReason};
+use memtrace_ebpf::record::{Detail, Header, Kind, Pages, VmaReason};
 
 use crate::hooks::{file, ring, survey::state::survey, vma};
 
@@ -35,12 +35,9 @@ pub(crate) fn send_vma() -> bool {
         return false;
     };
     outgoing.head = Header {
-        ts: done.ts,
-        tid: done.tid,
-        kind: Kind::Vma as u8,
         flags: vma::record_flags(&done.vma, &file::backed(done.vma.file)),
-        a: done.reason as u8,
-        b: 0,
+        detail: Detail::reason(done.reason as u8),
+        ..ring::head(Kind::Vma, done.tid, done.ts)
     };
     outgoing.mm = done.mm;
     outgoing.found = done.vma;
@@ -65,12 +62,8 @@ pub(crate) fn send_pages(at: u64, before: [u64; 2]) {
         return;
     }
     survey.record.head = Header {
-        ts: survey.ts,
-        tid: survey.tid,
-        kind: Kind::Pages as u8,
-        flags: 0,
-        a: survey.reason as u8,
-        b: 0,
+        detail: Detail::reason(survey.reason as u8),
+        ..ring::head(Kind::Pages, survey.tid, survey.ts)
     };
     let record: *mut Pages = &raw mut survey.record;
     if !ring::try_send_bytes(record.cast(), size_of::<Pages>() as u64) {

@@ -23,4 +23,7 @@ pub struct Start {
     pub backend: Name,
     /// Nanoseconds of `CLOCK_MONOTONIC`.
     pub ts: u64,
+    /// The same moment in nanoseconds of `CLOCK_REALTIME`, since 1970; 0 in a trace from before this was told.
+    #[serde(default)]
+    pub realtime: u64,
 }

@@ -82,6 +82,7 @@ pub(super) fn start() -> Start {
         attached: Vec::new(),
         backend: "tracepoints".into(),
         ts: BEGAN,
+        realtime: 1_790_000_000_000_000_000,
     }
 }
 

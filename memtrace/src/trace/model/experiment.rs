@@ -1,6 +1,6 @@
 //! What only the lab asks for.
 
-use memtrace_ebpf::record::{Born, RETURNED_IN_CHILD, Rests, Returned, Runs};
+use memtrace_ebpf::record::{Born, RESTS_RUNNABLE, RETURNED_IN_CHILD, Rests, Returned, Runs};
 use rustc_hash::FxHashMap as HashMap;
 
 use super::Model;
@@ -70,7 +70,7 @@ impl Model {
         let tid = runs.head.tid;
         let told = runs.static_prio != 0;
         let what = What::Runs(event::Runs {
-            cpu: runs.cpu,
+            cpu: runs.head.cpu.into(),
             task: self.tasks.of(runs.task, tid),
             kernel_stack: self.kernel_stacks.of(runs.stack, tid),
             mm: self
@@ -88,8 +88,8 @@ impl Model {
 
     pub(super) fn rests(&self, rests: &Rests, ts: u64) -> Option<Event> {
         let what = What::Rests(event::Rests {
-            cpu: rests.cpu,
-            runnable: rests.runnable != 0,
+            cpu: rests.head.cpu.into(),
+            runnable: rests.head.flags & RESTS_RUNNABLE != 0,
         });
         self.event(rests.head.tid, ts, what)
     }

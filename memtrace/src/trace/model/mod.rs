@@ -223,8 +223,7 @@ impl Model {
             }
             Record::Rename(rename) => self.rename(tid, until_nul(&rename.comm).into()),
             Record::Pages(pages) => {
-                let head = pages.head;
-                self.pending(pages.mm, (head.ts, head.a)).pages(&pages);
+                self.pending(pages.mm, &pages.head).pages(&pages);
             }
             Record::Task(task) => self.task(&task, ts, events),
             Record::Surveyed(surveyed) => self.surveyed(&surveyed, ts, events),
@@ -380,14 +379,14 @@ impl Model {
         if vma.flags & vm::EXEC != 0 && vma.file != 0 {
             self.files.is_executed(vma.file);
         }
-        if vma.head.a == VmaReason::Attach as u8 {
-            self.pending(vma.mm, (vma.head.ts, vma.head.a)).vma(vma);
+        if vma.head.detail.is(VmaReason::Attach) {
+            self.pending(vma.mm, &vma.head).vma(vma);
             return;
         }
-        let by_exec = vma.head.a == VmaReason::Exec as u8;
+        let by_exec = vma.head.detail.is(VmaReason::Exec);
         let tid = vma.head.tid;
         // A fork's are in the child, which is not known yet, and are what they are in the parent.
-        let mm_address = if vma.head.a == VmaReason::Fork as u8 {
+        let mm_address = if vma.head.detail.is(VmaReason::Fork) {
             self.threads.get(&tid).map_or(0, |thread| thread.mm)
         } else {
             vma.mm
@@ -399,10 +398,9 @@ impl Model {
         }
         let in_exec = Mm::in_exec(vma.exe);
         let mapped = Mapped::new(vma, mm.unwrap_or(&in_exec), &mut self.files);
-        if vma.head.a == VmaReason::Fork as u8 {
+        if vma.head.detail.is(VmaReason::Fork) {
             let bss = mm.map(|mm| mm.bss.clone()).unwrap_or_default();
-            self.pending(vma.mm, (vma.head.ts, vma.head.a))
-                .area(vma, &mapped, &bss);
+            self.pending(vma.mm, &vma.head).area(vma, &mapped, &bss);
             return;
         }
         if by_exec {
@@ -414,7 +412,7 @@ impl Model {
         let Some(thread) = self.threads.get_mut(&tid) else {
             return;
         };
-        let elsewhere = vma.head.a == VmaReason::Elsewhere as u8;
+        let elsewhere = vma.head.detail.is(VmaReason::Elsewhere);
         let left = (vma.mm != thread.mm && !elsewhere).then_some((thread.ids.pid, thread.mm));
         thread.vma = Some(mapped);
         if let Some((pid, old)) = left {

@@ -244,7 +244,7 @@ impl Model {
         let size = fault.page_size / PAGE_SIZE;
         let others = (page & !(size - 1)..=page | (size - 1)).filter(|other| *other != page);
         let of_fork = !matches!(
-            Frame::from_number(record.frame),
+            Frame::from_number(record.detail().frame.into()),
             Frame::PageCache | Frame::Ksm
         );
         if of_fork && matches!(fault.kind, FaultKind::CowCopy | FaultKind::CowReuse) {
@@ -281,7 +281,7 @@ impl Model {
 
     /// A write has copied a page: why it had to.
     fn copied(&mut self, address: u64, mm: u32, page: u64, record: &Fault, ts: u64) -> Cause {
-        let frame = Frame::from_number(record.frame);
+        let frame = Frame::from_number(record.detail().frame.into());
         let map_count = (frame != Frame::Unknown).then_some(record.map_count);
         let sharers = self.sharing.sharers(mm, page);
         let alone = map_count.is_some_and(|count| count <= 1);
@@ -443,7 +443,7 @@ impl Model {
 
 /// The cause of a copy that no fork is known to have to do with.
 fn without_fork(record: &Fault) -> Cause {
-    let frame = Frame::from_number(record.frame);
+    let frame = Frame::from_number(record.detail().frame.into());
     Cause {
         cause: match frame {
             Frame::Ksm => Because::Ksm,

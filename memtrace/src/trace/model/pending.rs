@@ -1,6 +1,6 @@
 //! Surveys of address spaces whose records are coming.
 
-use memtrace_ebpf::record::{Pages, Vma, VmaReason};
+use memtrace_ebpf::record::{Header, Pages, Vma, VmaReason};
 use roaring::RoaringTreemap;
 
 use super::{Model, PAGE_SHIFT};
@@ -73,11 +73,11 @@ fn add(pages: &mut RoaringTreemap, first: u64, bits: &[u64; 8]) {
 impl Model {
     /// The survey of an address space that a record of this time is of. If one before never ended, its last record was
     /// lost. At an attach the parts of a survey have times of their own, and make one.
-    pub(super) fn pending(&mut self, mm: u64, (ts, seen): (u64, u8)) -> &mut Pending {
-        let ts = if seen == VmaReason::Attach as u8 {
+    pub(super) fn pending(&mut self, mm: u64, head: &Header) -> &mut Pending {
+        let ts = if head.detail.is(VmaReason::Attach) {
             0
         } else {
-            ts
+            head.ts
         };
         let pending = self.pending.entry(mm).or_default();
         if pending.ts != ts {

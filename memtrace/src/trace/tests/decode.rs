@@ -2,8 +2,9 @@
 
 use bytemuck::{Pod, bytes_of};
 use memtrace_ebpf::record::{
-    Birth, Born, Call, Exec, Exit, Failed, Fault, Gone, Handled, Header, Held, Kind, Objects,
-    Pages, Path, Rename, Rests, Returned, Runs, Surveyed, Task, Unobserved, Vma,
+    Birth, Born, Call, Detail, Exec, Exit, Failed, Fault, Gone, Handled, Header, Held, Kind,
+    Objects, Pages, Path, Rename, Rests, Returned, Runs, Surveyed, Task, Unobserved, Vma,
+    VmaReason,
 };
 
 use super::random::Random;
@@ -17,8 +18,9 @@ fn each() -> Vec<(Kind, Vec<u8>)> {
             tid: 7,
             kind: kind as u8,
             flags: 1,
-            a: 2,
-            b: 3,
+            stack: 2,
+            cpu: 3,
+            detail: Detail::reason(VmaReason::Exec as u8),
         };
         bytemuck::bytes_of_mut(&mut record)[..size_of::<Header>()].copy_from_slice(bytes_of(&head));
         (kind, [bytes_of(&record), rest].concat())
@@ -68,7 +70,8 @@ fn every_kind_is_read_whole() {
         let record = Record::decode(&bytes).expect("whole");
         let head = record.header();
         assert_eq!((head.kind, head.tid, head.ts), (kind as u8, 7, 1 << 40));
-        assert_eq!((head.flags, head.a, head.b), (1, 2, 3));
+        assert_eq!((head.flags, head.stack, head.cpu), (1, 2, 3));
+        assert!(head.detail.is(VmaReason::Exec) && !head.detail.is(VmaReason::Fork));
         // The ring buffer rounds sizes up.
         let padded = [&bytes[..], &[0xff; 7]].concat();
         assert_eq!(Record::decode(&padded).as_ref(), Some(&record));

@@ -1,7 +1,7 @@
 //! Forks and what they leave shared: who copies it, and why; who takes it over.
 
 use memtrace_ebpf::{
-    record::{Birth, Bounds, FAULT_MINOR, FAULT_MM_GONE, Fault, Frame, Tally, VmaReason},
+    record::{Birth, Bounds, FAULT_MINOR, FAULT_MM_GONE, Frame, Tally, VmaReason},
     syscall,
 };
 
@@ -9,7 +9,7 @@ use super::{
     regions::{BOUNDS, PROG, program},
     story::{
         Area, FIRST, FORK, READ, Story, WRITE, anonymous, file, flagged, heap, heap_page,
-        heap_pages, minor, ro,
+        heap_pages, minor, of_frame, ro,
     },
 };
 use crate::trace::event;
@@ -447,11 +447,8 @@ fn what_the_ends_of_threads_copy_is_in_the_account() {
     story.fork_of(100, 200, 0xb, &[heap_pages(0..4)]);
     let end = story.now() + 1000;
     story.at(end, |story| story.copies(101, 0, 2));
-    let unseen = Fault {
-        frame: Frame::Anonymous as u32,
-        map_count: 2,
-        ..minor(WRITE, heap_page(1), ro(0x1001), 0)
-    };
+    let unseen = minor(WRITE, heap_page(1), ro(0x1001), 0);
+    let unseen = of_frame(unseen, Frame::Anonymous, 2);
     let flags = FAULT_MM_GONE | FAULT_MINOR;
     story.at(end + 100, |story| {
         story.fault_in(101, heap(), flagged(unseen, flags));

@@ -4,14 +4,14 @@ use memtrace_ebpf::{
     arch,
     fault::error_code,
     record::{
-        Bounds, FAULT_DISABLED, FAULT_MAJOR, FAULT_MINOR, FAULT_MM_GONE, FAULT_UNMAPPED, Fault,
-        Vma, VmaReason,
+        Bounds, FAULT_DISABLED, FAULT_MAJOR, FAULT_MINOR, FAULT_MM_GONE, FAULT_UNMAPPED, Vma,
+        VmaReason,
     },
 };
 
 use super::{
     regions::{BOUNDS, listed, program, touch},
-    story::{READ, Story, WRITE, ZERO, anonymous, counters, flagged, minor, ro, rw},
+    story::{READ, Story, WRITE, ZERO, anonymous, counters, detailed, flagged, minor, ro, rw},
 };
 use crate::trace::event::{Access, Address, Counted, Mode, Name, Region, What};
 
@@ -246,7 +246,7 @@ fn a_fault_that_brings_no_page_says_what_follows() {
     let told = |error, address, signal| {
         let mut story = Story::of(100, 0xa);
         let fault = flagged(minor(error, address, 0, 0), FAULT_UNMAPPED);
-        story.fault(100, Fault { signal, ..fault });
+        story.fault(100, detailed(fault, |detail| detail.signal = signal));
         let outcome = story.play();
         let fault = outcome.faults()[0];
         (fault.kind.name(), fault.region.name(), fault.detail.clone())

@@ -4,14 +4,14 @@ use expect_test::expect;
 use memtrace_ebpf::{
     fault::vm,
     record::{
-        Bounds, FAULT_MINOR, FAULT_UNMAPPED, FAULT_VMA_UNKNOWN, Fault, Header, VMA_HAS_OPS,
-        VMA_HUGETLB, VMA_SHMEM, Vma, VmaReason,
+        Bounds, FAULT_MINOR, FAULT_UNMAPPED, FAULT_VMA_UNKNOWN, Header, VMA_HAS_OPS, VMA_HUGETLB,
+        VMA_SHMEM, Vma, VmaReason,
     },
     syscall,
 };
 
 use super::story::{
-    Outcome, READ, Story, WRITE, anonymous, counters, file, flagged, minor, ro, rw,
+    Outcome, READ, Story, WRITE, anonymous, counters, detailed, file, flagged, minor, ro, rw,
 };
 use crate::trace::event::{By, What};
 
@@ -404,12 +404,12 @@ fn a_thread_has_a_stack_while_it_lives() {
     );
 }
 
-fn below_the_stack(signal: u32) -> Outcome {
+fn below_the_stack(signal: u8) -> Outcome {
     let mut story = program(100, 0xa);
     story.vma(100, VmaReason::Fault, stack());
     let fault = minor(WRITE, STACK - 8, 0, if signal == 0 { rw(0x99) } else { 0 });
     let fault = flagged(fault, FAULT_MINOR | FAULT_UNMAPPED);
-    story.fault(100, Fault { signal, ..fault });
+    story.fault(100, detailed(fault, |detail| detail.signal = signal));
     story.play()
 }
 

@@ -2,8 +2,8 @@
 
 use memtrace_ebpf::{
     record::{
-        Birth, Exec, Exit, Gone, Header, Ids, Kind, Objects, Pages, Parts, RETURNED_IN_CHILD,
-        Returned, Tally, Vma, VmaReason,
+        Birth, Detail, Exec, Exit, Gone, Header, Ids, Kind, Objects, Pages, Parts,
+        RETURNED_IN_CHILD, Returned, Tally, Vma, VmaReason,
     },
     syscall,
 };
@@ -125,7 +125,7 @@ impl Machine {
         let vma = Vma {
             head: Header {
                 kind: Kind::Vma as u8,
-                a: VmaReason::Fork as u8,
+                detail: Detail::reason(VmaReason::Fork as u8),
                 ..head
             },
             mm,

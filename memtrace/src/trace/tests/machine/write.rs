@@ -2,7 +2,9 @@
 
 use memtrace_ebpf::{
     pte::PAGE_SIZE,
-    record::{Call, FAULT_MINOR, Fault, Frame, Header, Held, Kind, Vma, VmaReason},
+    record::{
+        Call, Detail, FAULT_MINOR, Fault, FaultDetail, Frame, Header, Held, Kind, Vma, VmaReason,
+    },
     syscall,
 };
 
@@ -66,7 +68,7 @@ impl Machine {
         if another {
             let record = Vma {
                 head: Header {
-                    a: VmaReason::Fault as u8,
+                    detail: Detail::reason(VmaReason::Fault as u8),
                     ..Self::head(tid, now, Kind::Vma)
                 },
                 mm: address,
@@ -102,11 +104,16 @@ impl Machine {
         } else {
             Frame::Anonymous
         };
+        let detail = FaultDetail {
+            levels: 0x11,
+            error: WRITE,
+            signal: 0,
+            frame: frame as u8,
+        };
         let record = Fault {
             head: Header {
                 flags: FAULT_MINOR,
-                a: 0x11,
-                b: WRITE,
+                detail: detail.into(),
                 ..Self::head(tid, open.ts, Kind::Fault)
             },
             address: heap_page(open.page),
@@ -114,9 +121,7 @@ impl Machine {
             before,
             after,
             vma: open.serial,
-            signal: 0,
             map_count,
-            frame: frame as u32,
         };
         self.write(wire(&record, &[]));
     }

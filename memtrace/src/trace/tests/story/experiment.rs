@@ -1,6 +1,6 @@
 //! What the hooks send for the lab alone.
 
-use memtrace_ebpf::record::{Born, Kind, RETURNED_IN_CHILD, Rests, Returned, Runs};
+use memtrace_ebpf::record::{Born, Header, Kind, RETURNED_IN_CHILD, Rests, Returned, Runs};
 
 use super::{Story, wire};
 
@@ -22,8 +22,10 @@ impl Story {
     /// A thread gets CPU 1.
     pub fn runs(&mut self, tid: u32, change: impl FnOnce(&mut Runs)) {
         let mut record = Runs {
-            head: self.head(tid, Kind::Runs),
-            cpu: 1,
+            head: Header {
+                cpu: 1,
+                ..self.head(tid, Kind::Runs)
+            },
             mm: self.parts(tid).mm,
             ..Runs::default()
         };
@@ -32,13 +34,13 @@ impl Story {
     }
 
     /// It leaves CPU 1.
-    pub fn rests(&mut self, tid: u32, runnable: u32) {
-        let record = Rests {
-            head: self.head(tid, Kind::Rests),
+    pub fn rests(&mut self, tid: u32, flags: u8) {
+        let head = Header {
             cpu: 1,
-            runnable,
+            flags,
+            ..self.head(tid, Kind::Rests)
         };
-        self.records.push(wire(&record, &[]));
+        self.records.push(wire(&Rests { head }, &[]));
     }
 
     /// A fork returns to this instruction; 0 where that isn't told.

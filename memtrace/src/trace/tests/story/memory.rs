@@ -5,11 +5,12 @@ use std::ops::Range;
 use memtrace_ebpf::{
     pte::PAGE_SIZE,
     record::{
-        Birth, Bounds, Call, Fault, Frame, Header, Kind, Pages, Path, Surveyed, Vma, VmaReason,
+        Birth, Bounds, Call, Detail, Fault, Frame, Header, Kind, Pages, Path, Surveyed, Vma,
+        VmaReason,
     },
 };
 
-use super::{Story, WRITE, anonymous, minor, ro, rw, wire};
+use super::{Story, WRITE, anonymous, detailed, minor, ro, rw, wire};
 
 /// The first page of the memory that most stories are about, and how much it is.
 pub const FIRST: u64 = 0x7b000;
@@ -25,6 +26,12 @@ pub fn heap() -> Vma {
 /// The address of one of its pages.
 pub const fn heap_page(page: u64) -> u64 {
     (FIRST + page) * PAGE_SIZE
+}
+
+/// A fault on a frame of which this is known.
+pub fn of_frame(fault: Fault, frame: Frame, map_count: u32) -> Fault {
+    let fault = detailed(fault, |detail| detail.frame = frame as u8);
+    Fault { map_count, ..fault }
 }
 
 /// What is private and present of a VMA.
@@ -74,7 +81,7 @@ impl Story {
             head: Header {
                 kind: Kind::Vma as u8,
                 flags: area.vma.head.flags,
-                a: VmaReason::Fork as u8,
+                detail: Detail::reason(VmaReason::Fork as u8),
                 ..birth.head
             },
             mm: birth.child.mm,
@@ -125,7 +132,7 @@ impl Story {
     /// `area.shared`; `resident` are all that are there.
     pub fn survey(&mut self, tid: u32, areas: &[(Area, u64)]) -> u64 {
         let head = Header {
-            a: VmaReason::Attach as u8,
+            detail: Detail::reason(VmaReason::Attach as u8),
             ..self.head(tid, Kind::Pages)
         };
         let mm = self.parts(tid).mm;
@@ -135,7 +142,7 @@ impl Story {
                 head: Header {
                     kind: Kind::Vma as u8,
                     flags: area.vma.head.flags,
-                    a: VmaReason::Attach as u8,
+                    detail: Detail::reason(VmaReason::Attach as u8),
                     ..head
                 },
                 mm,
@@ -168,7 +175,7 @@ impl Story {
         let record = Vma {
             head: Header {
                 flags: vma.head.flags,
-                a: seen as u8,
+                detail: Detail::reason(seen as u8),
                 ..head
             },
             mm: task.parts.mm,
@@ -189,13 +196,13 @@ impl Story {
         self.fault_at(0x11, tid, fault);
     }
 
-    /// The same; the levels of its entries are those of the header's byte `levels`.
+    /// The same; the levels of its entries are those of `levels`.
     pub fn fault_at(&mut self, levels: u8, tid: u32, fault: Fault) {
+        let fault = detailed(fault, |detail| detail.levels = levels);
         let record = Fault {
             head: Header {
                 flags: fault.head.flags,
-                a: levels,
-                b: fault.head.b,
+                detail: fault.head.detail,
                 ..self.head(tid, Kind::Fault)
             },
             vma: self.tasks[&tid].serial,
@@ -216,12 +223,8 @@ impl Story {
     /// A write to a page of [`heap`] is copied. `frame` is what the old frame is, and how often it is mapped.
     pub fn copies_frame(&mut self, tid: u32, page: u64, (frame, map_count): (Frame, u32)) {
         let new = 0x10_0000 + self.now;
-        let fault = Fault {
-            frame: frame as u32,
-            map_count,
-            ..minor(WRITE, heap_page(page) + 8, ro(0x1000 + page), rw(new))
-        };
-        self.fault_in(tid, heap(), fault);
+        let fault = minor(WRITE, heap_page(page) + 8, ro(0x1000 + page), rw(new));
+        self.fault_in(tid, heap(), of_frame(fault, frame, map_count));
     }
 
     /// A write to a page of [`heap`] is copied, as so many map it.
@@ -231,12 +234,8 @@ impl Story {
 
     /// A write to a page of [`heap`] takes it over.
     pub fn takes_over(&mut self, tid: u32, page: u64) {
-        let fault = Fault {
-            frame: Frame::Anonymous as u32,
-            map_count: 1,
-            ..minor(WRITE, heap_page(page), ro(0x1000 + page), rw(0x1000 + page))
-        };
-        self.fault_in(tid, heap(), fault);
+        let fault = minor(WRITE, heap_page(page), ro(0x1000 + page), rw(0x1000 + page));
+        self.fault_in(tid, heap(), of_frame(fault, Frame::Anonymous, 1));
     }
 
     /// A write finds a page of [`heap`] untouched.

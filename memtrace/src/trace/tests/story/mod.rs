@@ -12,11 +12,11 @@ mod outcome;
 mod tasks;
 mod values;
 
-pub use memory::{Area, FIRST, heap, heap_page, heap_pages};
+pub use memory::{Area, FIRST, heap, heap_page, heap_pages, of_frame};
 pub use outcome::{Outcome, booked};
 pub use tasks::{FORK, PTHREAD, VFORK, known};
 pub use values::{
-    READ, WRITE, ZERO, anonymous, counters, file, flagged, minor, ro, rw, tallied, wire,
+    READ, WRITE, ZERO, anonymous, counters, detailed, file, flagged, minor, ro, rw, tallied, wire,
 };
 
 /// memtrace itself, the parent of the first process.

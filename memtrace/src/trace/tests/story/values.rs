@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytemuck::{Pod, bytes_of};
 use memtrace_ebpf::{
     fault::{error_code, vm},
-    record::{FAULT_MINOR, Fault, Header, Tally, VMA_HAS_OPS, Vma},
+    record::{FAULT_MINOR, Fault, FaultDetail, Header, Tally, VMA_HAS_OPS, Vma},
 };
 
 use crate::trace::record::Record;
@@ -38,7 +38,11 @@ pub fn minor(error: u8, address: u64, before: u64, after: u64) -> Fault {
     Fault {
         head: Header {
             flags: FAULT_MINOR,
-            b: error,
+            detail: FaultDetail {
+                error,
+                ..FaultDetail::default()
+            }
+            .into(),
             ..Header::default()
         },
         address,
@@ -47,6 +51,14 @@ pub fn minor(error: u8, address: u64, before: u64, after: u64) -> Fault {
         after,
         ..Fault::default()
     }
+}
+
+/// A fault of which the header tells something else, too.
+pub fn detailed(mut fault: Fault, change: impl FnOnce(&mut FaultDetail)) -> Fault {
+    let mut detail = fault.detail();
+    change(&mut detail);
+    fault.head.detail = detail.into();
+    fault
 }
 
 /// The same with other flags.
