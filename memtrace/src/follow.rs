@@ -1,13 +1,6 @@
 //! Keeps a trace going, whatever it is of: from the hooks and the output being opened to the last event.
 
-use std::{
-    fs::{self, File},
-    io::{Write, stderr},
-    os::fd::AsFd as _,
-    path::PathBuf,
-    pin::pin,
-    time::Duration,
-};
+use std::{pin::pin, time::Duration};
 
 use anyhow::{Context as _, Result};
 use tokio::{
@@ -18,14 +11,12 @@ use tokio::{
 
 use crate::{
     cli::Shown,
-    output::{
-        self, Queue, Sink,
-        file::{self, Kept, named},
-    },
-    probe::{Options, Probe, Traced},
+    output::{Sink, file::Kept},
+    outputs::{Outputs, plan},
+    probe::{Live, Options, Probe, Traced},
     select::Only,
     session::Session,
-    target::{Asked, Interrupt, Signals, are_waiting, hurry},
+    target::{Asked, Interrupt, Signals, hurry},
 };
 
 /// How often the ring buffer is read: what is shown is late by twice this.
@@ -43,27 +34,19 @@ pub fn event_loop() -> Result<Runtime> {
         .context("can't set up the event loop")
 }
 
-/// A trace under way: its hooks and its output.
+/// A trace under way: its hooks and its outputs.
 pub struct Follow {
     /// The hooks.
     pub probe: Probe,
     /// What becomes of that which they see.
-    pub session: Session,
+    pub session: Session<Live>,
     /// What is written, where it isn't kept in memory.
-    output: Option<Output>,
+    outputs: Option<Outputs>,
     /// Whether what is traced may send signals to memtrace, as part of its group, that are not meant for it.
     is_family: bool,
     ticker: Interval,
     /// Whether the ring buffer wasn't read to its end.
     behind: bool,
-}
-
-/// What a trace is written to.
-struct Output {
-    queue: Queue,
-    name: String,
-    /// Where it was made.
-    made: Option<PathBuf>,
 }
 
 /// What came first.
@@ -77,11 +60,11 @@ pub enum Step<T> {
 }
 
 impl Follow {
-    /// Attaches the hooks, then opens the output, which is to be none of `kept`. Nothing is traced yet.
+    /// Attaches the hooks, then opens the outputs, none of which is to be one of `kept`. Nothing is traced yet.
     ///
     /// # Errors
     /// One of them can't be done.
-    pub fn open(shown: &Shown, traced: Traced, kept: Vec<Kept>) -> Result<Self> {
+    pub fn open(shown: &Shown, traced: Traced, mut kept: Vec<Kept>) -> Result<Self> {
         let options = Options {
             traced,
             summary: shown.summary,
@@ -90,37 +73,40 @@ impl Follow {
             backend: shown.kernel.backend,
             btf: shown.kernel.btf.as_deref(),
         };
+        let plan = plan(&shown.outputs, shown.format)?;
         let probe = Probe::attach(options)?;
-        let (sink, output) = open_sink(shown, kept)?;
-        let name = output.name.clone();
+        kept.push(("memtrace itself".to_owned(), "/proc/self/exe".into()));
+        if let Some(btf) = &shown.kernel.btf {
+            kept.push(("the file of --btf".to_owned(), btf.clone()));
+        }
+        let (sink, outputs) = Outputs::open(&plan, shown, kept)?;
         Ok(Self {
-            output: Some(output),
-            ..Self::with(probe, sink, name, options, shown.only())?
+            outputs: Some(outputs),
+            ..Self::with(probe, sink, options, shown.only())?
         })
     }
 
-    /// Attaches the hooks. What they see goes to a sink, which is called `name`. Nothing is traced yet.
+    /// Attaches the hooks. What they see goes to a sink. Nothing is traced yet.
     ///
     /// # Errors
     /// The kernel refuses it.
-    pub fn to(sink: Box<dyn Sink>, name: String, options: Options<'_>, only: Only) -> Result<Self> {
-        Self::with(Probe::attach(options)?, sink, name, options, only)
+    pub fn to(sink: Box<dyn Sink>, options: Options<'_>, only: Only) -> Result<Self> {
+        Self::with(Probe::attach(options)?, sink, options, only)
     }
 
     fn with(
         mut probe: Probe,
         sink: Box<dyn Sink>,
-        name: String,
         options: Options<'_>,
         only: Only,
     ) -> Result<Self> {
-        let session = Session::new(&mut probe, options.summary, only, sink, name)?;
+        let session = Session::new(probe.live()?, only, sink)?;
         let mut ticker = interval(PERIOD);
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
             probe,
             session,
-            output: None,
+            outputs: None,
             is_family: matches!(options.traced, Traced::Started { .. }),
             ticker,
             behind: false,
@@ -140,11 +126,11 @@ impl Follow {
             // What comes once may come first; signals can come without end. However much there is to read, they are heard before.
             biased;
             happened = awaited => Step::Happened(happened),
-            asked = signals.next() => self.heard(asked),
+            asked = signals.next() => self.heard(asked)?,
             () = yield_now(), if self.behind => Step::Ticked,
             _ = self.ticker.tick() => Step::Ticked,
         };
-        let is_full = self.output.as_ref().is_some_and(|to| to.queue.is_full());
+        let is_full = self.outputs.as_ref().is_some_and(Outputs::are_full);
         self.behind = !is_full && self.session.pump()?;
         self.probe.show_log();
         Ok(step)
@@ -152,15 +138,42 @@ impl Follow {
 
     /// A signal from a program that is traced isn't for memtrace: one that ends its group, as servers do, means its own
     /// processes.
-    fn heard<T>(&mut self, asked: Asked) -> Step<T> {
+    fn heard<T>(&mut self, asked: Asked) -> Result<Step<T>> {
         let is_others = self.is_family || asked.interrupt == Interrupt::Fatal;
-        if is_others && asked.from.is_some_and(|pid| self.session.knows(pid)) {
-            return Step::Ticked;
+        if let Some(pid) = asked.from.filter(|_| is_others)
+            && self.is_traced(pid)?
+        {
+            return Ok(Step::Ticked);
         }
-        if let Some(output) = &self.output {
-            output.queue.hurry();
+        if let Some(outputs) = &self.outputs {
+            outputs.hurry();
         }
-        Step::Asked(asked)
+        Ok(Step::Asked(asked))
+    }
+
+    /// Whether a process, by its id as memtrace sees it, is traced, or was a moment ago.
+    fn is_traced(&mut self, pid: u32) -> Result<bool> {
+        // What the session has been told is of a moment ago: who has ended since is there.
+        if self.session.knows(pid) || self.session.source().has_process(pid) {
+            return Ok(true);
+        }
+        // It may have been too short for that.
+        self.session.pump()?;
+        Ok(self.session.knows(pid))
+    }
+
+    /// Whether nothing is traced any more.
+    pub fn nothing_lives(&mut self) -> bool {
+        self.session.source().nothing_lives()
+    }
+
+    /// Shows what is left, and the account: no hook has more to tell. With `cut_short` what is traced goes on.
+    ///
+    /// # Errors
+    /// It can't be shown.
+    pub fn finish(&mut self, cut_short: bool) -> Result<()> {
+        self.session.source().end(cut_short);
+        self.session.finish()
     }
 
     /// Shows what happens until all that is traced has ended, or `over` is ready, or a signal, which comes back, asks
@@ -174,7 +187,7 @@ impl Follow {
         over: impl Future<Output = ()>,
     ) -> Result<Option<Asked>> {
         let mut over = pin!(over);
-        while !self.session.nothing_lives() {
+        while !self.nothing_lives() {
             match self.step(signals, over.as_mut()).await? {
                 Step::Happened(()) => break,
                 Step::Asked(asked) => return Ok(Some(asked)),
@@ -190,51 +203,21 @@ impl Follow {
     /// # Errors
     /// That of `traced`, or the rest can't be shown.
     pub fn close<T>(mut self, traced: Result<T>) -> Result<T> {
-        let cut_short = !self.session.nothing_lives();
+        let cut_short = !self.nothing_lives();
         self.probe.detach();
         let traced = traced?;
-        self.session.finish(cut_short)?;
-        if let Some(Output { queue, name, .. }) = &self.output {
-            queue
-                .finish()
-                .with_context(|| format!("can't write the trace to {name}"))?;
+        self.session.source().end(cut_short);
+        self.session.finish()?;
+        if let Some(outputs) = &self.outputs {
+            outputs.finish()?;
         }
         Ok(traced)
     }
 
     /// Ends a trace of which nothing has come: a file that was made for it goes, too.
     pub fn discard(self) {
-        if let Some(made) = self.output.and_then(|output| output.made) {
-            // An empty file that stays does no harm.
-            let _ = fs::remove_file(made);
+        if let Some(outputs) = self.outputs {
+            outputs.discard();
         }
     }
-}
-
-/// Opens what the trace is written to. The files that memtrace itself needs are among `kept`.
-fn open_sink(shown: &Shown, mut kept: Vec<Kept>) -> Result<(Box<dyn Sink>, Output)> {
-    kept.push(("memtrace itself".to_owned(), "/proc/self/exe".into()));
-    if let Some(btf) = &shown.kernel.btf {
-        kept.push(("the file of --btf".to_owned(), btf.clone()));
-    }
-    let mut made = None;
-    let (to, colour, name): (Box<dyn Write + Send>, bool, String) =
-        if let Some(path) = &shown.output {
-            let (file, is_made) = file::open(path, &kept)?;
-            made = is_made.then(|| path.clone());
-            (Box::new(file), false, named(path))
-        } else {
-            // Not by way of the library's stderr: memtrace would wait for its lock, should nobody read this.
-            let fd = stderr().as_fd().try_clone_to_owned()?;
-            let colour = output::colour_wanted(&stderr());
-            (Box::new(File::from(fd)), colour, "stderr".to_owned())
-        };
-    let options = output::Options {
-        fold: !shown.no_fold,
-        colour,
-        summary_only: shown.summary,
-    };
-    let queue = Queue::new(to, are_waiting).context("can't start a thread")?;
-    let sink = output::sink(shown.format, Box::new(queue.clone()), options);
-    Ok((sink, Output { queue, name, made }))
 }

@@ -13,11 +13,13 @@ mod kernel;
 mod lab;
 mod memory;
 mod output;
+mod outputs;
 mod probe;
 mod run;
 mod select;
 mod session;
 mod size;
+mod source;
 mod target;
 mod trace;
 

@@ -12,7 +12,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
-use tests::harness::{Memtrace, Run, Running};
+use tests::harness::{Memtrace, Run, Running, subject};
 
 #[test]
 fn prog_itself_is_not_written_over() -> Result<()> {
@@ -97,6 +97,56 @@ fn what_is_replaced_is_said() -> Result<()> {
         "it is still there"
     );
     Ok(())
+}
+
+#[test]
+fn several_outputs_at_once() -> Result<()> {
+    let memtrace = Memtrace::new()?;
+    let [json, text] = ["trace.json", "trace.txt"].map(|name| memtrace.folder().join(name));
+    let outputs = [
+        "-o".as_ref(),
+        json.as_os_str(),
+        "-o".as_ref(),
+        text.as_os_str(),
+    ];
+    let memtrace = memtrace.options(["-o", "-"]).options(outputs);
+    let run = memtrace.run([subject("fork-write")])?;
+    assert_eq!(run.code(), Some(0), "{run:?}");
+    let trace = memtrace.read(run)?;
+    ensure!(trace.clones().next().is_some(), "no clone in JSON");
+    let shown = &trace.run.stderr;
+    ensure!(
+        shown.contains("cow-copy") && *shown == fs::read_to_string(&text)?,
+        "{shown}"
+    );
+    Ok(())
+}
+
+#[test]
+fn one_output_that_fails_does_not_keep_the_others() -> Result<()> {
+    let memtrace = Memtrace::new()?.options(["-o", "/dev/full"]).with_json();
+    let run = memtrace.run([subject("fork-write")])?;
+    refused(
+        &run,
+        "can't write the trace to \"/dev/full\": No space left on device",
+    )?;
+    let trace = memtrace.read(run)?;
+    ensure!(trace.clones().next().is_some(), "no clone in JSON");
+    trace.check_accounts()
+}
+
+#[test]
+fn outputs_that_do_not_go_together() -> Result<()> {
+    let memtrace = Memtrace::new()?.with_json();
+    let json = memtrace.json_file();
+    let twice = ["-o".as_ref(), json.as_os_str()];
+    refused(
+        &memtrace.options(twice).run(["true"])?,
+        "it is another output",
+    )?;
+    ensure!(!json.exists(), "a file was left");
+    let memtrace = Memtrace::new()?.options(["--format", "json", "-o", "/tmp/trace.txt"]);
+    refused(&memtrace.run(["true"])?, "--format json is for no output")
 }
 
 #[test]

@@ -9,8 +9,8 @@ Examples:
           Show only how many faults of each kind every process took
   sudo memtrace run --only cow-copy,clone -- redis-server --save 60 1
           Show who copies pages after a fork
-  sudo memtrace run -o trace.json --format json python3 prog.py
-          Keep the whole trace in a file, an object a line
+  sudo memtrace run -o trace.json python3 prog.py
+          Keep the whole trace in a file, an object a line; with -o - -o trace.json show it, too
 
 Exit status:
   PROG's own, or 128+N when signal N ended it; 127 when PROG is not found, 126 when it can't be
@@ -27,7 +27,7 @@ Examples:
           Show which pages are copied, and by whom, when redis forks to save (redis-cli bgsave)
   sudo memtrace attach --tree --summary --duration 1m $(cat /run/nginx.pid)
           Account for a minute of a pre-forking server: its master and all its workers
-  sudo memtrace attach --format json -o trace.json --duration 10s $(pidof postgres)
+  sudo memtrace attach -o trace.json --duration 10s $(pidof postgres)
           Keep ten seconds of all those processes in a file, an object a line
 
 Exit status:

@@ -94,13 +94,15 @@ pub struct Kernel {
 /// What is shown of a trace, and where.
 #[derive(Args, Debug)]
 pub struct Shown {
-    /// Write the trace to FILE instead of stderr; what is there is replaced once the trace begins
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
+    /// Write the trace to FILE instead of stderr; what is there is replaced once the trace begins. Give it again for each
+    /// further output; `-` is stderr
+    #[arg(short, long = "output", value_name = "FILE")]
+    pub outputs: Vec<PathBuf>,
 
-    /// How to write it: to be read (text), or an object a line (json)
-    #[arg(long, value_enum, default_value = "text")]
-    pub format: Format,
+    /// How to write it: to be read (text), or an object a line (json); by default as FILE ends (.json, .jsonl, .txt), or text.
+    /// With several outputs it is for those whose ending doesn't say it
+    #[arg(long, value_enum)]
+    pub format: Option<Format>,
 
     /// Show only the tables at the end; the kernel counts the faults
     #[arg(long)]
@@ -309,7 +311,7 @@ mod tests {
     fn options_before_prog_are_ours_and_after_it_its_own() {
         let run = run(&["-v", "-o", "f", "ls", "-v", "--summary", "--", "-o"]).expect("valid");
         assert!(run.shown.verbose && !run.shown.summary);
-        assert_eq!(run.shown.output, Some("f".into()));
+        assert_eq!(run.shown.outputs, ["f"].map(PathBuf::from));
         assert_eq!(run.command, ["ls", "-v", "--summary", "--", "-o"]);
     }
 
@@ -381,7 +383,7 @@ mod tests {
         let attach = attach(&["4711", "--tree", "1", "-o", "f", "2147483647"]).expect("valid");
         assert_eq!(attach.pids, [4711, 1, 2_147_483_647]);
         assert!(attach.tree && !attach.shown.no_fold);
-        assert_eq!(attach.shown.output, Some("f".into()));
+        assert_eq!(attach.shown.outputs, ["f"].map(PathBuf::from));
         assert_eq!(attach.duration, None);
     }
 

@@ -42,7 +42,6 @@ async fn trace(asked: &Kernel) -> Result<Job> {
     let (sink, gathered) = Gather::new();
     let mut follow = Follow::to(
         Box::new(sink),
-        "memory".to_owned(),
         Options {
             traced: Traced::Started { follow: true },
             summary: false,
@@ -84,7 +83,7 @@ async fn watch(follow: &mut Follow, signals: &mut Signals, prog: &mut Child) -> 
     let late = sleep(PATIENCE);
     tokio::pin!(late);
     let mut ended = false;
-    while !ended || !follow.session.nothing_lives() {
+    while !ended || !follow.nothing_lives() {
         let next = async {
             tokio::select! {
                 status = prog.wait(), if !ended => Some(status),

@@ -81,7 +81,6 @@ impl<'a> Bench<'a> {
         let (sink, gathered) = Gather::new();
         let follow = Follow::to(
             Box::new(sink),
-            "memory".to_owned(),
             Options {
                 traced: Traced::Experiments,
                 summary: false,
@@ -170,7 +169,7 @@ impl<'a> Bench<'a> {
         if let Some(asked) = rest? {
             return Ok(Outcome::Interrupted(asked));
         }
-        follow.session.finish(false)?;
+        follow.finish(false)?;
         let Gathered { events, end } = self.gathered.take();
         let Some(status) = status else {
             let why = format!("the program {} did not end", program.name);
@@ -211,7 +210,7 @@ async fn watch(
 ) -> Result<Watched> {
     let deadline = Instant::now() + PATIENCE;
     let mut status = None;
-    while status.is_none() || !follow.session.nothing_lives() {
+    while status.is_none() || !follow.nothing_lives() {
         let next = async {
             tokio::select! {
                 // First what was said, then the end.

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, io, rc::Rc};
 
-use super::Sink;
+use super::sink::Sink;
 use crate::trace::event::{End, Event, Start};
 
 /// What a trace gave.
@@ -35,7 +35,7 @@ impl Sink for Gather {
         Ok(())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&mut self, _: u64) -> io::Result<()> {
         Ok(())
     }
 

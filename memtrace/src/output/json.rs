@@ -7,7 +7,8 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::{Out, Sink, seen_json};
+use super::seen_json;
+use super::sink::{Out, Sink};
 use crate::trace::event::{
     Access, Address, Cause, Counted, End, Event, Fault, Global, Handled, Mode, Start, What,
 };
@@ -55,7 +56,7 @@ impl Sink for Json {
         }
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&mut self, _: u64) -> io::Result<()> {
         self.out.flush()
     }
 

@@ -1,6 +1,9 @@
 //! What a reader gets: the events and the account, as text or as JSON.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    path::Path,
+};
 
 use crate::trace::event::{End, Event, Start, What};
 
@@ -13,11 +16,13 @@ mod forks;
 mod gather;
 mod json;
 mod queue;
+mod run;
 #[cfg(test)]
 pub mod samples;
 #[cfg(test)]
 mod schema;
 mod seen_json;
+mod sink;
 mod table;
 mod text;
 mod tree;
@@ -28,24 +33,7 @@ pub use escape::{Escaped, Seen};
 pub use gather::{Gather, Gathered};
 pub use queue::Queue;
 pub use seen_json::to_json;
-
-/// Takes the events of a run in time order and writes them.
-///
-/// An error is the writer's own (a full disk, a closed pipe); nothing is to be written after it.
-pub trait Sink {
-    /// Writes what comes first.
-    fn start(&mut self, start: &Start) -> io::Result<()>;
-
-    /// Writes an event, into a buffer at first.
-    fn event(&mut self, event: &Event) -> io::Result<()>;
-
-    /// Lets the reader have what is buffered. To be called after each batch of events, and every few tens of
-    /// milliseconds while none come: faults that are being folded wait for it.
-    fn flush(&mut self) -> io::Result<()>;
-
-    /// Writes what comes last, and flushes.
-    fn end(&mut self, end: &End) -> io::Result<()>;
-}
+pub use sink::Sink;
 
 /// What the output is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -54,6 +42,25 @@ pub enum Format {
     Text,
     /// For programs: one JSON object a line.
     Json,
+}
+
+impl Format {
+    /// The format of a file by the ending of its name, if that is one of a format's.
+    pub fn of(file: &Path) -> Option<Self> {
+        match file.extension()?.to_str()? {
+            "json" | "jsonl" => Some(Self::Json),
+            "txt" => Some(Self::Text),
+            _ => None,
+        }
+    }
+
+    /// Its name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
 }
 
 /// How the output is made.
@@ -67,29 +74,21 @@ pub struct Options {
     pub summary_only: bool,
 }
 
-/// Bytes that are gathered before they are written.
-const BUFFER: usize = 256 << 10;
-
-type Out = io::BufWriter<Box<dyn Write>>;
-
 /// The sink for a format. It buffers by itself.
 pub fn sink(format: Format, to: Box<dyn Write>, options: Options) -> Box<dyn Sink> {
-    let out = Out::with_capacity(BUFFER, to);
-    let sink: Box<dyn Sink> = match format {
-        Format::Json => Box::new(json::Json::new(out)),
+    let out = sink::buffered(to);
+    let all = move |_: &What| !options.summary_only;
+    match format {
+        Format::Json => Box::new(Chosen(json::Json::new(out), all)),
         Format::Text => {
+            let told = move |what: &What| all(what) && wording::tells(what);
             let text = text::Text::new(out, colour::Palette::new(options.colour));
             if options.fold {
-                Box::new(fold::Fold::new(text))
+                Box::new(Chosen(fold::Fold::new(text), told))
             } else {
-                Box::new(text)
+                Box::new(Chosen(text, told))
             }
         }
-    };
-    if options.summary_only {
-        Box::new(NoEvents(sink))
-    } else {
-        sink
     }
 }
 
@@ -97,10 +96,7 @@ pub fn sink(format: Format, to: Box<dyn Write>, options: Options) -> Box<dyn Sin
 pub fn as_text(event: &Event, began: u64, colour: bool) -> String {
     let palette = colour::Palette::new(colour);
     let (who, what) = (palette.process(event.pid), palette.what(&event.what));
-    let kind = match &event.what {
-        What::Fault(fault) => fault.kind.name(),
-        other => other.name(),
-    };
+    let kind = event.what.kind();
     let time = wording::Seconds(event.ts.saturating_sub(began));
     let Event {
         pid, tid, ref comm, ..
@@ -120,20 +116,24 @@ pub fn as_json(event: &Event) -> serde_json::Result<serde_json::Value> {
     json::value(event)
 }
 
-/// Keeps the events from a sink.
-struct NoEvents(Box<dyn Sink>);
+/// A step before a sink, which gets only events that a function chooses.
+struct Chosen<S, F>(S, F);
 
-impl Sink for NoEvents {
+impl<S: Sink, F: Fn(&What) -> bool> Sink for Chosen<S, F> {
     fn start(&mut self, start: &Start) -> io::Result<()> {
         self.0.start(start)
     }
 
-    fn event(&mut self, _: &Event) -> io::Result<()> {
-        Ok(())
+    fn event(&mut self, event: &Event) -> io::Result<()> {
+        if (self.1)(&event.what) {
+            self.0.event(event)
+        } else {
+            Ok(())
+        }
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+    fn flush(&mut self, now: u64) -> io::Result<()> {
+        self.0.flush(now)
     }
 
     fn end(&mut self, end: &End) -> io::Result<()> {

@@ -42,9 +42,8 @@ struct State {
     bytes: usize,
     /// Bytes that were written.
     written: u64,
-    failed: bool,
-    /// Why, until it is told.
-    error: Option<io::Error>,
+    /// Why no more can be written.
+    error: Option<(io::ErrorKind, String)>,
     /// Memtrace is to end.
     hurry: bool,
 }
@@ -76,12 +75,17 @@ impl Queue {
     /// Whether so much waits that no more should be made.
     pub fn is_full(&self) -> bool {
         let state = self.0.state();
-        state.bytes > FULL && !state.failed
+        state.bytes > FULL && state.error.is_none()
     }
 
     /// Memtrace is to end: a reader who reads nothing isn't waited for much longer.
     pub fn hurry(&self) {
         self.0.state().hurry = true;
+    }
+
+    /// No more is to be written, for this reason, which [`Self::finish`] tells unless there was one before.
+    pub fn fail(&self, error: &io::Error) {
+        self.0.state().fail(error);
     }
 
     /// Waits until all is written.
@@ -97,9 +101,8 @@ impl Queue {
         let mut state = self.0.state();
         let (mut since, mut written) = (Instant::now(), state.written);
         loop {
-            if state.failed {
-                let before = || io::Error::other("it has failed before");
-                return Err(state.error.take().unwrap_or_else(before));
+            if let Some((kind, words)) = &state.error {
+                return Err(io::Error::new(*kind, words.clone()));
             }
             if state.bytes <= bytes {
                 return Ok(());
@@ -114,6 +117,13 @@ impl Queue {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "nobody reads it"));
             }
         }
+    }
+}
+
+impl State {
+    fn fail(&mut self, error: &io::Error) {
+        self.error
+            .get_or_insert_with(|| (error.kind(), error.to_string()));
     }
 }
 
@@ -156,12 +166,11 @@ impl Shared {
                 let mut state = self.state();
                 state.bytes -= piece.len();
                 state.written += piece.len() as u64;
-                if let Err(error) = result {
-                    state.failed = true;
-                    state.error = Some(error);
+                if let Err(error) = &result {
+                    state.fail(error);
                 }
                 self.changed.notify_all();
-                if state.failed {
+                if result.is_err() {
                     return;
                 }
             }

@@ -84,7 +84,7 @@ fn attached() -> Value {
     let page = samples::Page::default();
     let mut sink = super::sink(Format::Json, page.writer(), PLAIN);
     sink.start(&start)
-        .and_then(|()| sink.flush())
+        .and_then(|()| sink.flush(0))
         .expect("a writer that doesn't fail");
     serde_json::from_str(&page.text()).expect("JSON")
 }

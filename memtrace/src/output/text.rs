@@ -4,10 +4,12 @@ use std::io::{self, Write};
 
 use super::colour::Palette;
 use super::escape::Escaped;
-use super::fold::Run;
+use super::fold::Runs;
+use super::run::Run;
+use super::sink::{Out, Sink};
 use super::wording::{List, Seconds, TaskName};
-use super::{Out, Sink, accounting, forks, table, tree, wording};
-use crate::trace::event::{End, Event, Start, What};
+use super::{accounting, forks, table, tree, wording};
+use crate::trace::event::{End, Event, Start};
 
 /// Writes text.
 pub(super) struct Text {
@@ -38,14 +40,6 @@ impl Text {
         }
     }
 
-    /// Writes a run of faults as one line.
-    pub(super) fn run(&mut self, run: &Run) -> io::Result<()> {
-        self.columns(run.event())?;
-        let until = Seconds(run.until().saturating_sub(self.began));
-        wording::fault::write_run(&mut self.out, run, until, self.palette)?;
-        self.out.write_all(b"\n")
-    }
-
     /// The columns before the words: time, task, kind.
     fn columns(&mut self, event: &Event) -> io::Result<()> {
         self.name_task(event);
@@ -66,10 +60,7 @@ impl Text {
                 "{strong}{time:>12}  {task:width$}  {kind:12}  what happened{strong:#}"
             )?;
         }
-        let kind = match &event.what {
-            What::Fault(fault) => fault.kind.name(),
-            other => other.name(),
-        };
+        let kind = event.what.kind();
         let time = Seconds(event.ts.saturating_sub(*began));
         let (faint, who, what) = (
             palette.faint(),
@@ -100,6 +91,15 @@ impl Text {
     }
 }
 
+impl Runs for Text {
+    fn run(&mut self, run: &Run) -> io::Result<()> {
+        self.columns(run.event())?;
+        let until = Seconds(run.until().saturating_sub(self.began));
+        wording::fault::write_run(&mut self.out, run, until, self.palette)?;
+        self.out.write_all(b"\n")
+    }
+}
+
 impl Sink for Text {
     fn start(&mut self, start: &Start) -> io::Result<()> {
         self.began = start.ts;
@@ -125,15 +125,12 @@ impl Sink for Text {
     }
 
     fn event(&mut self, event: &Event) -> io::Result<()> {
-        if !wording::tells(&event.what) {
-            return Ok(());
-        }
         self.columns(event)?;
         wording::write(&mut self.out, event, self.palette)?;
         self.out.write_all(b"\n")
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&mut self, _: u64) -> io::Result<()> {
         self.out.flush()
     }
 

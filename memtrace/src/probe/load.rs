@@ -21,6 +21,7 @@ use memtrace_ebpf::{
     arch::{FAULT_TRACEPOINTS, NAME},
     control::{Config, DirectMap},
     layout::Layout,
+    record::ABI,
 };
 use object::{Object as _, ObjectSection as _};
 
@@ -29,6 +30,7 @@ use super::{
     backend::{self, Backend, Refused},
     direct_map::{self, FIND_DIRECT_MAP},
     ends::Ends,
+    live::Live,
     log::ToStderr,
     missed::Missed,
     preempt,
@@ -36,11 +38,14 @@ use super::{
     threads::Threads,
     timer::Timers,
 };
-use crate::kernel::{
-    again::again,
-    fentry, helpers, layout,
-    require::{release, require},
-    zero_page::Sample,
+use crate::{
+    kernel::{
+        again::again,
+        fentry, helpers, layout,
+        require::{release, require},
+        zero_page::Sample,
+    },
+    source::Metadata,
 };
 
 /// The hooks.
@@ -111,9 +116,11 @@ pub struct Probe {
     /// How page faults are observed.
     pub backend: Backend,
     /// The zero page's frame.
-    pub zero_pfn: u64,
+    zero_pfn: u64,
     /// Bytes of the ring buffer.
     ring_bytes: u32,
+    /// Whether the hooks count the faults.
+    summary: bool,
 }
 
 impl Probe {
@@ -167,21 +174,22 @@ impl Probe {
             backend,
             zero_pfn: sample.zero,
             ring_bytes: options.ring_bytes(),
+            summary: options.summary,
         })
     }
 
-    /// The end of the pipe that the records come out of. Only the first call gives one.
+    /// The source of the records. Only the first call gives one.
     ///
     /// # Errors
     /// The object has no such maps, or they can't be mapped.
-    pub fn reader(&mut self) -> Result<Reader> {
+    pub fn live(&mut self) -> Result<Live> {
         let missed = Missed::of(&self.ebpf)?;
         let mut take = |name| {
             self.ebpf
                 .take_map(name)
                 .with_context(|| format!("the object has no map {name}"))
         };
-        Ok(Reader::new(
+        let reader = Reader::new(
             RingBuf::try_from(take("RECORDS")?).context("can't map the ring buffer")?,
             u64::from(self.ring_bytes),
             PerCpuArray::try_from(take("LOST")?)?,
@@ -195,7 +203,15 @@ impl Probe {
                 PerCpuArray::try_from(take("FURTHER_ENDS")?)?,
             ),
             missed,
-        ))
+        );
+        let metadata = Metadata {
+            abi: ABI,
+            kernel: release(),
+            backend: self.backend.name().into(),
+            zero_pfn: self.zero_pfn,
+            summary: self.summary,
+        };
+        Ok(Live::new(reader, metadata))
     }
 
     /// Shows what the hooks have said of themselves, with `verbose`.

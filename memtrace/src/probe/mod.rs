@@ -5,6 +5,7 @@ mod backend;
 mod call;
 mod direct_map;
 mod ends;
+mod live;
 mod load;
 mod log;
 mod missed;
@@ -15,6 +16,6 @@ mod timer;
 
 pub use adopt::{Adoption, Part};
 pub use backend::{Backend, FUNCTION, prefers_tracepoints};
+pub use live::Live;
 pub use load::{Options, Probe, Traced, locate_direct_map, tracepoints};
 pub use preempt::Functions as Undisturbed;
-pub use read::Reader;

@@ -178,6 +178,14 @@ impl What {
     pub fn name(&self) -> &'static str {
         EventType::from(self).name()
     }
+
+    /// The kind of a fault, or the type of another event: what a reader of text tells events apart by.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Fault(fault) => fault.kind.name(),
+            other => other.name(),
+        }
+    }
 }
 
 impl EventType {

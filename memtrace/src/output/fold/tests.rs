@@ -5,8 +5,13 @@ use expect_test::expect_file;
 use super::*;
 use crate::output::colour::Palette;
 use crate::output::samples::{self, PLAIN, Page, account, by_fork, copies, end, event, fault};
-use crate::output::{Format, Options, Out};
-use crate::trace::event::{Access, Cause, Exit, FaultKind, ForkRef, Mode, Region};
+use crate::output::sink::Out;
+use crate::output::text::Text;
+use crate::output::wording;
+use crate::output::{Format, Options};
+use crate::trace::event::{
+    Access, Address, Because, Cause, Counted, Exit, Fault, FaultKind, ForkRef, Mode, Region, What,
+};
 
 fn folded(events: &[Event]) -> String {
     let options = Options {
@@ -214,23 +219,22 @@ fn the_ends_of_the_address_space_are_no_neighbours() {
 fn a_flush_ends_a_run_only_when_it_is_old() {
     let page = Page::default();
     let text = Text::new(Out::new(page.writer()), Palette::new(false));
-    let mut fold = Fold {
-        patience: Duration::MAX,
-        ..Fold::new(text)
-    };
-    let write = |fold: &mut Fold, events: &[Event]| {
+    let mut fold = Fold::new(text);
+    let write = |fold: &mut Fold<_>, events: &[Event], now| {
         events
             .iter()
             .try_for_each(|event| fold.event(event))
             .expect("a writer that doesn't fail");
-        fold.flush().expect("a writer that doesn't fail");
+        fold.flush(now).expect("a writer that doesn't fail");
     };
-    write(&mut fold, &copies(0..3));
+    write(&mut fold, &copies(0..3), 7);
+    write(&mut fold, &copies(3..4), 6 + PATIENCE);
     assert_eq!(page.text(), "");
-    fold.patience = Duration::ZERO;
-    write(&mut fold, &copies(3..6));
+    write(&mut fold, &copies(4..6), 7 + PATIENCE);
     assert!(page.text().contains("6 pages"), "{}", page.text());
-    write(&mut fold, &copies(6..7));
+    write(&mut fold, &copies(6..7), 8 + PATIENCE);
+    assert_eq!(page.text().lines().count(), 2, "{}", page.text());
+    write(&mut fold, &copies(6..7), 8 + 2 * PATIENCE);
     assert_eq!(page.text().lines().count(), 3, "{}", page.text());
 }
 

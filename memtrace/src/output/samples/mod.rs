@@ -24,14 +24,16 @@ pub(super) use objects::left;
 
 /// A writer whose bytes the test keeps.
 #[derive(Default)]
-pub(super) struct Page(Rc<RefCell<Vec<u8>>>);
+pub struct Page(Rc<RefCell<Vec<u8>>>);
 
 impl Page {
-    pub(super) fn text(&self) -> String {
+    /// What was written to it.
+    pub fn text(&self) -> String {
         String::from_utf8(self.0.borrow().clone()).expect("UTF-8")
     }
 
-    pub(super) fn writer(&self) -> Box<dyn Write> {
+    /// Where it is written to.
+    pub fn writer(&self) -> Box<dyn Write> {
         Box::new(Self(Rc::clone(&self.0)))
     }
 }
@@ -61,11 +63,12 @@ pub(super) fn run(sink: &mut dyn Sink, events: &[Event], end: &End) -> io::Resul
     for event in events {
         sink.event(event)?;
     }
-    sink.flush()?;
+    sink.flush(0)?;
     sink.end(end)
 }
 
-pub(super) const PLAIN: Options = Options {
+/// Nothing but the events.
+pub const PLAIN: Options = Options {
     fold: false,
     colour: false,
     summary_only: false,
@@ -73,7 +76,8 @@ pub(super) const PLAIN: Options = Options {
 
 const BEGAN: u64 = 5_000_000_000_000;
 
-pub(super) fn start() -> Start {
+/// The first line.
+pub fn start() -> Start {
     Start {
         schema: 1,
         version: "0.1.0".into(),

@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::{Ids, Span};
+use crate::output::run::Sharers;
 use crate::trace::event::{Because, Cause, ForkRef};
 
 /// A copy's cause, to be put after the words for the copy.
@@ -28,7 +29,7 @@ impl Display for Why<'_> {
         }
         match cause.cause {
             Because::Fork | Because::ForkBefore => write!(f, "{sharers}"),
-            _ => write!(f, "{}", sharers.map_count()),
+            _ => write!(f, "{}", map_count(sharers)),
         }
     }
 }
@@ -45,55 +46,6 @@ impl Display for Fork {
             ago,
         } = self.0;
         write!(f, "fork #{number} ({parent} -> {child}) {} ago", Span(ago))
-    }
-}
-
-/// Who maps the old page on, of one copy or of a run of them.
-pub(in crate::output) struct Sharers {
-    /// The traced ones; of a run, the first copy's.
-    traced: Vec<u32>,
-    /// Whether they were the same at every copy.
-    same: bool,
-    /// How many they were, at least and at most.
-    count: (u32, u32),
-    /// How many entries mapped the page by the kernel's count, at least and at most; none where one isn't known.
-    map_count: Option<(u32, u32)>,
-    /// Whether more entries mapped it than those of the traced processes, at any copy.
-    outside: bool,
-}
-
-impl Sharers {
-    /// Those of a copy.
-    pub(in crate::output) fn of(cause: &Cause) -> Self {
-        Self {
-            traced: cause.sharers.clone(),
-            same: true,
-            count: (cause.sharer_count, cause.sharer_count),
-            map_count: cause.map_count.map(|count| (count, count)),
-            outside: outside(cause),
-        }
-    }
-
-    /// Adds those of another copy.
-    pub(in crate::output) fn add(&mut self, cause: &Cause) {
-        let widen = |(least, most): (u32, u32), count| (least.min(count), most.max(count));
-        self.same &= cause.sharers == self.traced && cause.sharer_count == self.count.0;
-        self.count = widen(self.count, cause.sharer_count);
-        self.map_count = self
-            .map_count
-            .zip(cause.map_count)
-            .map(|(range, count)| widen(range, count));
-        self.outside |= outside(cause);
-    }
-
-    /// The kernel's count in brackets.
-    fn map_count(&self) -> impl Display {
-        let count = self.map_count;
-        fmt::from_fn(move |f| match count {
-            None => Ok(()),
-            Some((least, most)) if least == most => write!(f, " (map count {least})"),
-            Some((least, most)) => write!(f, " (map count {least} to {most})"),
-        })
     }
 }
 
@@ -117,13 +69,16 @@ impl Display for Sharers {
                 _ => ", and outside the trace",
             })?;
         }
-        write!(f, "{}", self.map_count())
+        write!(f, "{}", map_count(self))
     }
 }
 
-/// Whether the kernel counts more than the traced processes and the writer.
-fn outside(cause: &Cause) -> bool {
-    cause
-        .map_count
-        .is_some_and(|count| count > cause.sharer_count.saturating_add(1))
+/// The kernel's count in brackets.
+fn map_count(sharers: &Sharers) -> impl Display + use<> {
+    let count = sharers.map_count;
+    fmt::from_fn(move |f| match count {
+        None => Ok(()),
+        Some((least, most)) if least == most => write!(f, " (map count {least})"),
+        Some((least, most)) => write!(f, " (map count {least} to {most})"),
+    })
 }

@@ -3,11 +3,11 @@
 use std::fmt::{self, Display, Formatter};
 use std::io::{self, Write};
 
-use super::cause::{Sharers, Why};
+use super::cause::Why;
 use super::{Bytes, Count, SignalName, Span};
 use crate::output::colour::Palette;
 use crate::output::escape::Escaped;
-use crate::output::fold::{Direction, Run};
+use crate::output::run::{Direction, Run, Sharers};
 use crate::trace::event::{Access, Counted, Fault, FaultKind, Handled, Mode, NO_CALL};
 
 const SIGBUS: u32 = 7;

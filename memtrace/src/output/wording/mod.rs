@@ -19,7 +19,6 @@ mod number;
 mod object;
 mod task;
 
-pub(super) use cause::Sharers;
 use number::Bytes;
 pub(super) use number::{Count, Seconds, Size, Span, size_of};
 pub(super) use object::Object;

@@ -4,6 +4,7 @@
 mod accounts;
 mod again;
 mod attach;
+mod batches;
 mod bounded;
 mod calls;
 mod cloned;
