@@ -4,6 +4,7 @@
 //! namespace. A kernel pointer is only ever an identity: user space turns it into a small number.
 
 use bytemuck::{Pod, Zeroable};
+use strum::{IntoStaticStr, VariantArray};
 
 mod experiment;
 mod memory;
@@ -16,8 +17,9 @@ pub use task::*;
 /// The version of the records' layout: raised with each change of it.
 pub const ABI: u32 = 1;
 
-/// What a record is. The hooks count the lost ones by it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a record is. The hooks count the lost ones by it. The numbers begin at 1, without a gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase")]
 #[repr(u8)]
 pub enum Kind {
     /// A [`Fault`].
@@ -27,6 +29,7 @@ pub enum Kind {
     /// A [`Path`].
     Path = 3,
     /// A [`Birth`].
+    #[strum(serialize = "clone")]
     Birth = 4,
     /// An [`Exec`].
     Exec = 5,
@@ -45,12 +48,14 @@ pub enum Kind {
     /// A [`Pages`].
     Pages = 12,
     /// A [`Returned`].
+    #[strum(serialize = "cloned")]
     Returned = 13,
     /// An [`Objects`].
     Objects = 14,
     /// A [`Task`].
     Task = 15,
     /// A [`Surveyed`].
+    #[strum(serialize = "survey")]
     Surveyed = 16,
     /// A [`Born`].
     Born = 17,
@@ -59,39 +64,18 @@ pub enum Kind {
     /// A [`Rests`].
     Rests = 19,
     /// A [`Handled`].
+    #[strum(serialize = "fault")]
     Handled = 20,
     /// A [`Failed`].
     Failed = 21,
 }
 
 impl Kind {
-    /// Every kind, in the order of their numbers, which begin at 1.
-    pub const ALL: [Self; 21] = [
-        Self::Fault,
-        Self::Vma,
-        Self::Path,
-        Self::Birth,
-        Self::Exec,
-        Self::Exit,
-        Self::Gone,
-        Self::Call,
-        Self::Unobserved,
-        Self::Rename,
-        Self::Held,
-        Self::Pages,
-        Self::Returned,
-        Self::Objects,
-        Self::Task,
-        Self::Surveyed,
-        Self::Born,
-        Self::Runs,
-        Self::Rests,
-        Self::Handled,
-        Self::Failed,
-    ];
+    /// Every kind, in the order of their numbers.
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// Slots in the table of lost records: a slot for a task that could not be followed, then one per kind.
-    pub const SLOTS: u32 = 22;
+    pub const SLOTS: u32 = Self::ALL.len() as u32 + 1;
 
     /// The kind with this number.
     pub fn from_number(number: u8) -> Option<Self> {
@@ -99,29 +83,8 @@ impl Kind {
     }
 
     /// Its name in the output.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Fault | Self::Handled => "fault",
-            Self::Vma => "vma",
-            Self::Path => "path",
-            Self::Birth => "clone",
-            Self::Exec => "exec",
-            Self::Exit => "exit",
-            Self::Gone => "gone",
-            Self::Call => "call",
-            Self::Unobserved => "unobserved",
-            Self::Rename => "rename",
-            Self::Held => "held",
-            Self::Pages => "pages",
-            Self::Returned => "cloned",
-            Self::Objects => "objects",
-            Self::Task => "task",
-            Self::Surveyed => "survey",
-            Self::Born => "born",
-            Self::Runs => "runs",
-            Self::Rests => "rests",
-            Self::Failed => "failed",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
