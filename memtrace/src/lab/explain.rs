@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use super::{
-    Decided,
-    claim::{Method, Seen, Undecided},
-    report::expected,
+    claim::Method,
+    decided::Decided,
+    finding::{Seen, Undecided},
 };
 use crate::output;
 
@@ -42,7 +42,7 @@ pub fn explain(one: &Decided, colour: bool) -> String {
             if one.differs() {
                 verdict = format!(
                     "{verdict} A Linux of today should give: {}.",
-                    expected(claim)
+                    one.expected()
                 );
             }
             section(&mut text, "The verdict", &verdict);

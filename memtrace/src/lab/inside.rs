@@ -1,7 +1,7 @@
 //! What the hooks tell the lab alone, for judges: births, turns on a CPU, and what calls return.
 
 use super::{
-    claim::{Evidence, Undecided},
+    finding::{Evidence, Undecided},
     observed::{Mark, Observed},
 };
 use crate::trace::event::{Born, Clone, Event, Got, ObjectKind, Rests, Return, Row, Runs, What};
@@ -90,9 +90,8 @@ impl Observed {
 /// # Errors
 /// The birth doesn't tell.
 pub fn row(clone: &Clone, kind: ObjectKind) -> Result<&Row, Undecided> {
-    let mut rows = clone.objects.0.iter();
-    rows.find_map(|(of, row)| (*of == kind).then_some(row))
-        .ok_or_else(|| Undecided::because(format!("the birth doesn't tell of {}", kind.name())))
+    let row = clone.objects.get(kind);
+    row.ok_or_else(|| Undecided::because(format!("the birth doesn't tell of {}", kind.name())))
 }
 
 /// Whether parent and child have one object of a kind for both.

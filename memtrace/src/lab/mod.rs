@@ -2,14 +2,16 @@
 //!
 //! A claim ([`claims`]) names a program ([`programs`]) and a judge. The program runs under trace ([`run`]) and says at
 //! its marks which addresses matter; there memtrace looks at it through /proc, too ([`look`]). The judge is a pure
-//! function from all of that ([`observed`]) to a verdict and its evidence ([`claim`]); [`report`] and [`explain`] show it.
+//! function from all of that ([`observed`]) to a verdict and its evidence ([`finding`]); [`report`] and [`explain`] show it.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 
 use self::{
-    claim::{Claim, Finding, Method, Undecided},
+    claim::{Claim, Method},
+    decided::{AS_EXPECTED, Decided, status_of},
+    finding::Undecided,
     observed::Observed,
     report::Report,
     run::{Bench, Outcome},
@@ -23,8 +25,10 @@ use crate::{
 mod choose;
 mod claim;
 mod claims;
+mod decided;
 mod elf;
 mod explain;
+mod finding;
 mod inside;
 mod look;
 mod observed;
@@ -35,30 +39,6 @@ mod run;
 mod story;
 mod symbols;
 mod times;
-
-/// A claim, and what came of its experiment.
-#[derive(Debug)]
-pub struct Decided {
-    claim: &'static Claim,
-    result: Result<Finding, Undecided>,
-    /// When the trace began, in nanoseconds of `CLOCK_MONOTONIC`.
-    began: u64,
-}
-
-impl Decided {
-    /// Whether it was decided, and otherwise than a Linux of today should have it.
-    fn differs(&self) -> bool {
-        let verdict = self.result.as_ref().ok().map(|finding| finding.verdict);
-        verdict.is_some_and(|verdict| !self.claim.expected.contains(&verdict))
-    }
-}
-
-/// All was decided, and as expected.
-const AS_EXPECTED: u8 = 0;
-/// Something was decided otherwise than expected.
-const DIFFERS: u8 = 1;
-/// Something was not decided, and nothing otherwise than expected.
-const UNDECIDED: u8 = 2;
 
 /// Runs the experiments that are asked for, or lists them. Returns memtrace's exit status.
 ///
@@ -129,14 +109,4 @@ fn needs_programs(chosen: &[&Claim]) -> bool {
     chosen
         .iter()
         .any(|claim| matches!(claim.method, Method::Experiment { .. }))
-}
-
-fn status_of(all: &[Decided]) -> u8 {
-    if all.iter().any(Decided::differs) {
-        DIFFERS
-    } else if all.iter().any(|one| one.result.is_err()) {
-        UNDECIDED
-    } else {
-        AS_EXPECTED
-    }
 }

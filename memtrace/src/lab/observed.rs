@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::claim::Undecided;
+use super::finding::Undecided;
 use crate::trace::{
     account::UNEXPLAINED,
-    event::{Clone, Cloned, End, Event, Exec, Exit, Fault, ForkAccount, What},
+    event::{Clone, End, Event, Events, Fault, ForkAccount},
 };
 
 /// The hooks that see tasks come, change and go.
@@ -98,6 +98,12 @@ pub struct ThreadLook {
     pub switches: (u64, u64),
 }
 
+impl Events for Observed {
+    fn events(&self) -> &[Event] {
+        &self.events
+    }
+}
+
 impl Observed {
     /// The only mark, or the first one, with this name.
     ///
@@ -113,14 +119,6 @@ impl Observed {
     /// All marks with this name.
     pub fn marks<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Mark> {
         self.marks.iter().filter(move |mark| mark.name == name)
-    }
-
-    /// The page faults.
-    pub fn faults(&self) -> impl Iterator<Item = (&Event, &Fault)> {
-        self.events.iter().filter_map(|event| match &event.what {
-            What::Fault(fault) => Some((event, fault)),
-            _ => None,
-        })
     }
 
     /// The faults of a process in the page at this address.
@@ -143,14 +141,6 @@ impl Observed {
         })
     }
 
-    /// The births of tasks.
-    pub fn clones(&self) -> impl Iterator<Item = (&Event, &Clone)> {
-        self.events.iter().filter_map(|event| match &event.what {
-            What::Clone(clone) => Some((event, clone)),
-            _ => None,
-        })
-    }
-
     /// The birth of a task.
     ///
     /// # Errors
@@ -159,30 +149,6 @@ impl Observed {
         self.clones()
             .find(|(_, clone)| clone.child_tid == tid)
             .ok_or_else(|| Undecided::because(format!("the birth of {tid} was not seen")))
-    }
-
-    /// The returns of calls that made a task, in the parent.
-    pub fn cloned(&self) -> impl Iterator<Item = (&Event, &Cloned)> {
-        self.events.iter().filter_map(|event| match &event.what {
-            What::Cloned(cloned) => Some((event, cloned)),
-            _ => None,
-        })
-    }
-
-    /// The execs.
-    pub fn execs(&self) -> impl Iterator<Item = (&Event, &Exec)> {
-        self.events.iter().filter_map(|event| match &event.what {
-            What::Exec(exec) => Some((event, exec)),
-            _ => None,
-        })
-    }
-
-    /// The ends of threads.
-    pub fn exits(&self) -> impl Iterator<Item = (&Event, &Exit)> {
-        self.events.iter().filter_map(|event| match &event.what {
-            What::Exit(exit) => Some((event, exit)),
-            _ => None,
-        })
     }
 
     /// The account of the fork that made this process.

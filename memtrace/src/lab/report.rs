@@ -8,9 +8,10 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    Decided,
-    claim::{Claim, Method, Seen, Undecided, Verdict},
+    claim::{Claim, Method},
+    decided::Decided,
     explain::explain,
+    finding::{Seen, Undecided, Verdict},
     programs,
 };
 use crate::{
@@ -142,7 +143,7 @@ fn row(one: &Decided) -> (String, String) {
     match &one.result {
         Ok(finding) if one.differs() => (
             format!("{} (!)", finding.verdict.name()),
-            format!("{}; expected: {}", finding.figure, expected(one.claim)),
+            format!("{}; expected: {}", finding.figure, one.expected()),
         ),
         Ok(finding) => (finding.verdict.name().to_owned(), finding.figure.clone()),
         Err(Undecided::NotHere(why)) => (UNDECIDED.to_owned(), why.clone()),
@@ -151,16 +152,6 @@ fn row(one: &Decided) -> (String, String) {
             format!("this does not hold: {what}"),
         ),
     }
-}
-
-/// The verdicts that a Linux of today should give, in words.
-pub fn expected(claim: &Claim) -> String {
-    let names: Vec<_> = claim
-        .expected
-        .iter()
-        .map(|verdict| verdict.name())
-        .collect();
-    names.join(" or ")
 }
 
 /// How many of each.
@@ -275,7 +266,7 @@ fn print(what: &dyn std::fmt::Display) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::claim::{Evidence, Finding};
+    use crate::lab::finding::{Evidence, Finding};
 
     static CLAIM: Claim = Claim {
         id: "F0",
@@ -364,7 +355,7 @@ mod tests {
 
     #[test]
     fn the_exit_status_tells_the_worst() {
-        use crate::lab::status_of;
+        use crate::lab::decided::status_of;
         let same = || decided(Verdict::Qualified);
         assert_eq!(status_of(&[same()]), 0);
         assert_eq!(

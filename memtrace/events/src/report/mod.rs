@@ -11,6 +11,7 @@ mod experiment;
 mod fault;
 mod line;
 mod memory;
+mod select;
 mod start;
 mod task;
 
@@ -26,6 +27,7 @@ pub use line::Line;
 pub use memory::{
     Brk, By, Lock, Madvise, Mmap, Mprotect, Mremap, Range, RemapFilePages, Returned, Shmat, Shmdt,
 };
+pub use select::Events;
 pub use start::Start;
 pub use task::{
     Asked, ByObject, ChildGlobal, Clone, Cloned, Copied, Exec, Exit, Failed, First, Got, Joined,

@@ -89,6 +89,23 @@ pub struct Shared {
     pub sysvsem: bool,
 }
 
+impl Shared {
+    /// Each part, by the kind of its object.
+    pub const fn parts(self) -> [(ObjectKind, bool); 9] {
+        [
+            (ObjectKind::Mm, self.mm),
+            (ObjectKind::Files, self.files),
+            (ObjectKind::Fs, self.fs),
+            (ObjectKind::Sighand, self.sighand),
+            (ObjectKind::Signal, self.signal),
+            (ObjectKind::Nsproxy, self.nsproxy),
+            (ObjectKind::Cred, self.cred),
+            (ObjectKind::Io, self.io),
+            (ObjectKind::Sysvsem, self.sysvsem),
+        ]
+    }
+}
+
 /// A program was replaced by another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Exec {
@@ -240,6 +257,14 @@ impl ObjectKind {
 /// Something for each of some kinds of objects; an object by their names in JSON.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ByObject<T>(pub Vec<(ObjectKind, T)>);
+
+impl<T> ByObject<T> {
+    /// What there is for one kind.
+    pub fn get(&self, kind: ObjectKind) -> Option<&T> {
+        let mut all = self.0.iter();
+        all.find_map(|(one, what)| (*one == kind).then_some(what))
+    }
+}
 
 impl<T> Default for ByObject<T> {
     fn default() -> Self {

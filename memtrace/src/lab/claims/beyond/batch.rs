@@ -2,11 +2,11 @@
 
 use crate::{
     lab::{
-        claim::Undecided,
+        finding::Undecided,
         observed::{Mark, Observed},
         times::Times,
     },
-    trace::event::{Clone, Copied, Event},
+    trace::event::{Clone, Copied, Event, Events},
 };
 
 /// What a program did between a mark and its next one.

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::{
     lab::{
-        claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
+        claim::{Claim, Method},
+        finding::{Evidence, Finding, Undecided, Verdict},
         observed::{Mark, Observed},
     },
     trace::event::{FaultKind, What},

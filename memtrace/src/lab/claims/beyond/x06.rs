@@ -2,10 +2,11 @@
 
 use crate::{
     lab::{
-        claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
+        claim::{Claim, Method},
+        finding::{Evidence, Finding, Undecided, Verdict},
         observed::Observed,
     },
-    trace::event::{Event, What},
+    trace::event::{Event, Events, What},
 };
 
 pub const CLAIM: Claim = Claim {

@@ -1,9 +1,11 @@
 //! X8: `posix_spawn` copies nothing of its caller, whatever its size.
 
 use super::batch::{Batch, SLACK, batches};
+use crate::trace::event::Events;
 use crate::{
     lab::{
-        claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
+        claim::{Claim, Method},
+        finding::{Evidence, Finding, Undecided, Verdict},
         observed::Observed,
     },
     trace::event::Event,

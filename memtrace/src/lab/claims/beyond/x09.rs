@@ -2,10 +2,11 @@
 
 use crate::{
     lab::{
-        claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
+        claim::{Claim, Method},
+        finding::{Evidence, Finding, Undecided, Verdict},
         observed::{Mark, Observed},
     },
-    trace::event::{Address, By, Event, Fault, FaultKind, Mmap, Returned, What},
+    trace::event::{Address, By, Event, Events, Fault, FaultKind, Mmap, Returned, What},
 };
 
 pub const CLAIM: Claim = Claim {

@@ -2,10 +2,11 @@
 
 use crate::{
     lab::{
-        claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
+        claim::{Claim, Method},
+        finding::{Evidence, Finding, Undecided, Verdict},
         observed::{Mark, Observed},
     },
-    trace::event::{Event, Mmap, Returned, What},
+    trace::event::{Event, Events, Mmap, Returned, What},
 };
 
 pub const CLAIM: Claim = Claim {

@@ -2,10 +2,11 @@
 
 use crate::{
     lab::{
-        claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
+        claim::{Claim, Method},
+        finding::{Evidence, Finding, Undecided, Verdict},
         observed::{Mark, Observed},
     },
-    trace::event::{Event, Fault, FaultKind},
+    trace::event::{Event, Events, Fault, FaultKind},
 };
 
 pub const CLAIM: Claim = Claim {

@@ -1,7 +1,8 @@
 //! X13: after a fork the open files are shared, but not the table of them.
 
 use crate::lab::{
-    claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
+    claim::{Claim, Method},
+    finding::{Evidence, Finding, Undecided, Verdict},
     observed::{Mark, Observed},
 };
 

@@ -2,10 +2,12 @@
 
 use super::batch::{Batch, SLACK, batches};
 use crate::lab::{
-    claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
+    claim::{Claim, Method},
+    finding::{Evidence, Finding, Undecided, Verdict},
     observed::Observed,
     times::Times,
 };
+use crate::trace::event::Events;
 
 pub const CLAIM: Claim = Claim {
     id: "X15",
@@ -151,7 +153,7 @@ fn huge_pages(seen: &Observed, batch: &Batch) -> u64 {
 mod tests {
     use super::*;
     use crate::{
-        lab::{claim::Seen, story::Story},
+        lab::{finding::Seen, story::Story},
         trace::event::{Copied, Event, FaultKind, What},
     };
 

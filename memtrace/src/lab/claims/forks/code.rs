@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     lab::observed::Observed,
-    trace::event::{Event, Fault, Part, Region},
+    trace::event::{Event, Events, Fault, Part, Region},
 };
 
 /// Whether an address belongs to code: the program's own or a library's.

@@ -1,9 +1,11 @@
 //! F10: without an exec parent and child share the code for good.
 
 use super::code;
+use crate::trace::event::Events;
 use crate::{
     lab::{
-        claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
+        claim::{Claim, Method},
+        finding::{Evidence, Finding, Undecided, Verdict},
         observed::{Mark, Observed},
     },
     trace::event::FaultKind,

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use super::code;
 use crate::{
     lab::{
-        claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
+        claim::{Claim, Method},
+        finding::{Evidence, Finding, Undecided, Verdict},
         observed::{Mark, Observed},
     },
-    trace::event::{Event, Exec, ObjectKind, Region},
+    trace::event::{Event, Events, Exec, ObjectKind, Region},
 };
 
 pub const CLAIM: Claim = Claim {

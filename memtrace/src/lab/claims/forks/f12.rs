@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::{
     lab::{
-        claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
+        claim::{Claim, Method},
+        finding::{Evidence, Finding, Undecided, Verdict},
         observed::{Mark, Observed},
     },
-    trace::event::{FaultKind, ForkAccount},
+    trace::event::{Events, FaultKind, ForkAccount},
 };
 
 pub const CLAIM: Claim = Claim {

@@ -2,7 +2,8 @@
 
 use crate::{
     lab::{
-        claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
+        claim::{Claim, Method},
+        finding::{Evidence, Finding, Undecided, Verdict},
         observed::{Mark, Observed},
     },
     trace::event::{Both, Clone, Event, Got, ObjectKind, What},
@@ -83,8 +84,7 @@ struct Case<'a> {
 impl Case<'_> {
     /// What the child got of a kind. Nothing where the parent has none either: there is nothing to share.
     fn got(&self, kind: ObjectKind) -> Option<Got> {
-        let rows = &self.clone.objects.0;
-        let (_, row) = rows.iter().find(|(row, _)| *row == kind)?;
+        let row = self.clone.objects.get(kind)?;
         row.parent.map(|_| row.got)
     }
 

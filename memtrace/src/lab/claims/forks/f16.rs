@@ -2,7 +2,8 @@
 
 use super::twice::Twice;
 use crate::lab::{
-    claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
+    claim::{Claim, Method},
+    finding::{Evidence, Finding, Undecided, Verdict},
     observed::Observed,
 };
 

@@ -2,10 +2,11 @@
 
 use crate::{
     lab::{
-        claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
+        claim::{Claim, Method},
+        finding::{Evidence, Finding, Undecided, Verdict},
         observed::{Mark, Observed},
     },
-    trace::event::{Cloned, Event, First, LetGo},
+    trace::event::{Cloned, Event, Events, First, LetGo},
 };
 
 pub const CLAIM: Claim = Claim {

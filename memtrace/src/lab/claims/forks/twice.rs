@@ -1,8 +1,8 @@
 //! The two returns of one call.
 
 use crate::{
-    lab::{claim::Undecided, observed::Observed},
-    trace::event::{Event, Return},
+    lab::{finding::Undecided, observed::Observed},
+    trace::event::{Event, Events, Return},
 };
 
 /// What was seen of a call that makes a child, when it came back.

@@ -3,10 +3,11 @@
 use super::place::{PAGE, size};
 use crate::{
     lab::{
-        claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
+        claim::{Claim, Method},
+        finding::{Evidence, Finding, Undecided, Verdict},
         observed::{Mark, Observed},
     },
-    trace::event::{Address, Event, FaultKind, Mmap, Returned, What},
+    trace::event::{Address, Event, Events, FaultKind, Mmap, Returned, What},
 };
 
 pub const CLAIM: Claim = Claim {

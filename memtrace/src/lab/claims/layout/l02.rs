@@ -3,10 +3,11 @@
 use super::place::{Place, size};
 use crate::{
     lab::{
-        claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
+        claim::{Claim, Method},
+        finding::{Evidence, Finding, Undecided, Verdict},
         observed::Observed,
     },
-    trace::event::Region,
+    trace::event::{Events, Region},
 };
 
 pub const CLAIM: Claim = Claim {

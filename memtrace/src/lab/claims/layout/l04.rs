@@ -3,10 +3,11 @@
 use super::place::{Place, size};
 use crate::{
     lab::{
-        claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
+        claim::{Claim, Method},
+        finding::{Evidence, Finding, Undecided, Verdict},
         observed::{Mapping, Mark, Observed},
     },
-    trace::event::{Access, FaultKind, Mode, Region},
+    trace::event::{Access, Events, FaultKind, Mode, Region},
 };
 
 pub const CLAIM: Claim = Claim {

@@ -6,10 +6,11 @@ use super::{
 };
 use crate::{
     lab::{
-        claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
+        claim::{Claim, Method},
+        finding::{Evidence, Finding, Undecided, Verdict},
         observed::{Mark, Observed},
     },
-    trace::event::{Event, FaultKind, Region},
+    trace::event::{Event, Events, FaultKind, Region},
 };
 
 pub const CLAIM: Claim = Claim {

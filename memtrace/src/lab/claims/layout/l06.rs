@@ -3,10 +3,11 @@
 use super::place::{Place, base, section};
 use crate::{
     lab::{
-        claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
+        claim::{Claim, Method},
+        finding::{Evidence, Finding, Undecided, Verdict},
         observed::Observed,
     },
-    trace::event::{Access, FaultKind, Mmap, Region, What},
+    trace::event::{Access, Events, FaultKind, Mmap, Region, What},
 };
 
 pub const CLAIM: Claim = Claim {

@@ -3,7 +3,8 @@
 use super::place::{PAGE, Place, size};
 use crate::{
     lab::{
-        claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
+        claim::{Claim, Method},
+        finding::{Evidence, Finding, Undecided, Verdict},
         observed::{Mark, Observed},
     },
     trace::event::{Brk, Event, Region, What},

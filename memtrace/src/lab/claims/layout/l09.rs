@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::place::PAGE;
 use crate::{
     lab::{
-        claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
+        claim::{Claim, Method},
+        finding::{Evidence, Finding, Undecided, Verdict},
         observed::{Mark, Observed},
     },
-    trace::event::{Event, Fault, FaultKind, Region},
+    trace::event::{Event, Events, Fault, FaultKind, Region},
 };
 
 pub const CLAIM: Claim = Claim {

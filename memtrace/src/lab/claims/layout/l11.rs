@@ -3,7 +3,8 @@
 use super::place::{Place, base, section};
 use crate::{
     lab::{
-        claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
+        claim::{Claim, Method},
+        finding::{Evidence, Finding, Undecided, Verdict},
         observed::Observed,
     },
     trace::event::{Access, Because, FaultKind, Region},

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::{
     lab::{
-        claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
+        claim::{Claim, Method},
+        finding::{Evidence, Finding, Undecided, Verdict},
         observed::Observed,
     },
-    trace::event::{Event, Fault, FaultKind, Part, Region},
+    trace::event::{Event, Events, Fault, FaultKind, Part, Region},
 };
 
 pub const CLAIM: Claim = Claim {

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use super::place::{PAGE, Place, base, cleared, of_exec, size};
 use crate::{
     lab::{
-        claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
+        claim::{Claim, Method},
         elf::{Counted, Section},
+        finding::{Evidence, Finding, Undecided, Verdict},
         observed::Observed,
     },
     trace::event::Region,

@@ -1,9 +1,9 @@
 //! Where an address lies, by the events of the trace alone.
 
 use crate::{
-    lab::{claim::Undecided, observed::Observed},
+    lab::{finding::Undecided, observed::Observed},
     trace::event::{
-        Access, Address, Brk, By, Event, Exec, Fault, Mmap, Mode, Region, Returned, What,
+        Access, Address, Brk, By, Event, Events, Exec, Fault, Mmap, Mode, Region, Returned, What,
     },
 };
 

@@ -2,7 +2,7 @@
 
 use crate::{
     lab::{
-        claim::Undecided,
+        finding::Undecided,
         observed::{Mark, Observed},
     },
     trace::event::{Clone, Event, Fault, FaultKind},

@@ -2,7 +2,8 @@
 
 use super::stores::{BY_CHILD, BY_THREAD, Stores};
 use crate::lab::{
-    claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
+    claim::{Claim, Method},
+    finding::{Evidence, Finding, Undecided, Verdict},
     observed::Observed,
 };
 

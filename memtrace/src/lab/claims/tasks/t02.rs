@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use crate::{
     lab::{
-        claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
+        claim::{Claim, Method},
+        finding::{Evidence, Finding, Undecided, Verdict},
         observed::{Mark, Observed},
     },
-    trace::event::{Clone, Event, Fault, FaultKind},
+    trace::event::{Clone, Event, Events, Fault, FaultKind},
 };
 
 pub const CLAIM: Claim = Claim {

@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 
 use crate::{
     lab::{
-        claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
+        claim::{Claim, Method},
+        finding::{Evidence, Finding, Undecided, Verdict},
         observed::{Mark, Observed},
         times::Times,
     },
-    trace::event::{Event, What},
+    trace::event::{Event, Events, What},
 };
 
 pub const CLAIM: Claim = Claim {

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use crate::{
     lab::{
-        claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
+        claim::{Claim, Method},
+        finding::{Evidence, Finding, Undecided, Verdict},
         observed::{Mark, Observed},
     },
-    trace::event::{Event, Exit, FaultKind},
+    trace::event::{Event, Events, Exit, FaultKind},
 };
 
 pub const CLAIM: Claim = Claim {

@@ -2,11 +2,12 @@
 
 use crate::{
     lab::{
-        claim::{Claim, Evidence, Finding, Method, Undecided, Verdict},
+        claim::{Claim, Method},
+        finding::{Evidence, Finding, Undecided, Verdict},
         inside::{kcmp_agrees, shares},
         observed::{Mark, Observed},
     },
-    trace::event::{Clone, Event, Mmap, ObjectKind, Runs, What},
+    trace::event::{Clone, Event, Events, Mmap, ObjectKind, Runs, What},
 };
 
 pub const CLAIM: Claim = Claim {
