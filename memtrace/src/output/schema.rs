@@ -1,208 +1,226 @@
-//! Holds the JSON against `SCHEMA.md`: whatever a line has must be described there, at every depth.
+//! Holds `SCHEMA.md` against the JSON Schema that follows from the types, and both against samples.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::Format;
-use super::samples::{self, PLAIN, story, whole_end};
-use crate::trace::event::{EventType, FaultKind, ObjectKind, Start};
+use super::samples::{self, story, whole_end};
+use crate::trace::event::{Line, Start, json_schema};
 
 const SCHEMA: &str = include_str!("SCHEMA.md");
 
-/// The fields of each section, by the end of the section's link.
-type Sections = BTreeMap<String, BTreeMap<&'static str, Field>>;
+/// The section of what every event has.
+const EVENT: &str = "every line but start and end";
 
-struct Field {
-    kind: &'static str,
-    always: bool,
-    /// What its objects are made of, if the type names a section.
-    of: Option<Nested>,
+/// The one field that is no field of a type, but tells which it is.
+const TYPE: &str = "`type`";
+
+/// A section, and a field in it.
+type Place = (String, String);
+
+/// Of each field its type, with `#` and the section where it has fields of its own, and whether it is always there.
+type Fields = BTreeMap<Place, (String, bool)>;
+
+/// A section by its title, by a link to it, or by its type.
+fn section(name: &str) -> String {
+    name.replace(['#', '`', ' ', '-'], "").to_lowercase()
 }
 
-enum Nested {
-    /// The object itself, or each in an array.
-    Object(&'static str),
-    /// Each value of the object.
-    Values(&'static str),
+/// A field that isn't always there is left out in place of a null.
+fn field(kind: &str, always: bool) -> (String, bool) {
+    let sure = kind.strip_suffix(" or null").filter(|_| !always);
+    (sure.unwrap_or(kind).to_owned(), always)
 }
 
-/// Every row of every table of fields.
-fn sections() -> Sections {
-    let mut sections = Sections::new();
-    let mut section = String::new();
+/// What `SCHEMA.md` has: the fields, what is said of each, and the names in each table of values.
+type Described = (
+    Fields,
+    BTreeMap<Place, &'static str>,
+    Vec<BTreeSet<&'static str>>,
+);
+
+fn described() -> Described {
+    let (mut fields, mut meanings, mut values) = Described::default();
+    let mut title = String::new();
     for line in SCHEMA.lines() {
-        if line.starts_with("##") {
-            let title = line.replace(['#', '`'], "");
-            section = title.trim().to_lowercase().replace(' ', "-");
-        } else if let ["", name, kind, when, _, ""] = *line.split('|').collect::<Vec<_>>()
-            && let Some(name) = name.trim().strip_prefix('`')
-        {
-            let link = kind
-                .split_once("(#")
-                .and_then(|(_, link)| link.split_once(')'));
-            let link = link.map(|(link, _)| link);
-            let values = kind.trim().starts_with("object of");
-            let of = link.map(if values {
-                Nested::Values
-            } else {
-                Nested::Object
-            });
-            let field = Field {
-                kind: kind.trim(),
-                always: when.trim().is_empty(),
-                of,
-            };
-            let fields = sections.entry(section.clone()).or_default();
-            let before = fields.insert(name.trim_end_matches('`'), field);
-            assert!(before.is_none(), "{name} is described twice in {section}");
+        match *line.split('|').map(str::trim).collect::<Vec<_>>() {
+            [heading] if heading.starts_with("##") => title = section(heading),
+            ["", name, kind, when, meaning, ""] if name.starts_with('`') && name != TYPE => {
+                let link = kind.split_once('[').zip(kind.split_once("(#"));
+                let link = link.map(|((of, _), (_, to))| format!("{of}#{}", section(to)));
+                let kind = link.as_deref().map_or(kind, |link| link.trim_matches(')'));
+                let place = (title.clone(), name.replace('`', ""));
+                meanings.insert(place.clone(), meaning);
+                let before = fields.insert(place, field(kind, when.is_empty()));
+                assert!(before.is_none(), "{name} is described twice in {title}");
+            }
+            ["", names, _, ""] if names.starts_with('`') => {
+                let table = values.last_mut().expect("a table has a head");
+                table.extend(names.split('`').skip(1).step_by(2));
+            }
+            ["", head, _, ""] if !head.starts_with('-') => values.push(BTreeSet::new()),
+            _ => {}
         }
     }
-    sections
+    (fields, meanings, values)
 }
 
+/// What the types say: the definitions of the JSON Schema.
+struct Types(Map<String, Value>);
+
+impl Types {
+    fn definition(&self, schema: &Value) -> Option<(&String, &Value)> {
+        let name = schema["$ref"].as_str()?.rsplit('/').next()?;
+        self.0.get_key_value(name)
+    }
+
+    /// A type in the words of `SCHEMA.md`.
+    fn words(&self, schema: &Value) -> String {
+        if let Some((name, definition)) = self.definition(schema) {
+            return match definition.get("properties") {
+                Some(_) => format!("#{}", section(name)),
+                None => self.words(definition),
+            };
+        }
+        let many = |of: &Value| match self.words(of) {
+            one if one.starts_with('#') => one,
+            one => one.replace("address", "addresse") + "s",
+        };
+        let either = schema["anyOf"].as_array().or(schema["type"].as_array());
+        let words = either.map_or(std::slice::from_ref(&schema["type"]), Vec::as_slice);
+        let words = words.iter().map(|one| match one.as_str() {
+            None if one.is_object() => self.words(one),
+            Some("array") => format!("array of {}", many(&schema["items"])),
+            Some("object") => format!("object of {}", many(&schema["additionalProperties"])),
+            Some("string") if schema["pattern"].is_string() => "address".to_owned(),
+            kind => kind.unwrap_or("string").to_owned(),
+        });
+        words.collect::<Vec<_>>().join(" or ")
+    }
+
+    /// The values that are listed.
+    fn values<'a>(&'a self, schema: &'a Value) -> BTreeSet<&'a str> {
+        let named = self.definition(schema).map(|(_, definition)| definition);
+        let either = ["anyOf", "oneOf"].map(|key| schema[key].as_array());
+        let parts = either.into_iter().flatten().flatten().chain(named);
+        let values = parts.flat_map(|part| self.values(part));
+        values.chain(schema["const"].as_str()).collect()
+    }
+
+    /// The fields of a definition, and of those that it links to, by section; each with its schema, and whether it is always there.
+    fn fields<'a>(
+        &'a self,
+        title: &str,
+        definition: &'a Value,
+    ) -> BTreeMap<Place, (&'a Value, bool)> {
+        let mut all = BTreeMap::new();
+        let required = definition["required"].as_array().into_iter().flatten();
+        let required: Vec<_> = required.filter_map(Value::as_str).collect();
+        for (name, schema) in definition["properties"].as_object().into_iter().flatten() {
+            let place = (section(title), name.clone());
+            all.insert(place, (schema, required.contains(&&**name)));
+            let parts = [
+                &schema["items"],
+                &schema["additionalProperties"],
+                &schema["anyOf"][0],
+            ];
+            for (name, definition) in [schema]
+                .iter()
+                .chain(&parts)
+                .filter_map(|part| self.definition(part))
+            {
+                all.extend(self.fields(name, definition));
+            }
+        }
+        all
+    }
+}
+
+/// Every way in which a line can be told.
 fn lines() -> Vec<Value> {
-    let mut events = story();
-    events.extend(
-        samples::experiment()
-            .into_iter()
-            .map(|what| samples::event(999_999, 1234, what)),
-    );
-    let text = samples::written(Format::Json, PLAIN, &events, &whole_end());
-    text.lines()
-        .map(|line| serde_json::from_str(line).expect("JSON"))
-        .collect()
-}
-
-/// The first line of a trace of what ran before.
-fn attached() -> Value {
-    let start = Start {
-        command: Vec::new(),
+    let attached = Start {
         attached: vec![1234, 1240],
         ..samples::start()
     };
-    let page = samples::Page::default();
-    let mut sink = super::sink(Format::Json, page.writer(), PLAIN);
-    sink.start(&start)
-        .and_then(|()| sink.flush(0))
-        .expect("a writer that doesn't fail");
-    serde_json::from_str(&page.text()).expect("JSON")
+    let of_lab = samples::experiment().into_iter();
+    let of_lab = of_lab.map(|what| samples::event(999_999, 1234, what));
+    let events = story().into_iter().chain(of_lab).map(Line::Event);
+    [Line::Start(attached), Line::End(whole_end())]
+        .into_iter()
+        .chain(events)
+        .map(|line| serde_json::to_value(line).expect("JSON"))
+        .collect()
 }
 
-/// Fields that have been met, by their sections.
-#[derive(Default)]
-struct Met(BTreeSet<(String, &'static str)>);
-
-impl Met {
-    /// Checks an object against some sections together.
-    fn check(&mut self, object: &Value, names: &[&str], sections: &Sections) {
-        let fields = object.as_object().expect("an object");
-        for (name, value) in fields {
-            let described = |section: &&&str| sections[**section].contains_key(&**name);
-            let Some(section) = names.iter().find(described) else {
-                panic!("{name} isn't described in {names:?}: {object}");
-            };
-            let (name, field) = sections[*section]
-                .get_key_value(&**name)
-                .expect("it is there");
-            self.0.insert(((*section).to_owned(), name));
-            match &field.of {
-                _ if value.is_null() => {}
-                Some(Nested::Object(section)) => match value.as_array() {
-                    Some(values) => self.check_all(values, section, sections),
-                    None => self.check(value, &[section], sections),
-                },
-                Some(Nested::Values(section)) => {
-                    let values = value.as_object().expect("an object").values();
-                    self.check_all(values, section, sections);
+/// Takes in the fields that a line has, and those within them.
+fn meet(title: &str, line: &Value, fields: &Fields, met: &mut BTreeSet<Place>) {
+    for (name, value) in line.as_object().into_iter().flatten() {
+        let mut places = [title, EVENT]
+            .map(|title| (section(title), name.clone()))
+            .into_iter();
+        let Some(place) = places.find(|place| fields.contains_key(place)) else {
+            assert_eq!(name, "type");
+            continue;
+        };
+        if let Some((of, link)) = fields[&place].0.split_once('#') {
+            match value {
+                Value::Array(parts) => parts.iter().for_each(|part| meet(link, part, fields, met)),
+                Value::Object(parts) if !of.is_empty() => {
+                    parts
+                        .values()
+                        .for_each(|part| meet(link, part, fields, met));
                 }
-                None => assert!(is_plain(value, field.kind), "{name}: {object}"),
+                part => meet(link, part, fields, met),
             }
         }
-        for (name, field) in names.iter().flat_map(|section| &sections[*section]) {
-            assert!(
-                !field.always || fields.contains_key(*name),
-                "{name} is missing: {object}"
-            );
-        }
-    }
-
-    fn check_all<'a>(
-        &mut self,
-        objects: impl IntoIterator<Item = &'a Value>,
-        section: &str,
-        sections: &Sections,
-    ) {
-        for object in objects {
-            self.check(object, &[section], sections);
-        }
-    }
-}
-
-/// Whether a value has nothing in it that needs a section of its own.
-fn is_plain(value: &Value, kind: &str) -> bool {
-    match value {
-        Value::Object(fields) => {
-            let nested = |value: &Value| value.is_object() || value.is_array();
-            kind.starts_with("object of") && !fields.values().any(nested)
-        }
-        Value::Array(values) => !values
-            .iter()
-            .any(|value| value.is_object() || value.is_array()),
-        _ => true,
+        met.insert(place);
     }
 }
 
 #[test]
-fn every_line_is_an_object_that_the_schema_describes() {
-    let (lines, sections) = (lines(), sections());
-    let types: Vec<&str> = lines
+fn what_is_described_is_what_the_types_have() {
+    let schema = Value::from(json_schema());
+    let types = Types(schema["$defs"].as_object().expect("definitions").clone());
+    let event = &types.0["Event"];
+    let mut all = types.fields(EVENT, event);
+    let variants = [&schema["anyOf"], &event["oneOf"]];
+    for variant in variants.iter().filter_map(|all| all.as_array()).flatten() {
+        if let Some(name) = variant["properties"]["type"]["const"].as_str() {
+            let (_, definition) = types.definition(variant).expect("its own fields");
+            all.extend(types.fields(name, definition));
+        }
+    }
+    let (fields, meanings, tables) = described();
+    let told = all
         .iter()
-        .map(|line| line["type"].as_str().expect("a name"))
-        .collect();
-    assert_eq!(
-        (types.first(), types.last()),
-        (Some(&"start"), Some(&"end"))
-    );
-    for name in EventType::ALL.iter().map(|event| event.name()) {
-        assert!(types.contains(&name), "no sample of {name}");
-    }
-    let mut met = Met::default();
-    for (line, name) in lines.iter().zip(types) {
-        match name {
-            "start" | "end" => met.check(line, &[name], &sections),
-            _ => met.check(line, &["every-line-but-start-and-end", name], &sections),
-        }
-    }
-    met.check(&attached(), &["start"], &sections);
-    // Of what is described and in no sample nobody knows whether it is so.
-    for (section, fields) in &sections {
-        for name in fields.keys() {
-            assert!(
-                met.0.contains(&(section.clone(), name)),
-                "no sample of {name} in {section}"
-            );
-        }
-    }
-}
+        .map(|(place, (schema, always))| (place.clone(), field(&types.words(schema), *always)));
+    assert_eq!(fields, told.collect());
 
-#[test]
-fn every_name_of_a_kind_is_described() {
-    let described = |name: &str| SCHEMA.contains(&format!("`{name}`"));
-    for name in FaultKind::ALL.map(FaultKind::name) {
-        assert!(described(name), "{name}");
+    for (place, (schema, _)) in &all {
+        let values = types.values(schema);
+        let is_named = |value: &&str| meanings[place].contains(&format!("`{value}`"));
+        assert!(
+            tables.contains(&values) || values.iter().all(is_named),
+            "{place:?}: not all of {values:?} are described"
+        );
     }
-    for name in ObjectKind::ALL.map(ObjectKind::name) {
-        assert!(described(name), "{name}");
+    for table in &tables {
+        let mut definitions = types.0.values();
+        assert!(
+            definitions.any(|definition| types.values(definition) == *table),
+            "no type has all of {table:?}"
+        );
     }
+
+    // Of what is in no sample the other tests know nothing.
+    let mut met = BTreeSet::new();
     for line in lines() {
-        for field in ["cause", "region", "by", "first", "let_go", "call"] {
-            // A fault may be in any system call.
-            if field == "call" && line["type"] == "fault" {
-                continue;
-            }
-            let name = line[field].as_str();
-            assert!(name.is_none_or(described), "{field}: {line}");
-        }
+        meet(
+            line["type"].as_str().expect("a name"),
+            &line,
+            &fields,
+            &mut met,
+        );
     }
+    assert_eq!(met, fields.into_keys().collect());
 }

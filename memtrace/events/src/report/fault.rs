@@ -237,6 +237,7 @@ impl Because {
 
 /// A fork, as a cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Fork")]
 pub struct ForkRef {
     /// Counts the forks of the trace that copied an address space, from 1.
     pub number: u32,
