@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tests::harness::{End, Memtrace, Running, subject};
+use memtrace_events::End;
+use tests::harness::{Memtrace, Running, subject};
 use tests::subject::report::Fact;
 
 use crate::support::{Group, end, ended, nothing_lost, stop_for};
@@ -34,7 +35,7 @@ fn forks(options: &[&str]) -> Result<()> {
 /// All but the first process are those that it has waited for.
 fn same_as_rusage(memtrace: &Memtrace, end: &End) -> Result<()> {
     let first = memtrace.note("pid")?.context("no process id")?;
-    let of_first: i64 = end
+    let of_first: u64 = end
         .processes
         .iter()
         .filter(|process| first == process.pid)

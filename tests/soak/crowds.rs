@@ -1,7 +1,8 @@
 //! More of everything than a program should have.
 
 use anyhow::{Result, ensure};
-use tests::harness::{End, Memtrace, Running, subject};
+use memtrace_events::End;
+use tests::harness::{Memtrace, Running, subject};
 
 use crate::support::{Ended, Group, end, ended, nothing_lost};
 

@@ -16,7 +16,7 @@ const MAPPINGS: &str = "30000";
 #[test]
 fn eight_processes_of_sixty_thousand_mappings() -> Result<()> {
     let mut program = Attended::of(["load", "mappings", MAPPINGS, "8"])?;
-    let pids: Vec<i32> = serde_json::from_value(program.until("processes")?)?;
+    let pids: Vec<u32> = serde_json::from_value(program.until("processes")?)?;
     let memtrace = Memtrace::new()?.options(["--tree"]).with_json();
     let mut running = Running::start(&mut memtrace.attach([program.pid()]))?;
     let mut told = 0;
@@ -30,11 +30,11 @@ fn eight_processes_of_sixty_thousand_mappings() -> Result<()> {
     program.go_on()?;
     ended(running)?.well()?;
 
-    let mut faults: BTreeMap<i64, u64> = BTreeMap::new();
+    let mut faults: BTreeMap<u64, u64> = BTreeMap::new();
     let end = lines(&memtrace, |line| {
         if let Some(event) = parsed(line, "\"type\":\"fault\"")? {
             *faults
-                .entry(event["pid"].as_i64().context("a pid")?)
+                .entry(event["pid"].as_u64().context("a pid")?)
                 .or_default() += 1;
         }
         Ok(())

@@ -7,11 +7,12 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use memtrace_events::End;
 use nix::errno::Errno;
 use nix::sys::signal::{SigHandler, Signal, kill, killpg, signal};
 use nix::unistd::Pid;
 use serde_json::Value;
-use tests::harness::{End, Memtrace, Run, Running, wait_for};
+use tests::harness::{Memtrace, Run, Running, wait_for};
 
 /// memtrace's memory, whatever it traces, in MiB.
 pub const MEMORY: u64 = 256;

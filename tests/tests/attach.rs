@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
+use memtrace_events::{Because, By, Events, FaultKind, Mmap, Region};
 use nix::unistd::Pid;
-use tests::harness::{Attached, Attended, Memtrace, Mmap, Trace, What, proc};
+use tests::harness::{Attached, Attended, Memtrace, Trace, proc};
 use tests::subject::kcmp;
 use tests::subject::memory::PAGE;
 use tests::subject::report::{Act, Fact};
@@ -18,7 +19,7 @@ fn the_snapshot_is_what_proc_says() -> Result<()> {
     assert_eq!(trace.start.attached, [program.pid()]);
 
     let told: BTreeMap<_, _> = there(&trace, program.pid())
-        .map(|mmap| (mmap.range.addr, mmap))
+        .map(|mmap| (mmap.addr.0, mmap))
         .collect();
     assert_eq!(
         told.keys().copied().collect::<Vec<_>>(),
@@ -30,15 +31,15 @@ fn the_snapshot_is_what_proc_says() -> Result<()> {
     for mapping in &mappings {
         let mmap = told.get(&mapping.addr).context("not told")?;
         let context = || format!("{mmap:?} is not {mapping:?}");
-        ensure!(mmap.range.len == mapping.len, context());
+        ensure!(mmap.len == mapping.len, context());
         ensure!(mmap.resident == Some(mapping.resident), context());
         ensure!(mmap.private == Some(mapping.anonymous), context());
         if mapping.name.starts_with('/') {
-            ensure!(mmap.file.as_ref() == Some(&mapping.name), context());
+            ensure!(mmap.file.as_deref() == Some(&mapping.name), context());
         }
     }
     let (_, task) = trace
-        .snapshot()
+        .tasks()
         .find(|(event, _)| event.tid == program.pid())
         .context("no first thread")?;
     let sum = |of: fn(&proc::Mapping) -> u64| Some(mappings.iter().map(of).sum::<u64>());
@@ -50,48 +51,49 @@ fn the_snapshot_is_what_proc_says() -> Result<()> {
 #[test]
 fn the_tasks_share_what_kcmp_says() -> Result<()> {
     let mut program = Attended::start("prefork")?;
-    let old = program.until("old")?.as_i64().context("a pid")? as i32;
+    let old = program.until("old")?.as_u64().context("a pid")? as u32;
     let threads = Attended::start("idle")?;
     let pids = [program.pid(), old, threads.pid()];
     let memtrace = Attached::to(Memtrace::new()?, &pids)?;
     let mut tids = Vec::new();
     for pid in pids {
         for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-            tids.push(task?.file_name().to_string_lossy().parse::<i32>()?);
+            tids.push(task?.file_name().to_string_lossy().parse::<u32>()?);
         }
     }
     tids.sort_unstable();
     let mut answers = BTreeMap::new();
     for (i, &one) in tids.iter().enumerate() {
         for &other in &tids[i + 1..] {
-            let compared = kcmp::compare_tasks(Pid::from_raw(one), Pid::from_raw(other));
-            answers.insert((one, other), kcmp::by_name(compared)?);
+            let [one_task, other_task] = [one, other].map(|tid| Pid::from_raw(tid as i32));
+            let compared = kcmp::compare_tasks(one_task, other_task);
+            answers.insert((one, other), kcmp::by_kind(compared)?);
         }
     }
     let trace = memtrace.interrupt()?;
 
     let tasks: BTreeMap<_, _> = trace
-        .snapshot()
+        .tasks()
         .map(|(event, task)| (event.tid, task))
         .collect();
     assert_eq!(tasks.keys().copied().collect::<Vec<_>>(), tids);
-    assert_eq!(trace.snapshot().count(), tids.len());
+    assert_eq!(trace.tasks().count(), tids.len());
     for ((one, other), same) in answers {
         for (kind, is_same) in same {
-            let objects = [one, other].map(|tid| tasks[&tid].objects.get(&kind));
+            let objects = [one, other].map(|tid| tasks[&tid].objects.get(kind));
             ensure!(
                 (objects[0] == objects[1]) == is_same,
-                "{kind} of {one}, {other}: {objects:?}"
+                "{kind:?} of {one}, {other}: {objects:?}"
             );
             let [Some(number), _] = objects else {
                 continue;
             };
             // It is told of the one that was looked at later.
-            let tells = |this: i32, that: i32| {
+            let tells = |this: u32, that: u32| {
                 trace.shares().any(|(event, share)| {
                     share.by == "attach"
                         && event.tid == this
-                        && share.objects.get(&kind).is_some_and(|object| {
+                        && share.objects.get(kind).is_some_and(|object| {
                             object.number == *number && object.with.contains(&that)
                         })
                 })
@@ -99,7 +101,7 @@ fn the_tasks_share_what_kcmp_says() -> Result<()> {
             let is_told = tells(one, other) || tells(other, one);
             ensure!(
                 is_told == is_same,
-                "{kind} of {one} and {other}: is it told? {is_told}"
+                "{kind:?} of {one} and {other}: is it told? {is_told}"
             );
         }
     }
@@ -158,7 +160,7 @@ fn what_happens_after_is_told_as_ever() -> Result<()> {
 fn a_fork_before_the_trace_is_blamed_as_such() -> Result<()> {
     for by_tree in [false, true] {
         let mut program = Attended::start("prefork")?;
-        let old = program.until("old")?.as_i64().context("a pid")? as i32;
+        let old = program.until("old")?.as_u64().context("a pid")? as u32;
         let memtrace = if by_tree {
             Attached::to(Memtrace::new()?.options(["--tree"]), &[program.pid()])?
         } else {
@@ -174,8 +176,8 @@ fn a_fork_before_the_trace_is_blamed_as_such() -> Result<()> {
 }
 
 /// Who has which page is plain from the subject: the old child until it writes, the new one from its fork on.
-fn blamed(trace: &Trace, parent: i32, old: i32) -> Result<()> {
-    let new = trace.note("new")?.as_i64().context("a pid")? as i32;
+fn blamed(trace: &Trace, parent: u32, old: u32) -> Result<()> {
+    let new = trace.note("new")?.as_u64().context("a pid")? as u32;
     let start = trace.note("area")?.as_u64().context("an address")?;
     let mut seen = BTreeSet::new();
     for (i, act) in acts(trace).enumerate() {
@@ -184,9 +186,9 @@ fn blamed(trace: &Trace, parent: i32, old: i32) -> Result<()> {
             let page = (addr - start) / PAGE as u64;
             // The acts, in the order of the subject: which cause, and how many have the page.
             let wanted = match (i, page) {
-                (3, 100..120) => Some(("fork", 3)),
-                (4, 0..5) => Some(("fork", 2)),
-                (0 | 1 | 5, _) | (6, 110..115) => Some(("fork-before", 2)),
+                (3, 100..120) => Some((Because::Fork, 3)),
+                (4, 0..5) => Some((Because::Fork, 2)),
+                (0 | 1 | 5, _) | (6, 110..115) => Some((Because::ForkBefore, 2)),
                 _ => None,
             };
             ensure!(
@@ -201,31 +203,30 @@ fn blamed(trace: &Trace, parent: i32, old: i32) -> Result<()> {
                 .find(|(event, fault)| {
                     event.pid == act.pid
                         && (act.from..act.until).contains(&event.ts)
-                        && fault.addr / PAGE as u64 == addr / PAGE as u64
-                        && fault.kind == "cow-copy"
+                        && fault.addr.0 / PAGE as u64 == addr / PAGE as u64
+                        && fault.kind == FaultKind::CowCopy
                 })
                 .with_context(|| format!("act {i}, page {page}: not told"))?;
             let told = fault.cause.as_ref().context("no cause")?;
             ensure!(
                 told.cause == cause && told.map_count == Some(count),
-                "{}",
-                event.line
+                "{event:?}"
             );
             if let Some(fork) = &told.fork {
                 ensure!(
                     (fork.number, fork.parent, fork.child) == (1, parent, new),
-                    "{}",
-                    event.line
+                    "{event:?}"
                 );
-                ensure!(told.sharers.contains(&parent), "{}", event.line);
+                ensure!(told.sharers.contains(&parent), "{event:?}");
             }
-            seen.insert(told.cause.clone());
+            seen.insert(told.cause.name());
         }
     }
     assert_eq!(seen.len(), 2, "{seen:?}");
 
     let account = trace.fork(1)?;
-    let is_anon = |area: &&tests::harness::Area| area.region == "anon" && area.file.is_none();
+    let is_anon =
+        |area: &&memtrace_events::Area| area.region == Region::Anon && area.file.is_none();
     let area = account
         .areas
         .iter()
@@ -260,12 +261,12 @@ fn no_gap_and_no_overlap() -> Result<()> {
     };
     for (start, written) in numbers("areas")?.into_iter().zip(numbers("written")?) {
         let mmap = there(&trace, program.pid())
-            .find(|mmap| mmap.range.addr == start)
+            .find(|mmap| mmap.addr.0 == start)
             .context("not in the snapshot")?;
         let filled: Vec<_> = trace
             .faults()
-            .filter(|(_, fault)| (start..start + (1 << 30)).contains(&fault.addr))
-            .map(|(_, fault)| (fault.addr - start) / PAGE as u64)
+            .filter(|(_, fault)| (start..start + (1 << 30)).contains(&fault.addr.0))
+            .map(|(_, fault)| (fault.addr.0 - start) / PAGE as u64)
             .collect();
         let first = *filled.first().context("no page was written after")?;
         assert_eq!(filled, (first..written).collect::<Vec<_>>());
@@ -290,33 +291,33 @@ fn a_program_that_forks_all_the_time() -> Result<()> {
         let children = trace.note("children")?.as_array().context("a list")?;
         let children: Vec<_> = children
             .iter()
-            .filter_map(serde_json::Value::as_i64)
-            .map(|pid| pid as i32)
+            .filter_map(serde_json::Value::as_u64)
+            .map(|pid| pid as u32)
             .collect();
         let start = trace.note("area")?.as_u64().context("an address")?;
 
         // What was seen from the beginning is the end of the list, without a gap.
         let born: Vec<_> = trace.clones().map(|(_, clone)| clone.child_pid).collect();
         let known: BTreeSet<_> = trace
-            .snapshot()
+            .tasks()
             .map(|(event, _)| event.tid)
             .chain(born.iter().copied())
             .collect();
         ensure!(born.len() >= 20, "{} children", born.len());
         ensure!(children.ends_with(&born), "{born:?}");
         for event in &trace.events {
-            ensure!(known.contains(&event.tid), "of nobody: {}", event.line);
+            ensure!(known.contains(&event.tid), "of nobody: {event:?}");
         }
         for (event, clone) in trace.clones() {
             let copies = trace
                 .faults()
                 .filter(|(_, fault)| {
                     let fork = fault.cause.as_ref().and_then(|cause| cause.fork.as_ref());
-                    (start..start + 5 * PAGE as u64).contains(&fault.addr)
+                    (start..start + 5 * PAGE as u64).contains(&fault.addr.0)
                         && fork.is_some_and(|fork| Some(fork.number) == clone.fork)
                 })
                 .count();
-            ensure!(copies == 5, "{copies} copies: {}", event.line);
+            ensure!(copies == 5, "{copies} copies: {event:?}");
         }
         program_ends(program)?;
     }
@@ -331,17 +332,22 @@ fn a_program_that_maps_all_the_time() -> Result<()> {
     let trace = memtrace.interrupt()?;
     let unknown = trace
         .faults()
-        .filter(|(_, fault)| fault.region == "unknown");
+        .filter(|(_, fault)| fault.region == Region::Unknown);
     let unknown = unknown.count();
     let mut fills = 0;
     for (event, fault) in trace
         .faults()
-        .filter(|(_, fault)| fault.kind == "zero-fill")
+        .filter(|(_, fault)| fault.kind == FaultKind::ZeroFill)
     {
         ensure!(
-            ["anon", "heap", "thread-stack", "stack"].contains(&fault.region.as_str()),
-            "{}",
-            event.line
+            [
+                Region::Anon,
+                Region::Heap,
+                Region::ThreadStack,
+                Region::Stack
+            ]
+            .contains(&fault.region),
+            "{event:?}"
         );
         fills += 1;
     }
@@ -363,14 +369,14 @@ fn a_program_that_starts_threads_all_the_time() -> Result<()> {
     let tids = trace.note("tids")?.as_array().context("a list")?;
     let tids: Vec<_> = tids
         .iter()
-        .filter_map(serde_json::Value::as_i64)
-        .map(|tid| tid as i32)
+        .filter_map(serde_json::Value::as_u64)
+        .map(|tid| tid as u32)
         .collect();
     let start = trace.note("area")?.as_u64().context("an address")?;
     // One may have been there at attach; all later ones were seen from the beginning.
     let born: Vec<_> = trace.clones().map(|(_, clone)| clone.child_tid).collect();
     ensure!(born.len() >= 20 && tids.ends_with(&born), "{born:?}");
-    let there: BTreeSet<_> = trace.snapshot().map(|(event, _)| event.tid).collect();
+    let there: BTreeSet<_> = trace.tasks().map(|(event, _)| event.tid).collect();
     ensure!(
         there.contains(&program.pid()) && there.len() <= 2,
         "{there:?}"
@@ -380,7 +386,7 @@ fn a_program_that_starts_threads_all_the_time() -> Result<()> {
         "{there:?}, {born:?}"
     );
     // What a thread did before the snapshot was complete is part of that.
-    let complete = trace.snapshot().map(|(event, _)| event.ts).max();
+    let complete = trace.tasks().map(|(event, _)| event.ts).max();
     let after: BTreeSet<_> = trace
         .clones()
         .filter(|(event, _)| Some(event.ts) > complete)
@@ -389,8 +395,8 @@ fn a_program_that_starts_threads_all_the_time() -> Result<()> {
     for tid in born {
         let fills = trace.faults().filter(|(event, fault)| {
             event.tid == tid
-                && fault.addr / PAGE as u64 == start / PAGE as u64
-                && fault.kind == "zero-fill"
+                && fault.addr.0 / PAGE as u64 == start / PAGE as u64
+                && fault.kind == FaultKind::ZeroFill
         });
         let fills = fills.count();
         ensure!(
@@ -418,16 +424,17 @@ fn a_thousand_threads() -> Result<()> {
     let tids = trace.note("tids")?.as_array().context("a list")?;
     let tids: BTreeSet<_> = tids
         .iter()
-        .filter_map(serde_json::Value::as_i64)
-        .map(|tid| tid as i32)
+        .filter_map(serde_json::Value::as_u64)
+        .map(|tid| tid as u32)
         .collect();
     assert_eq!(tids.len(), 1000);
-    let told: BTreeSet<_> = trace.snapshot().map(|(event, _)| event.tid).collect();
+    let told: BTreeSet<_> = trace.tasks().map(|(event, _)| event.tid).collect();
     assert_eq!(told, tids.iter().copied().chain([program.pid()]).collect());
     let fills: BTreeSet<_> = trace
         .faults()
         .filter(|(_, fault)| {
-            fault.kind == "zero-fill" && (start..start + 1000 * PAGE as u64).contains(&fault.addr)
+            fault.kind == FaultKind::ZeroFill
+                && (start..start + 1000 * PAGE as u64).contains(&fault.addr.0)
         })
         .map(|(event, _)| event.tid)
         .collect();
@@ -438,14 +445,11 @@ fn a_thousand_threads() -> Result<()> {
 }
 
 /// The mappings of a process that were there at attach.
-fn there(trace: &Trace, pid: i32) -> impl Iterator<Item = &Mmap> {
-    trace
-        .events
-        .iter()
-        .filter_map(move |event| match &event.what {
-            What::Mmap(mmap) if mmap.by == "attach" && event.pid == pid => Some(mmap),
-            _ => None,
-        })
+fn there(trace: &Trace, pid: u32) -> impl Iterator<Item = &Mmap> {
+    let there = trace.mmaps();
+    there
+        .filter(move |(event, mmap)| mmap.by == By::Attach && event.pid == pid)
+        .map(|(_, mmap)| mmap)
 }
 
 fn acts(trace: &Trace) -> impl Iterator<Item = &Act> {
@@ -456,15 +460,15 @@ fn acts(trace: &Trace) -> impl Iterator<Item = &Act> {
 }
 
 /// The kinds of the faults on a page while it was touched.
-fn faults<'a>(trace: &'a Trace, act: &Act, addr: u64) -> Vec<&'a str> {
+fn faults(trace: &Trace, act: &Act, addr: u64) -> Vec<&'static str> {
     trace
         .faults()
         .filter(|(event, fault)| {
             event.tid == act.tid
                 && (act.from..act.until).contains(&event.ts)
-                && fault.addr / PAGE as u64 == addr / PAGE as u64
+                && fault.addr.0 / PAGE as u64 == addr / PAGE as u64
         })
-        .map(|(_, fault)| fault.kind.as_str())
+        .map(|(_, fault)| fault.kind.name())
         .collect()
 }
 

@@ -50,7 +50,7 @@ fn a_thread_that_is_not_the_first() -> Result<()> {
     let mut program = Attended::start("idle")?;
     let mut tids = Vec::new();
     for task in fs::read_dir(format!("/proc/{}/task", program.pid()))? {
-        tids.push(task?.file_name().to_string_lossy().parse::<i32>()?);
+        tids.push(task?.file_name().to_string_lossy().parse::<u32>()?);
     }
     let tid = tids.iter().max().copied().unwrap_or_default();
     let run = Run::of(&mut Memtrace::new()?.attach([tid]))?;
@@ -70,12 +70,12 @@ fn its_own_ancestor_with_all_descendants() -> Result<()> {
     let attach = memtrace.attach([""; 0]);
     command.arg(attach.get_program()).args(attach.get_args());
     let run = Run::of(&mut command)?;
-    let shell = run.pid as i32;
+    let shell = run.pid;
     let trace = memtrace.read(run)?;
     assert_eq!(trace.run.code(), Some(0), "{:?}", trace.run);
     assert_eq!(trace.start.attached, [shell]);
     for event in &trace.events {
-        ensure!(event.pid == shell, "{}", event.line);
+        ensure!(event.pid == shell, "{event:?}");
     }
     Ok(())
 }

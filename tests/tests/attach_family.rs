@@ -2,8 +2,9 @@
 //! blamed on them as such, and the forks after it are told of as ever.
 
 use anyhow::{Context, Result, ensure};
+use memtrace_events::{Because, Events, Fault, FaultKind, ForkAccount};
 use tests::harness::truth::{Cause, Copied, Fork, Outcome, Truth};
-use tests::harness::{Attached, Attended, Fault, ForkAccount, Memtrace, Trace};
+use tests::harness::{Attached, Attended, Memtrace, Trace};
 use tests::subject::memory::PAGE;
 use tests::subject::report::Fact;
 
@@ -68,7 +69,7 @@ fn agree(fork: &Fork, account: &ForkAccount) -> Result<()> {
         let area = account
             .areas
             .iter()
-            .find(|area| area.file.as_ref() == Some(file));
+            .find(|area| area.file.as_deref() == Some(&**file));
         let Some(area) = area else {
             ensure!(*outcome == Outcome::default(), "{file}: not told of");
             continue;
@@ -92,8 +93,8 @@ fn fault<'a>(trace: &'a Trace, copied: &Copied) -> Result<&'a Fault> {
     let mut faults = trace.faults().filter(|(event, fault)| {
         event.tid == copied.tid
             && copied.time.contains(&(event.ts - fault.late))
-            && fault.addr / PAGE as u64 == copied.addr / PAGE as u64
-            && fault.kind == "cow-copy"
+            && fault.addr.0 / PAGE as u64 == copied.addr / PAGE as u64
+            && fault.kind == FaultKind::CowCopy
     });
     Ok(faults.next().context("no such fault")?.1)
 }
@@ -102,21 +103,21 @@ fn blamed(fault: &Fault, copied: &Copied, before: usize) -> Result<()> {
     let told = fault.cause.as_ref().context("no cause")?;
     let number = told.fork.as_ref().map(|fork| fork.number as usize);
     match &copied.cause {
-        Cause::PageCache => ensure!(told.cause == "page-cache", "another cause"),
+        Cause::PageCache => ensure!(told.cause == Because::PageCache, "another cause"),
         Cause::Fork(fork, sharers) => {
             if *fork > before {
                 ensure!(
-                    told.cause == "fork" && number == Some(fork - before),
+                    told.cause == Because::Fork && number == Some(fork - before),
                     "another cause"
                 );
             } else {
                 ensure!(
-                    told.cause == "fork-before" && number.is_none(),
+                    told.cause == Because::ForkBefore && number.is_none(),
                     "another cause"
                 );
             }
             ensure!(
-                told.map_count == Some(sharers.len() as i64 + 1),
+                told.map_count == Some(sharers.len() as u32 + 1),
                 "another count"
             );
             ensure!(

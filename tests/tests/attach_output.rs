@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use memtrace_events::Events;
 use nix::sys::signal::{Signal, kill};
 use tests::harness::{Attached, Attended, Memtrace, Run, Running};
 
@@ -18,11 +19,7 @@ fn only_some_events() -> Result<()> {
     let run = until(running, &mut program, &memtrace.json_file(), "\"exit\"")?;
     let trace = memtrace.read(run)?;
     assert_eq!(trace.run.code(), Some(0), "{:?}", trace.run);
-    let types: BTreeSet<_> = trace
-        .events
-        .iter()
-        .filter_map(|event| event.line["type"].as_str())
-        .collect();
+    let types: BTreeSet<_> = trace.events.iter().map(|event| event.what.name()).collect();
     assert_eq!(types, ["clone", "exit"].into());
     // The accounts are of all that happened all the same.
     let copies: u64 = trace.end.forks.iter().map(|fork| fork.by_child).sum();

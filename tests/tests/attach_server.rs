@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use memtrace_events::Events;
 use tests::harness::{Attached, Memtrace, RedisServer, Running, command, wait_for};
 
 use hooks::Hooks;
@@ -14,7 +15,7 @@ mod hooks;
 fn redis_under_load() -> Result<()> {
     let server = RedisServer::new()?;
     let mut running = Running::start(&mut command(server.command())?)?;
-    let pid = running.pid().as_raw();
+    let pid = running.pid().as_raw() as u32;
     let mut redis = running.until("redis", || Ok(server.connect()))?;
     let value = "x".repeat(1000);
     for key in 0..2000 {
@@ -61,7 +62,7 @@ fn load(server: &RedisServer, enough: &AtomicBool, asked: &AtomicU64) -> Result<
 }
 
 fn attach_and_leave(
-    pid: i32,
+    pid: u32,
     redis: &mut tests::harness::Redis,
     goes_on: &impl Fn(&str) -> Result<()>,
 ) -> Result<()> {
@@ -91,10 +92,7 @@ fn attach_and_leave(
     );
     // What Redis had before all is some 2 MB.
     ensure!(account.pages > 500 && account.unknown == 0, "{account:?}");
-    let threads = trace
-        .snapshot()
-        .filter(|(event, _)| event.pid == pid)
-        .count();
+    let threads = trace.tasks().filter(|(event, _)| event.pid == pid).count();
     ensure!(
         threads > 1,
         "{threads} threads: Redis has some for the background"

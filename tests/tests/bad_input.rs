@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use memtrace_events::Events;
 use nix::sys::resource::{Resource, setrlimit};
 use tests::harness::{Memtrace, Run, subject};
 
@@ -122,7 +123,8 @@ fn a_program_that_a_signal_kills() -> Result<()> {
         let trace = Memtrace::new()?.trace(["sh", "-c", &script])?;
         assert_eq!(trace.run.code(), Some(128 + number), "{signal}");
         let (_, exit) = trace.exits().last().context("no exit")?;
-        assert_eq!((exit.code, exit.signal), (None, Some(number)), "{signal}");
+        let number = Some(number as u32);
+        assert_eq!((exit.code, exit.signal), (None, number), "{signal}");
     }
     Ok(())
 }
@@ -155,7 +157,7 @@ fn a_name_that_would_paint_the_terminal() -> Result<()> {
     let (event, exec) = trace.execs().next().context("no exec")?;
     assert_eq!(Some(exec.file.as_str()), file.to_str());
     ensure!(
-        NAME.starts_with(&event.comm) && event.comm.ends_with("name"),
+        NAME.starts_with(&*event.comm) && event.comm.ends_with("name"),
         "{event:?}"
     );
     ensure!(exec.args[1].starts_with("not UTF-8: "), "{exec:?}");

@@ -2,7 +2,8 @@
 //! pagemap gives; with tracepoints alone they are only counted.
 
 use anyhow::{Context, Result, ensure};
-use tests::harness::{Event, Fault, Trace, without};
+use memtrace_events::{Event, Events, Fault, FaultKind, Handled, Mode};
+use tests::harness::{Trace, without};
 use tests::subject::memory::PAGE;
 use tests::subject::wanted::Wanted;
 
@@ -10,17 +11,17 @@ use tests::subject::wanted::Wanted;
 fn pages_that_calls_want_of_their_own_process_and_of_another() -> Result<()> {
     let trace = Trace::run(["behalf"])?;
     for (name, kind) in [
-        ("populated", "zero-fill"),
-        ("locked", "zero-fill"),
-        ("read directly", "zero-fill"),
-        ("written to", "cow-copy"),
-        ("poked", "cow-copy"),
+        ("populated", FaultKind::ZeroFill),
+        ("locked", FaultKind::ZeroFill),
+        ("read directly", FaultKind::ZeroFill),
+        ("written to", FaultKind::CowCopy),
+        ("poked", FaultKind::CowCopy),
     ] {
         if !without(&trace, name) {
             let wanted = wanted(&trace, name)?;
             let faults = seen(&trace, &wanted, kind).with_context(|| name.to_owned())?;
             for (event, fault) in faults {
-                ensure!(!fault.unshare, "{}", event.line);
+                ensure!(!handled(fault)?.unshare, "{event:?}");
             }
         }
     }
@@ -30,8 +31,8 @@ fn pages_that_calls_want_of_their_own_process_and_of_another() -> Result<()> {
         let faults = faults_of(&trace, &read);
         ensure!(faults.is_empty(), "{faults:?}");
     } else {
-        for (event, fault) in seen(&trace, &read, "cow-copy")? {
-            ensure!(fault.unshare, "{}", event.line);
+        for (event, fault) in seen(&trace, &read, FaultKind::CowCopy)? {
+            ensure!(handled(fault)?.unshare, "{event:?}");
         }
     }
     Ok(())
@@ -40,7 +41,7 @@ fn pages_that_calls_want_of_their_own_process_and_of_another() -> Result<()> {
 #[test]
 fn pages_that_ksm_gives_back() -> Result<()> {
     let trace = Trace::run(["merged"])?;
-    seen(&trace, &wanted(&trace, "unmerged")?, "cow-copy")?;
+    seen(&trace, &wanted(&trace, "unmerged")?, FaultKind::CowCopy)?;
     Ok(())
 }
 
@@ -53,13 +54,17 @@ fn faults_of<'a>(trace: &'a Trace, wanted: &Wanted) -> Vec<(&'a Event, &'a Fault
     let of_the_call = trace.faults().filter(|(event, fault)| {
         event.tid == wanted.tid
             && (wanted.from..=wanted.until).contains(&event.ts)
-            && fault.mode == "gup"
+            && fault.mode == Mode::Gup
     });
     of_the_call.collect()
 }
 
 /// Each page that the kernel wanted has its fault, which is returned, or its count.
-fn seen<'a>(trace: &'a Trace, wanted: &Wanted, kind: &str) -> Result<Vec<(&'a Event, &'a Fault)>> {
+fn seen<'a>(
+    trace: &'a Trace,
+    wanted: &Wanted,
+    kind: FaultKind,
+) -> Result<Vec<(&'a Event, &'a Fault)>> {
     let faults = faults_of(trace, wanted);
     if trace.start.backend != "fentry" {
         ensure!(faults.is_empty(), "{faults:?}");
@@ -70,20 +75,25 @@ fn seen<'a>(trace: &'a Trace, wanted: &Wanted, kind: &str) -> Result<Vec<(&'a Ev
     for &(addr, before, after) in &wanted.pages {
         let mut of_page = faults
             .iter()
-            .filter(|(_, fault)| fault.addr / PAGE as u64 == addr / PAGE as u64);
+            .filter(|(_, fault)| fault.addr.0 / PAGE as u64 == addr / PAGE as u64);
         let (event, fault) = of_page
             .next()
             .with_context(|| format!("no fault at {addr:#x}"))?;
-        ensure!(of_page.next().is_none(), "another than {}", event.line);
+        ensure!(of_page.next().is_none(), "another than {event:?}");
+        let handled = handled(fault)?;
         let owner = (wanted.owner != wanted.pid).then_some(wanted.owner);
         ensure!(
             fault.kind == kind
                 && (fault.pfn_before, fault.pfn_after) == (before, after)
-                && fault.call.as_deref() == Some(&*wanted.call)
-                && fault.owner == owner,
-            "{} is not {before:x?} to {after:x?} of {owner:?}",
-            event.line
+                && handled.call.as_deref() == Some(&*wanted.call)
+                && handled.owner == owner,
+            "{event:?} is not {before:x?} to {after:x?} of {owner:?}"
         );
     }
     Ok(faults)
+}
+
+/// What fentry tells of a fault.
+fn handled(fault: &Fault) -> Result<&Handled> {
+    fault.handled.as_ref().context("not told by fentry")
 }

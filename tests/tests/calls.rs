@@ -1,8 +1,9 @@
 //! System calls on the address space beside the usual ones, and those that fail to make a task or to run a program.
 
 use anyhow::{Context, Result, ensure};
+use memtrace_events::{Events, FaultKind, Region, What};
 use serde_json::{Value, json};
-use tests::harness::{Event, Trace, without};
+use tests::harness::{Trace, without};
 
 #[test]
 fn calls_that_change_mappings_in_less_usual_ways() -> Result<()> {
@@ -22,7 +23,7 @@ fn what_process_madvise_drops_is_charged_to_it() -> Result<()> {
     assert_eq!(trace.fork(1)?.given_up.munmap, pages);
 
     let advised = trace.note("advised")?;
-    let lines = trace.events.iter().map(|event| &event.line);
+    let lines = trace.events.iter().map(|event| json!(event));
     let told: Vec<Value> = lines
         .filter(|line| line["call"] == "process_madvise" && line["process"] == advised["child"])
         .filter(|line| line["advice"] == "MADV_COLD")
@@ -41,16 +42,16 @@ fn clones_and_execs_that_fail() -> Result<()> {
 }
 
 /// The event of this type of a process; there must be one.
-fn only<'a>(trace: &'a Trace, pid: &Value, kind: &str) -> Result<&'a Event> {
+fn only(trace: &Trace, pid: &Value, kind: &str) -> Result<Value> {
     let mut events = trace
         .events
         .iter()
-        .filter(|event| event.line["type"] == kind && event.pid == *pid);
+        .filter(|event| event.what.name() == kind && event.pid == *pid);
     let event = events
         .next()
         .with_context(|| format!("no {kind} of {pid}"))?;
     ensure!(events.next().is_none(), "two of {kind} of {pid}");
-    Ok(event)
+    Ok(json!(event))
 }
 
 #[test]
@@ -59,17 +60,15 @@ fn tasks_that_are_refused_execs_that_are_fatal_and_core_dumps() -> Result<()> {
     let refused = trace.note("refused")?;
     let failed = only(&trace, &refused[0], "failed")?;
     ensure!(
-        failed.line["ret"] == -refused[1].as_i64().context("an errno")?,
-        "{}",
-        failed.line
+        failed["ret"] == -refused[1].as_i64().context("an errno")?,
+        "{failed}"
     );
 
     let lost = trace.note("lost")?;
     let failed = only(&trace, &lost["pid"], "failed")?;
     ensure!(
-        failed.line["fatal"] == true && failed.line["exe"] == lost["what"],
-        "{}",
-        failed.line
+        failed["fatal"] == true && failed["exe"] == lost["what"],
+        "{failed}"
     );
     let mut execs = trace.execs().filter(|(event, _)| event.pid == lost["pid"]);
     ensure!(execs.next().is_none(), "an exec that failed");
@@ -77,12 +76,8 @@ fn tasks_that_are_refused_execs_that_are_fatal_and_core_dumps() -> Result<()> {
     for name in ["lost", "dumped", "not dumped"] {
         let death = trace.note(name)?;
         let exit = only(&trace, &death["pid"], "exit")?;
-        ensure!(exit.line["signal"] == death["signal"], "{}", exit.line);
-        ensure!(
-            (exit.line["core"] == true) == (death["core"] == true),
-            "{}",
-            exit.line
-        );
+        ensure!(exit["signal"] == death["signal"], "{exit}");
+        ensure!((exit["core"] == true) == (death["core"] == true), "{exit}");
     }
     Ok(())
 }
@@ -101,7 +96,7 @@ fn calls_of_the_32_bit_interface() -> Result<()> {
         .find(|(_, clone)| clone.child_pid == *forked)
         .context("no clone")?;
     assert_eq!((&*clone.call, event.abi.as_deref()), ("fork", Some("i386")));
-    let mut returns = trace.returns();
+    let mut returns = trace.cloned();
     ensure!(
         returns.any(|(_, cloned)| cloned.child_pid == *forked),
         "no return"
@@ -125,15 +120,15 @@ fn a_32_bit_program() -> Result<()> {
         .iter()
         .filter(|event| event.ts > exec.ts && event.abi.is_some())
         .map(|event| {
-            let line = &event.line;
-            let what = match line["type"].as_str() {
-                Some("brk") => json!(address(&line["new"])? - address(&line["old"])?),
-                Some("clone") => line["call"].clone(),
+            let line = json!(event);
+            let what = match &event.what {
+                What::Brk(brk) => json!(brk.new.0 - brk.old.0),
+                What::Clone(clone) => json!(clone.call),
                 _ => json!([line["addr"], line["len"]]),
             };
-            Ok(json!([line["type"], what]))
+            json!([line["type"], what])
         })
-        .collect::<Result<_>>()?;
+        .collect();
     assert_eq!(
         told,
         [
@@ -148,13 +143,8 @@ fn a_32_bit_program() -> Result<()> {
     // Its data may be executed, like all that it may read.
     let (_, data) = trace
         .faults()
-        .find(|(_, fault)| fault.addr == 0x0805_8000)
+        .find(|(_, fault)| fault.addr.0 == 0x0805_8000)
         .context("no fault in the data")?;
-    assert_eq!((&*data.kind, &*data.region), ("file-cow", "data"));
+    assert_eq!((data.kind, data.region), (FaultKind::FileCow, Region::Data));
     Ok(())
-}
-
-fn address(text: &Value) -> Result<u64> {
-    let digits = text.as_str().and_then(|text| text.strip_prefix("0x"));
-    Ok(u64::from_str_radix(digits.context("an address")?, 16)?)
 }

@@ -1,8 +1,9 @@
 //! Forks in less usual surroundings: memory that processes share, ids that come again, huge pages, KSM.
 
 use anyhow::{Context, Result, ensure};
+use memtrace_events::{Area, Because, Events, FaultKind, Region};
 use tests::harness::truth::{Cause, Truth};
-use tests::harness::{Area, Memtrace, Trace, subject};
+use tests::harness::{Memtrace, Trace, subject};
 use tests::subject::memory::PAGE;
 use tests::subject::report::Fact;
 
@@ -12,8 +13,8 @@ fn processes_that_share_their_memory() -> Result<()> {
     let who = trace.note("couple")?;
     let pid = |name: &str| {
         who[name]
-            .as_i64()
-            .map(|pid| pid as i32)
+            .as_u64()
+            .map(|pid| pid as u32)
             .context("a process id")
     };
     let file = who["file"].as_str().context("a path")?;
@@ -64,19 +65,20 @@ fn processes_that_share_their_memory() -> Result<()> {
     );
     ensure!(fork.given_up.exec >= 92, "{fork:?}");
 
-    let sharers = |writer: i32, count: usize| -> Result<Vec<i32>> {
+    let sharers = |writer: u32, count: usize| -> Result<Vec<u32>> {
         let mut sharers = None;
         let copies = trace.faults().filter(|(event, fault)| {
-            event.pid == writer && fault.kind == "cow-copy" && fault.file.as_deref() == Some(file)
+            event.pid == writer
+                && fault.kind == FaultKind::CowCopy
+                && fault.file.as_deref() == Some(file)
         });
         for (event, fault) in copies {
             let cause = fault.cause.as_ref().context("no cause")?;
-            ensure!(cause.sharer_count == cause.sharers.len(), "{}", event.line);
             ensure!(
-                cause.map_count.is_some_and(|count| count >= 2),
-                "{}",
-                event.line
+                cause.sharer_count as usize == cause.sharers.len(),
+                "{event:?}"
             );
+            ensure!(cause.map_count.is_some_and(|count| count >= 2), "{event:?}");
             if cause.sharers.len() == count {
                 sharers = Some(cause.sharers.clone());
             }
@@ -104,7 +106,7 @@ fn a_process_id_that_comes_again() -> Result<()> {
     let trace = Memtrace::new()?.trace([subject("again")])?;
     assert_eq!(trace.run.code(), Some(0), "{:?}", trace.run);
     let again = trace.note("again")?;
-    let child = again["child"].as_i64().context("a process id")? as i32;
+    let child = again["child"].as_u64().context("a process id")? as u32;
     let file = again["file"].as_str().context("a path")?;
     assert_eq!(trace.end.forks.len(), 3);
     for (i, fork) in trace.end.forks.iter().enumerate() {
@@ -145,8 +147,7 @@ fn a_process_id_that_comes_again() -> Result<()> {
             .context("no such life")?;
         ensure!(
             life.from <= event.ts && life.until.is_some_and(|until| event.ts <= until),
-            "{}",
-            event.line
+            "{event:?}"
         );
     }
     Ok(())
@@ -168,26 +169,24 @@ fn huge_pages() -> Result<()> {
             .find(|(event, fault)| {
                 event.tid == copied.tid
                     && copied.time.contains(&(event.ts - fault.late))
-                    && fault.addr / PAGE as u64 == copied.addr / PAGE as u64
-                    && fault.kind == "cow-copy"
+                    && fault.addr.0 / PAGE as u64 == copied.addr / PAGE as u64
+                    && fault.kind == FaultKind::CowCopy
             })
             .with_context(|| format!("no such fault: {copied:?}"))?;
         ensure!(
             (fault.pfn_before, fault.pfn_after) == (Some(copied.before), Some(copied.after)),
-            "{}",
-            event.line
+            "{event:?}"
         );
         let cause = fault.cause.as_ref().context("no cause")?;
         match &copied.cause {
             Cause::Fork(_, sharers) => {
                 ensure!(
-                    cause.cause == "fork" && cause.sharers == *sharers,
-                    "{}",
-                    event.line
+                    cause.cause == Because::Fork && cause.sharers == *sharers,
+                    "{event:?}"
                 );
-                ensure!(cause.map_count == Some(2), "{}", event.line);
+                ensure!(cause.map_count == Some(2), "{event:?}");
             }
-            Cause::Reference(_) => ensure!(cause.cause == "reference", "{}", event.line),
+            Cause::Reference(_) => ensure!(cause.cause == Because::Reference, "{event:?}"),
             Cause::PageCache => anyhow::bail!("of no file"),
         }
     }
@@ -203,7 +202,10 @@ fn huge_pages() -> Result<()> {
         account.unknown == 0 && account.pages >= 3 * 512,
         "{account:?}"
     );
-    let areas = account.areas.iter().filter(|area| area.region == "anon");
+    let areas = account
+        .areas
+        .iter()
+        .filter(|area| area.region == Region::Anon);
     let copied: u64 = areas.map(|area| area.copied).sum();
     ensure!(copied >= outcome.copied(), "{account:?} is not {outcome:?}");
     Ok(())
@@ -215,7 +217,7 @@ fn pages_that_ksm_has_merged() -> Result<()> {
     for touch in trace.touches("merged")? {
         let seen = trace.fault_of(touch)?.is("cow-copy", "anon")?;
         let cause = seen.fault.cause.as_ref().context("no cause")?;
-        ensure!(cause.cause == "ksm", "{}", seen.event.line);
+        ensure!(cause.cause == Because::Ksm, "{:?}", seen.event);
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What the kernel writes at a thread's end, when that has begun to leave its address space.
 
 use anyhow::{Context, Result, ensure};
+use memtrace_events::{Events, FaultKind, Mode};
 use tests::harness::Trace;
 
 const THREADS: u64 = 4;
@@ -11,7 +12,7 @@ fn pages_that_the_ends_of_threads_copy_are_copies_of_the_fork() -> Result<()> {
     let mut fork = None;
     for i in 0..THREADS {
         let note = trace.note(&format!("thread {i}"))?;
-        let tid = note["tid"].as_i64().context("an id")?;
+        let tid = note["tid"].as_u64().context("an id")?;
         let addr = note["addr"].as_u64().context("an address")?;
         let (before, after) = (note["before"].as_u64(), note["after"].as_u64());
         ensure!(
@@ -20,19 +21,18 @@ fn pages_that_the_ends_of_threads_copy_are_copies_of_the_fork() -> Result<()> {
         );
         let mut faults = trace
             .faults()
-            .filter(|(event, fault)| i64::from(event.tid) == tid && fault.addr == addr);
+            .filter(|(event, fault)| u64::from(event.tid) == tid && fault.addr.0 == addr);
         let (event, fault) = faults.next().with_context(|| format!("no fault: {note}"))?;
         ensure!(faults.next().is_none(), "two faults: {note}");
         ensure!(
-            fault.kind == "cow-copy"
-                && fault.mode == "kernel"
+            fault.kind == FaultKind::CowCopy
+                && fault.mode == Mode::Kernel
                 && (fault.pfn_before, fault.pfn_after) == (before, after),
-            "{note} is not {}",
-            event.line
+            "{note} is not {event:?}"
         );
         let cause = fault.cause.as_ref().context("a cause")?;
         let blamed = cause.fork.as_ref().context("a fork")?.number;
-        ensure!(*fork.get_or_insert(blamed) == blamed, "{}", event.line);
+        ensure!(*fork.get_or_insert(blamed) == blamed, "{event:?}");
     }
     let account = trace.fork(fork.context("a fork")?)?;
     ensure!(account.by_parent >= THREADS, "{account:?}");

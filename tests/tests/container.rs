@@ -6,7 +6,8 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use tests::harness::{Event, Memtrace, Run, Running, Trace, subject, within};
+use memtrace_events::{Events, FaultKind};
+use tests::harness::{Memtrace, Run, Running, Trace, subject, within};
 
 #[test]
 fn memtrace_in_a_container() -> Result<()> {
@@ -16,8 +17,8 @@ fn memtrace_in_a_container() -> Result<()> {
         &memtrace.command([subject("patient"), file.clone().into()]),
     ))?;
     let inner = running.until("the program's start", || memtrace.note("ready"))?;
-    let inner = inner.as_i64().context("a process id")? as i32;
-    let outer = outside(running.pid().as_raw(), inner)?;
+    let inner = inner.as_u64().context("a process id")? as u32;
+    let outer = outside(running.pid().as_raw() as u32, inner)?;
     ensure!(outer != inner, "{outer} is no other id");
     fs::write(&file, "")?;
     let trace = memtrace.read(running.finish()?)?;
@@ -25,24 +26,26 @@ fn memtrace_in_a_container() -> Result<()> {
     trace.check_accounts()?;
 
     let (first, _) = trace.execs().next().context("no exec")?;
-    assert_eq!((first.pid, first.global_pid), (inner, Some(outer)));
+    assert_eq!(
+        (first.pid, first.global.map(|global| global.pid)),
+        (inner, Some(outer))
+    );
     let both = both_ids(&trace)?;
     assert_eq!(both.get(&inner), Some(&outer));
     let (event, clone) = trace.clones().next().context("no clone")?;
-    ensure!(clone.child_pid != inner, "{}", event.line);
+    ensure!(clone.child_pid != inner, "{event:?}");
     ensure!(
-        both.get(&clone.child_pid) == clone.child_global_pid.as_ref()
-            && both.get(&clone.child_tid) == clone.child_global_tid.as_ref(),
-        "{}; {both:?}",
-        event.line
+        clone.child_global.is_some_and(|global| {
+            both.get(&clone.child_pid) == Some(&global.pid)
+                && both.get(&clone.child_tid) == Some(&global.tid)
+        }),
+        "{event:?}; {both:?}"
     );
     for life in &trace.end.tasks {
         ensure!(
-            both.get(&life.pid) == life.global_pid.as_ref(),
-            "{life:?}; {both:?}"
-        );
-        ensure!(
-            both.get(&life.tid) == life.global_tid.as_ref(),
+            life.global.is_some_and(|global| {
+                both.get(&life.pid) == Some(&global.pid) && both.get(&life.tid) == Some(&global.tid)
+            }),
             "{life:?}; {both:?}"
         );
     }
@@ -77,9 +80,9 @@ fn an_attach_in_a_container() -> Result<()> {
     );
     let trace = memtrace.read(Run::of(&mut in_container(&command))?)?;
     assert_eq!(trace.run.code(), Some(0), "{:?}", trace.run);
-    let inner = trace.note("ready")?.as_i64().context("a process id")? as i32;
+    let inner = trace.note("ready")?.as_u64().context("a process id")? as u32;
     assert_eq!(trace.start.attached, [inner]);
-    let threads: Vec<_> = trace.snapshot().map(|(event, _)| event.pid).collect();
+    let threads: Vec<_> = trace.tasks().map(|(event, _)| event.pid).collect();
     assert_eq!(threads, [inner; 3]);
     let both = both_ids(&trace)?;
     ensure!(both.contains_key(&inner), "{both:?}");
@@ -98,12 +101,8 @@ fn a_container_seen_from_outside() -> Result<()> {
     assert_eq!(trace.run.code(), Some(0), "{:?}", trace.run);
     let inner = trace.touches("child first: child")?[0].pid;
     for event in &trace.events {
-        ensure!(
-            event.global_pid.is_none() && event.global_tid.is_none(),
-            "{}",
-            event.line
-        );
-        ensure!(event.pid != inner, "an id from inside: {}", event.line);
+        ensure!(event.global.is_none(), "{event:?}");
+        ensure!(event.pid != inner, "an id from inside: {event:?}");
     }
     // memtrace's child, then the namespace's first process, then its child.
     let born: Vec<_> = trace.clones().map(|(_, clone)| clone.child_pid).collect();
@@ -113,12 +112,11 @@ fn a_container_seen_from_outside() -> Result<()> {
     trace.check_accounts()
 }
 
-fn copies(trace: &Trace, parent: i32, child: i32) -> (usize, usize) {
+fn copies(trace: &Trace, parent: u32, child: u32) -> (usize, usize) {
     let of = |pid| {
-        let is_copy = |event: &Event, kind: &str| event.pid == pid && kind == "cow-copy";
         trace
             .faults()
-            .filter(|(event, fault)| is_copy(event, &fault.kind))
+            .filter(|(event, fault)| event.pid == pid && fault.kind == FaultKind::CowCopy)
             .count()
     };
     (of(parent), of(child))
@@ -132,9 +130,9 @@ fn in_container(command: &Command) -> Command {
 }
 
 /// The id here of the process that has the id `inner` in a namespace below, and comes from `ancestor`.
-fn outside(ancestor: i32, inner: i32) -> Result<i32> {
+fn outside(ancestor: u32, inner: u32) -> Result<u32> {
     for entry in fs::read_dir("/proc")? {
-        let Ok(pid) = entry?.file_name().to_string_lossy().parse::<i32>() else {
+        let Ok(pid) = entry?.file_name().to_string_lossy().parse::<u32>() else {
             continue;
         };
         // It may be gone already.
@@ -149,7 +147,7 @@ fn outside(ancestor: i32, inner: i32) -> Result<i32> {
     anyhow::bail!("no process from {ancestor} is {inner} inside")
 }
 
-fn comes_from(mut pid: i32, ancestor: i32) -> bool {
+fn comes_from(mut pid: u32, ancestor: u32) -> bool {
     while pid > 1 && pid != ancestor {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let parent = field(&status, "PPid:").and_then(|ids| ids.first().copied());
@@ -158,7 +156,7 @@ fn comes_from(mut pid: i32, ancestor: i32) -> bool {
     pid == ancestor
 }
 
-fn field(status: &str, name: &str) -> Option<Vec<i32>> {
+fn field(status: &str, name: &str) -> Option<Vec<u32>> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_ascii_whitespace()
         .map(|id| id.parse().ok())
@@ -166,18 +164,16 @@ fn field(status: &str, name: &str) -> Option<Vec<i32>> {
 }
 
 /// Each id inside with that outside: every event has both, and always the same.
-fn both_ids(trace: &Trace) -> Result<BTreeMap<i32, i32>> {
+fn both_ids(trace: &Trace) -> Result<BTreeMap<u32, u32>> {
     let mut both = BTreeMap::new();
     for event in &trace.events {
-        for (inside, outside) in [(event.pid, event.global_pid), (event.tid, event.global_tid)] {
-            let outside = outside.with_context(|| format!("only one: {}", event.line))?;
-            ensure!(inside != outside, "{}", event.line);
+        let global = event
+            .global
+            .with_context(|| format!("only one: {event:?}"))?;
+        for (inside, outside) in [(event.pid, global.pid), (event.tid, global.tid)] {
+            ensure!(inside != outside, "{event:?}");
             let before = both.insert(inside, outside);
-            ensure!(
-                before.is_none_or(|before| before == outside),
-                "{}",
-                event.line
-            );
+            ensure!(before.is_none_or(|before| before == outside), "{event:?}");
         }
     }
     Ok(both)

@@ -1,6 +1,7 @@
 //! Copy on write: which write copies, which takes over, and from which frame to which.
 
 use anyhow::{Context, Result};
+use memtrace_events::{Events, FaultKind, Mode};
 use tests::harness::Trace;
 use tests::subject::memory::PAGE;
 
@@ -18,7 +19,10 @@ fn the_first_to_write_copies_and_the_last_takes_over() -> Result<()> {
         let touches = trace.touches(name)?;
         assert_eq!(touches.len(), COUNT, "{name}");
         for touch in touches {
-            trace.fault_of(touch)?.is(kind, "anon")?.in_mode("user")?;
+            trace
+                .fault_of(touch)?
+                .is(kind, "anon")?
+                .in_mode(Mode::User)?;
         }
     }
     Ok(())
@@ -41,9 +45,11 @@ fn there_are_exactly_as_many_copies_as_writes() -> Result<()> {
         let mut copied: Vec<_> = trace
             .faults()
             .filter(|(event, fault)| {
-                event.pid == pid && fault.kind == "cow-copy" && (start..end).contains(&fault.addr)
+                event.pid == pid
+                    && fault.kind == FaultKind::CowCopy
+                    && (start..end).contains(&fault.addr.0)
             })
-            .map(|(event, fault)| (event.pid, fault.addr))
+            .map(|(event, fault)| (event.pid, fault.addr.0))
             .collect();
         written.sort_unstable();
         copied.sort_unstable();
@@ -72,9 +78,9 @@ fn the_bundled_program_shows_copies_in_the_child_and_takeovers_in_the_parent() -
         trace
             .faults()
             .filter(|(event, fault)| {
-                (event.pid == fork.child_pid) == child && (start..end).contains(&fault.addr)
+                (event.pid == fork.child_pid) == child && (start..end).contains(&fault.addr.0)
             })
-            .map(|(_, fault)| fault.kind.as_str())
+            .map(|(_, fault)| fault.kind.name())
             .collect()
     };
     assert_eq!(kinds(true), ["cow-copy"; 4]);

@@ -93,8 +93,8 @@ fn is_right(trace: &Trace, name: &str, kind: &str, region: &str) -> Result<()> {
         let count = seen.fault.cause.as_ref().and_then(|cause| cause.map_count);
         ensure!(
             count.is_some_and(|count| (1..=2).contains(&count)),
-            "{}",
-            seen.event.line
+            "{:?}",
+            seen.event
         );
     }
     Ok(())

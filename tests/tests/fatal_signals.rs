@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt;
 
 use anyhow::{Context, Result};
 use libc::c_int;
+use memtrace_events::Events;
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, setrlimit};
 use tests::harness::{Memtrace, Run, Running, command, subject, wait_for, within};

@@ -1,13 +1,13 @@
 //! Files have the paths by which their tasks know them, and a library the memory that is its own.
 
 use anyhow::{Context, Result, ensure};
+use memtrace_events::{By, Events, FaultKind, Mmap, Region};
 use nix::unistd::{Pid, getpgid};
-use serde_json::Value;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
-use tests::harness::{Attached, Event, Memtrace, OneTrace, Run, Running, Trace, command, subject};
+use tests::harness::{Attached, Memtrace, OneTrace, Run, Running, Trace, command, subject};
 
 static TRACE: OneTrace = OneTrace::new(|| Trace::run(["loaded"]));
 
@@ -29,7 +29,7 @@ fn what_a_loader_maps_behind_a_librarys_data_is_its_bss() -> Result<()> {
     let library = trace.note("library")?.as_str();
     for name in ["its bss", "the end of its bss"] {
         let seen = trace.fault(name)?.is("zero-fill", "lib")?.in_part("bss")?;
-        ensure!(seen.fault.file.as_deref() == library, "{}", seen.event.line);
+        ensure!(seen.fault.file.as_deref() == library, "{:?}", seen.event);
     }
     Ok(())
 }
@@ -45,7 +45,7 @@ fn a_file_has_the_name_that_was_used_until_it_is_renamed() -> Result<()> {
     ] {
         let seen = trace.fault(touch)?;
         let file = seen.fault.file.as_deref().unwrap_or_default();
-        ensure!(file.ends_with(name), "not {name}: {}", seen.event.line);
+        ensure!(file.ends_with(name), "not {name}: {:?}", seen.event);
     }
     Ok(())
 }
@@ -55,10 +55,10 @@ fn a_task_sees_paths_from_its_own_root() -> Result<()> {
     let trace = trace()?;
     let place = trace.note("in a root of its own")?;
     let mut there = trace.faults().filter(|(event, fault)| {
-        place[0] == event.pid && place[1] == fault.addr && fault.kind != "spurious"
+        place[0] == event.pid && place[1] == fault.addr.0 && fault.kind != FaultKind::Spurious
     });
     let (event, fault) = there.next().context("no fault there")?;
-    ensure!(fault.file.as_deref() == Some("/two"), "{}", event.line);
+    ensure!(fault.file.as_deref() == Some("/two"), "{event:?}");
     Ok(())
 }
 
@@ -88,14 +88,13 @@ fn each_exec_has_the_name_that_was_used() -> Result<()> {
         let of_it = || {
             trace
                 .faults()
-                .filter(|(_, fault)| fault.file.as_ref() == Some(&path))
+                .filter(|(_, fault)| fault.file.as_deref() == Some(&*path))
         };
         ensure!(of_it().count() > 0, "no fault in {path}");
         for (event, fault) in of_it() {
             ensure!(
-                fault.region != "lib" && fault.region != "file",
-                "{}",
-                event.line
+                fault.region != Region::Lib && fault.region != Region::File,
+                "{event:?}"
             );
         }
     }
@@ -115,15 +114,16 @@ fn a_loader_is_the_program() -> Result<()> {
     let real = real.to_str().context("its path")?;
     let trace = Trace::program([linker, "/bin/true"])?;
     let (event, exec) = trace.execs().next().context("no exec")?;
-    ensure!(exec.exe.as_deref() == Some(linker), "{}", event.line);
+    ensure!(exec.exe.as_deref() == Some(linker), "{event:?}");
     let mut both = [0; 2];
     for (event, fault) in trace.faults() {
         if fault.file.as_deref() == Some(linker) {
-            let is_program = ["text", "rodata", "data", "bss"].contains(&fault.region.as_str());
-            ensure!(is_program, "{}", event.line);
+            let is_program =
+                [Region::Text, Region::Rodata, Region::Data, Region::Bss].contains(&fault.region);
+            ensure!(is_program, "{event:?}");
             both[0] += 1;
         } else if fault.file.as_deref() == Some(real) {
-            ensure!(fault.region == "lib", "{}", event.line);
+            ensure!(fault.region == Region::Lib, "{event:?}");
             both[1] += 1;
         }
     }
@@ -179,7 +179,7 @@ fn program_on_overlayfs(script: &str, path: &str) -> Result<()> {
     assert_eq!(trace.run.code(), Some(0), "{:?}", trace.run);
     let path = folder.join(path);
     let (event, exec) = trace.execs().last().context("no exec")?;
-    ensure!(exec.exe.as_deref() == path.to_str(), "{}", event.line);
+    ensure!(exec.exe.as_deref() == path.to_str(), "{event:?}");
     trace.fault("text")?.is("file-map", "text")?;
     trace.fault("rodata")?.is("file-map", "rodata")?;
     trace.fault("data")?.is("file-cow", "data")?;
@@ -219,24 +219,24 @@ fn a_container_that_is_started() -> Result<()> {
         return Ok(());
     }
     let (event, exec) = trace.execs().last().context("no exec")?;
-    assert_eq!(exec.exe.as_deref(), Some("/cat"), "{}", event.line);
+    assert_eq!(exec.exe.as_deref(), Some("/cat"), "{event:?}");
     let pid = event.pid;
-    let mut regions: Vec<&str> = Vec::new();
+    let mut regions = Vec::new();
     for (event, fault) in trace
         .faults()
-        .filter(|(event, _)| event.pid == pid && event.comm == "cat")
+        .filter(|(event, _)| event.pid == pid && &*event.comm == "cat")
     {
         match fault.file.as_deref() {
-            Some("/cat") => regions.push(&fault.region),
-            Some(file) => ensure!(Path::new(file).exists(), "{}", event.line),
+            Some("/cat") => regions.push(fault.region),
+            Some(file) => ensure!(Path::new(file).exists(), "{event:?}"),
             None => {}
         }
     }
-    for region in ["text", "rodata", "data"] {
+    for region in [Region::Text, Region::Rodata, Region::Data] {
         ensure!(regions.contains(&region), "{regions:?}");
     }
     ensure!(
-        !regions.contains(&"lib") && !regions.contains(&"file"),
+        !regions.contains(&Region::Lib) && !regions.contains(&Region::File),
         "{regions:?}"
     );
     Ok(())
@@ -255,61 +255,48 @@ fn a_container_that_is_attached_to() -> Result<()> {
     let pid = running.until("the program", || program_in(group))?;
     let trace = Attached::to(memtrace, &[pid])?.interrupt()?;
     let mut found = Vec::new();
-    for event in trace
-        .events
-        .iter()
-        .filter(|event| event.line["by"] == "attach")
-    {
-        ensure!(
-            event.pid == pid && event.global_pid.is_none(),
-            "{}",
-            event.line
-        );
-        let (region, file) = (&event.line["region"], event.line["file"].as_str());
-        let right = match region.as_str() {
-            Some("text" | "rodata" | "data") => file == Some("/cat"),
-            Some("lib") => file.is_some_and(|file| Path::new(file).exists()),
-            Some("unknown") => false,
-            _ => file.is_none() || region == "file",
+    let there = || trace.mmaps().filter(|(_, mmap)| mmap.by == By::Attach);
+    for (event, mmap) in there() {
+        ensure!(event.pid == pid && event.global.is_none(), "{event:?}");
+        let region = mmap.region.context("no region")?;
+        let file = mmap.file.as_deref();
+        let right = match region {
+            Region::Text | Region::Rodata | Region::Data => file == Some("/cat"),
+            Region::Lib => file.is_some_and(|file| Path::new(file).exists()),
+            Region::Unknown => false,
+            _ => file.is_none() || region == Region::File,
         };
-        ensure!(right, "{}", event.line);
-        found.push(region.as_str().unwrap_or_default());
+        ensure!(right, "{event:?}");
+        found.push(region);
     }
-    for region in ["text", "rodata", "data", "lib"] {
+    for region in [Region::Text, Region::Rodata, Region::Data, Region::Lib] {
         ensure!(found.contains(&region), "{found:?}");
     }
     // The C library has pages of BSS, and they are its own though no file backs them.
-    let bss = |event: &&Event| {
-        let anonymous = Value::from("MAP_ANONYMOUS");
-        event.line["region"] == "lib"
-            && event.line["flags"]
-                .as_array()
-                .is_some_and(|flags| flags.contains(&anonymous))
+    let is_bss = |mmap: &Mmap| {
+        let mut flags = mmap.flags.iter();
+        mmap.region == Some(Region::Lib) && flags.any(|flag| &**flag == "MAP_ANONYMOUS")
     };
-    let libraries: Vec<_> = trace
-        .events
-        .iter()
-        .filter(bss)
-        .map(|event| &event.line["file"])
-        .collect();
+    let bss = there().filter(|(_, mmap)| is_bss(mmap));
+    let libraries: Vec<_> = bss.map(|(_, mmap)| &mmap.file).collect();
     ensure!(
         libraries
             .iter()
-            .any(|file| file.as_str().is_some_and(|file| file.contains("libc"))),
+            .any(|file| file.as_ref().is_some_and(|file| file.contains("libc"))),
         "{libraries:?}"
     );
     Ok(())
 }
 
 /// The process called cat in a process group, once it has exec'ed.
-fn program_in(group: Pid) -> Result<Option<i32>> {
+fn program_in(group: Pid) -> Result<Option<u32>> {
     for entry in fs::read_dir("/proc")? {
-        let Ok(pid) = entry?.file_name().to_string_lossy().parse::<i32>() else {
+        let Ok(pid) = entry?.file_name().to_string_lossy().parse::<u32>() else {
             continue;
         };
         // It may be gone already.
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        if name == "cat\n" && getpgid(Some(Pid::from_raw(pid))) == Ok(group) {
+        if name == "cat\n" && getpgid(Some(Pid::from_raw(pid as i32))) == Ok(group) {
             return Ok(Some(pid));
         }
     }

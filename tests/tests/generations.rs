@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
+use memtrace_events::{Area, Because, Events, FaultKind, ForkAccount, Region};
 use tests::harness::truth::{Cause, Copied, Fork, Truth};
-use tests::harness::{Area, ForkAccount, Trace, without};
+use tests::harness::{Trace, without};
 use tests::subject::memory::PAGE;
 use tests::subject::report::{Act, Deed, Fact};
 
@@ -51,12 +52,12 @@ fn accounts(trace: &Trace, truth: &Truth) -> Result<()> {
             let areas: Vec<_> = account
                 .areas
                 .iter()
-                .filter(|area| area.file.as_ref() == Some(file))
+                .filter(|area| area.file.as_deref() == Some(&**file))
                 .collect();
             let [area] = areas[..] else {
                 anyhow::bail!("{} areas of {file}: {}", areas.len(), context());
             };
-            ensure!(area.region == "file", context());
+            ensure!(area.region == Region::File, context());
             ensure!(
                 (area.pages, area.copied, area.taken_over, area.given_up)
                     == (
@@ -79,9 +80,9 @@ fn accounts(trace: &Trace, truth: &Truth) -> Result<()> {
 /// Anonymous memory is not the subject's alone: the C library has some, too, as stacks for threads that may come. All
 /// beside the subject's pages is as much as the events say.
 fn rest(trace: &Trace, truth: &Truth, i: usize, fork: &Fork, account: &ForkAccount) -> Result<()> {
-    const ANONYMOUS: [&str; 2] = ["anon", "thread-stack"];
+    const ANONYMOUS: [Region; 2] = [Region::Anon, Region::ThreadStack];
     let outcome = fork.outcomes.get(&None).context("no anonymous memory")?;
-    let is_anon = |area: &&Area| ANONYMOUS.contains(&area.region.as_str());
+    let is_anon = |area: &&Area| ANONYMOUS.contains(&area.region);
     let areas: Vec<_> = account.areas.iter().filter(is_anon).collect();
     let sum = |of: fn(&Area) -> u64| areas.iter().map(|area| of(area)).sum::<u64>();
     let own = told(truth);
@@ -90,8 +91,8 @@ fn rest(trace: &Trace, truth: &Truth, i: usize, fork: &Fork, account: &ForkAccou
         .filter(|(event, fault)| {
             let fork = fault.cause.as_ref().and_then(|cause| cause.fork.as_ref());
             fork.is_some_and(|fork| fork.number as usize == i + 1)
-                && ANONYMOUS.contains(&fault.region.as_str())
-                && !own.contains(&key(event.tid, fault.addr, fault.pfn_after))
+                && ANONYMOUS.contains(&fault.region)
+                && !own.contains(&key(event.tid, fault.addr.0, fault.pfn_after))
         })
         .count() as u64;
     ensure!(
@@ -167,12 +168,11 @@ fn causes(trace: &Trace, truth: &Truth) -> Result<()> {
         for (event, fault) in trace.faults() {
             let is_meant = event.tid == act.tid
                 && (act.from..act.until).contains(&event.ts)
-                && fault.kind == "cow-copy"
-                && truth.has(fault.addr);
+                && fault.kind == FaultKind::CowCopy
+                && truth.has(fault.addr.0);
             ensure!(
-                !is_meant || own.contains(&key(event.tid, fault.addr, fault.pfn_after)),
-                "there was no such copy: {}",
-                event.line
+                !is_meant || own.contains(&key(event.tid, fault.addr.0, fault.pfn_after)),
+                "there was no such copy: {event:?}"
             );
         }
     }
@@ -180,14 +180,14 @@ fn causes(trace: &Trace, truth: &Truth) -> Result<()> {
 }
 
 /// The copies of the subject's own pages.
-fn told(truth: &Truth) -> BTreeSet<(i32, u64, Option<u64>)> {
+fn told(truth: &Truth) -> BTreeSet<(u32, u64, Option<u64>)> {
     let copies = truth.copies.iter();
     copies
         .map(|copied| key(copied.tid, copied.addr, Some(copied.after)))
         .collect()
 }
 
-fn key(tid: i32, addr: u64, frame: Option<u64>) -> (i32, u64, Option<u64>) {
+fn key(tid: u32, addr: u64, frame: Option<u64>) -> (u32, u64, Option<u64>) {
     (tid, addr / PAGE as u64, frame)
 }
 
@@ -202,11 +202,11 @@ fn caused(trace: &Trace, copied: &Copied) -> Result<()> {
     let mut faults = trace.faults().filter(|(event, fault)| {
         event.tid == copied.tid
             && copied.time.contains(&(event.ts - fault.late))
-            && fault.addr / PAGE as u64 == copied.addr / PAGE as u64
-            && fault.kind == "cow-copy"
+            && fault.addr.0 / PAGE as u64 == copied.addr / PAGE as u64
+            && fault.kind == FaultKind::CowCopy
     });
     let (event, fault) = faults.next().context("no such fault")?;
-    let line = || event.line.to_string();
+    let line = || format!("{event:?}");
     ensure!(
         (fault.pfn_before, fault.pfn_after) == (Some(copied.before), Some(copied.after)),
         line()
@@ -214,21 +214,21 @@ fn caused(trace: &Trace, copied: &Copied) -> Result<()> {
     let cause = fault.cause.as_ref().context("no cause")?;
     let number = match &copied.cause {
         Cause::PageCache => {
-            ensure!(cause.cause == "page-cache", line());
+            ensure!(cause.cause == Because::PageCache, line());
             return Ok(());
         }
         Cause::Fork(number, sharers) => {
-            ensure!(cause.cause == "fork", line());
+            ensure!(cause.cause == Because::Fork, line());
             let told: BTreeSet<_> = cause.sharers.iter().collect();
             ensure!(told == sharers.iter().collect(), line());
-            ensure!(cause.sharer_count == sharers.len(), line());
+            ensure!(cause.sharer_count as usize == sharers.len(), line());
             // The writer has a mapping of its own.
-            ensure!(cause.map_count == Some(sharers.len() as i64 + 1), line());
+            ensure!(cause.map_count == Some(sharers.len() as u32 + 1), line());
             number
         }
         Cause::Reference(number) => {
             ensure!(
-                cause.cause == "reference" && cause.sharers.is_empty(),
+                cause.cause == Because::Reference && cause.sharers.is_empty(),
                 line()
             );
             ensure!(cause.map_count == Some(1), line());
@@ -268,20 +268,20 @@ fn sizes(trace: &Trace, truth: &Truth) -> Result<()> {
             .faults()
             .filter(|(event, _)| event.pid == fork.child && event.ts < fork.until)
         {
-            let is_new = match fault.kind.as_str() {
-                "zero-fill" | "file-cow" | "cow-zero" => true,
+            let is_new = match fault.kind {
+                FaultKind::ZeroFill | FaultKind::FileCow | FaultKind::CowZero => true,
                 _ => fault
                     .cause
                     .as_ref()
-                    .is_some_and(|cause| cause.cause == "page-cache"),
+                    .is_some_and(|cause| cause.cause == Because::PageCache),
             };
             if is_new {
-                filled.insert(fault.addr / PAGE as u64);
+                filled.insert(fault.addr.0 / PAGE as u64);
             }
             // A page can want a table of each level.
-            tables.extend([21, 30, 39].map(|level| (level, fault.addr >> level)));
+            tables.extend([21, 30, 39].map(|level| (level, fault.addr.0 >> level)));
         }
-        let context = || format!("{}: {fork:?}, and {filled:x?} was new", event.line);
+        let context = || format!("{event:?}: {fork:?}, and {filled:x?} was new");
         ensure!(
             copied.pages + filled.len() as u64 == fork.private,
             context()
@@ -291,7 +291,7 @@ fn sizes(trace: &Trace, truth: &Truth) -> Result<()> {
             copied.table_bytes + (tables.len() * PAGE) as u64 >= fork.table_bytes,
             context()
         );
-        assert_eq!(copied.swapped, 0, "{}", event.line);
+        assert_eq!(copied.swapped, 0, "{event:?}");
     }
     Ok(())
 }
@@ -328,8 +328,8 @@ fn a_family_that_writes_all_at_once() -> Result<()> {
                 .faults()
                 .filter(|(event, fault)| {
                     event.pid == act.pid
-                        && fault.kind == "cow-copy"
-                        && fault.addr / PAGE as u64 == addr / PAGE as u64
+                        && fault.kind == FaultKind::CowCopy
+                        && fault.addr.0 / PAGE as u64 == addr / PAGE as u64
                 })
                 .collect();
             let is_copied = frames[0] != frames[1];
@@ -338,11 +338,7 @@ fn a_family_that_writes_all_at_once() -> Result<()> {
                 "{addr:#x}: {frames:?}, {found:?}"
             );
             for (event, fault) in found {
-                ensure!(
-                    [fault.pfn_before, fault.pfn_after] == frames,
-                    "{}",
-                    event.line
-                );
+                ensure!([fault.pfn_before, fault.pfn_after] == frames, "{event:?}");
                 copies += 1;
             }
         }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use tests::harness::{Cloned, Event, Trace};
+use memtrace_events::{Cloned, Event, Events, First};
+use tests::harness::Trace;
 use tests::subject::report::Fact;
 
 #[test]
@@ -15,9 +16,9 @@ fn a_vfork_holds_the_parent_until_exec_exit_or_a_kill() -> Result<()> {
             continue;
         };
         let number = |field: &str| note[field].as_u64().context("a number");
-        let (event, cloned) = returned(&trace, number("child")? as i32)?;
-        let line = || format!("{name}: {}", event.line);
-        ensure!(event.pid as u64 == number("parent")?, line());
+        let (event, cloned) = returned(&trace, number("child")? as u32)?;
+        let line = || format!("{name}: {event:?}");
+        ensure!(u64::from(event.pid) == number("parent")?, line());
         ensure!(cloned.dur <= number("took")?, line());
         if note["let_go"] == "" {
             ensure!(cloned.held.is_none() && cloned.let_go.is_none(), line());
@@ -25,8 +26,11 @@ fn a_vfork_holds_the_parent_until_exec_exit_or_a_kill() -> Result<()> {
             let held = cloned.held.with_context(line)?;
             ensure!(held >= number("slept")?, line());
             ensure!(cloned.dur >= held, line());
-            ensure!(cloned.let_go.as_deref() == note["let_go"].as_str(), line());
-            ensure!(cloned.first.as_deref() == Some("child"), line());
+            ensure!(
+                serde_json::to_value(cloned.let_go)? == note["let_go"],
+                line()
+            );
+            ensure!(cloned.first == Some(First::Child), line());
         }
         told += 1;
     }
@@ -43,18 +47,18 @@ fn every_clone_returns_and_takes_time() -> Result<()> {
     ] {
         let trace = Trace::run(words)?;
         let mut returns: BTreeMap<_, _> = trace
-            .returns()
+            .cloned()
             .map(|(event, cloned)| (cloned.child_tid, (event, cloned)))
             .collect();
         for (event, clone) in trace.clones() {
             let (back, cloned) = returns
                 .remove(&clone.child_tid)
-                .with_context(|| format!("it doesn't return: {}", event.line))?;
-            let context = || format!("{} and {}", event.line, back.line);
+                .with_context(|| format!("it doesn't return: {event:?}"))?;
+            let context = || format!("{event:?} and {back:?}");
             ensure!(back.tid == event.tid && back.ts >= event.ts, context());
             ensure!(cloned.fork == clone.fork, context());
             ensure!(cloned.first.is_some(), context());
-            let is_held = clone.flags.iter().any(|flag| flag == "CLONE_VFORK");
+            let is_held = clone.flags.iter().any(|flag| &**flag == "CLONE_VFORK");
             ensure!(cloned.held.is_some() == is_held, context());
         }
         ensure!(returns.is_empty(), "of no clone: {returns:?}");
@@ -62,9 +66,9 @@ fn every_clone_returns_and_takes_time() -> Result<()> {
     Ok(())
 }
 
-fn returned(trace: &Trace, child: i32) -> Result<(&Event, &Cloned)> {
+fn returned(trace: &Trace, child: u32) -> Result<(&Event, &Cloned)> {
     let mut returns = trace
-        .returns()
+        .cloned()
         .filter(|(_, cloned)| cloned.child_pid == child);
     returns
         .next()

@@ -1,6 +1,7 @@
 //! One fault of each kind comes out as what it is. That frames, counts, files and times are right is checked with each.
 
 use anyhow::{Result, ensure};
+use memtrace_events::{Counted, Events, Mode};
 use tests::harness::{OneTrace, Trace};
 
 /// All of them in one run: memtrace's start takes longer than they do.
@@ -56,8 +57,8 @@ fn a_huge_page() -> Result<()> {
         );
         ensure!(
             seen.fault.pfn_after == frame || seen.fault.pfn_after == huge_frame,
-            "frame {frame:?}: {}",
-            seen.event.line
+            "frame {frame:?}: {:?}",
+            seen.event
         );
     } else {
         assert_eq!(seen.fault.page_size, 4096);
@@ -113,11 +114,11 @@ fn a_file_that_must_be_read_from_disk() -> Result<()> {
     let read = trace
         .fault("read of a file page on disk")?
         .is("file-read", "file")?;
-    assert_eq!(read.fault.counted.as_deref(), Some("major"));
+    assert_eq!(read.fault.counted, Some(Counted::Major));
     let written = trace
         .fault("write to a private file page on disk")?
         .is("file-cow", "file")?;
-    assert_eq!(written.fault.counted.as_deref(), Some("major"));
+    assert_eq!(written.fault.counted, Some(Counted::Major));
     Ok(())
 }
 
@@ -158,7 +159,7 @@ fn the_kernel_itself_touches_memory() -> Result<()> {
         ("read(2) over the zero page", "cow-zero"),
         ("write(2) to a file from an untouched page", "zero-read"),
     ] {
-        trace.fault(name)?.is(kind, "anon")?.in_mode("kernel")?;
+        trace.fault(name)?.is(kind, "anon")?.in_mode(Mode::Kernel)?;
     }
     Ok(())
 }

@@ -90,7 +90,7 @@ fn an_attached_memtrace_hears_the_keyboard_and_the_clock() -> Result<()> {
     let json = fs::read_to_string(&file)?;
     let last = json.lines().last().context("an empty trace")?;
     ensure!(last.starts_with(r#"{"type":"end""#), "{last:?} is last");
-    end(Pid::from_raw(flood.pid()))?;
+    end(Pid::from_raw(flood.pid() as i32))?;
     check_memory()
 }
 
@@ -124,8 +124,8 @@ fn check_counts(options: &[&str], rounds: &str) -> Result<()> {
 
     let json = fs::read_to_string(memtrace.json_file())?;
     let end: Value = serde_json::from_str(json.lines().last().context("an empty trace")?)?;
-    let count = |row: &Value| -> Result<i64> {
-        let count = |name: &str| row[name].as_i64().context("a count");
+    let count = |row: &Value| -> Result<u64> {
+        let count = |name: &str| row[name].as_u64().context("a count");
         Ok(count("min_flt")? + count("maj_flt")?)
     };
     let rows = end["processes"].as_array().context("the rows")?;
@@ -138,7 +138,7 @@ fn check_counts(options: &[&str], rounds: &str) -> Result<()> {
         end["lost"],
         end["missed"]
     );
-    let sum = rows.iter().map(count).sum::<Result<i64>>()?;
+    let sum = rows.iter().map(count).sum::<Result<u64>>()?;
     ensure!(sum == total, "the rows' sum {sum} is not {total}");
 
     ensure!(

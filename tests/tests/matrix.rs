@@ -3,19 +3,24 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
-use tests::harness::{Clone, Event, Row, Trace};
+use memtrace_events::ObjectKind::{
+    self, CgroupNs, Files, Fs, Io, IpcNs, Mm, MntNs, NetNs, PidNs, Sighand, Sysvsem, TimeNs,
+    UserNs, UtsNs,
+};
+use memtrace_events::{Asked, Clone, Event, Events, Got, Row};
+use tests::harness::Trace;
 use tests::subject::report::{Compared, Fact, Task};
 
 /// What kcmp(2) can compare.
-const KCMP: [&str; 6] = ["mm", "files", "fs", "sighand", "io", "sysvsem"];
+const KCMP: [ObjectKind; 6] = [Mm, Files, Fs, Sighand, Io, Sysvsem];
 
 #[test]
 fn every_flag_with_all_that_can_be_shared() -> Result<()> {
     let trace = Trace::run(["matrix", "full"])?;
     for (_, clone, case) in cases(&trace)? {
         for kind in KCMP {
-            let row = clone.objects.get(kind).context(kind)?;
-            ensure!(row.parent.is_some(), "{kind} of {case:?}: {clone:?}");
+            let row = clone.objects.get(kind).context(kind.name())?;
+            ensure!(row.parent.is_some(), "{kind:?} of {case:?}: {clone:?}");
         }
     }
     Ok(())
@@ -65,28 +70,33 @@ fn agrees<'a>(
         .clones()
         .find(|(_, clone)| clone.child_tid == task.child_tid)
         .context("no clone event")?;
-    let line = || event.line.to_string();
+    let line = || format!("{event:?}");
     ensure!(
         event.tid == compared.one && clone.child_pid == task.child_pid,
         line()
     );
     ensure!(clone.call == task.call, line());
     ensure!(clone.exit_signal.unwrap_or(0) == task.exit_signal, line());
-    let flags: BTreeSet<_> = task.flags.iter().flatten().cloned().collect();
+    let flags: BTreeSet<_> = task.flags.iter().flatten().map(String::as_str).collect();
     ensure!(
-        clone.flags.iter().cloned().collect::<BTreeSet<_>>() == flags,
+        clone
+            .flags
+            .iter()
+            .map(|flag| &**flag)
+            .collect::<BTreeSet<_>>()
+            == flags,
         line()
     );
 
     for kind in KCMP {
-        ensure!(compared.same.contains_key(kind), "{kind} isn't compared");
+        ensure!(compared.same.contains_key(&kind), "{kind:?} isn't compared");
     }
-    for (kind, &same) in &compared.same {
+    for (&kind, &same) in &compared.same {
         let row = clone
             .objects
             .get(kind)
-            .with_context(|| format!("{kind}: {}", line()))?;
-        ensure!((row.parent == row.child) == same, "{kind}: {row:?}");
+            .with_context(|| format!("{kind:?}: {}", line()))?;
+        ensure!((row.parent == row.child) == same, "{kind:?}: {row:?}");
         // And so it stays until the two are compared.
         let (one, other) = (
             trace.object_at(compared.one, kind, compared.at)?,
@@ -94,46 +104,52 @@ fn agrees<'a>(
         );
         ensure!(
             (one, other) == (row.parent, row.child),
-            "{kind}: {one:?}, {other:?}"
+            "{kind:?}: {one:?}, {other:?}"
         );
     }
-    for (kind, row) in &clone.objects {
+    for (kind, row) in &clone.objects.0 {
         ensure!(
-            asked(kind, &flags).is_none_or(|asked| row.asked.as_deref() == Some(asked)),
-            "{kind}: {row:?}"
+            asked(*kind, &flags).is_none_or(|asked| row.asked == Some(asked)),
+            "{kind:?}: {row:?}"
         );
-        announced(trace, event, clone, kind, row)?;
+        announced(trace, event, clone, *kind, row)?;
     }
     Ok((event, clone))
 }
 
 /// What the flags ask for, where that is beyond doubt.
-fn asked(kind: &str, flags: &BTreeSet<String>) -> Option<&'static str> {
+fn asked(kind: ObjectKind, flags: &BTreeSet<&str>) -> Option<Asked> {
     let has = |flag: &str| flags.contains(flag);
-    let or = |flag, otherwise| Some(if has(flag) { "share" } else { otherwise });
-    let unless = |flag| Some(if has(flag) { "new" } else { "share" });
+    let or = |flag, otherwise| Some(if has(flag) { Asked::Share } else { otherwise });
+    let unless = |flag| Some(if has(flag) { Asked::New } else { Asked::Share });
     match kind {
-        "mm" => or("CLONE_VM", "copy"),
-        "files" => or("CLONE_FILES", "copy"),
-        "fs" => or("CLONE_FS", "copy"),
-        "sighand" if has("CLONE_CLEAR_SIGHAND") => Some("clear"),
-        "sighand" => or("CLONE_SIGHAND", "copy"),
-        "mnt_ns" => unless("CLONE_NEWNS"),
-        "uts_ns" => unless("CLONE_NEWUTS"),
-        "ipc_ns" => unless("CLONE_NEWIPC"),
-        "pid_ns" => unless("CLONE_NEWPID"),
-        "net_ns" => unless("CLONE_NEWNET"),
-        "cgroup_ns" => unless("CLONE_NEWCGROUP"),
-        "time_ns" => unless("CLONE_NEWTIME"),
-        "user_ns" => unless("CLONE_NEWUSER"),
-        "io" if has("CLONE_IO") => Some("share"),
-        "sysvsem" if has("CLONE_SYSVSEM") => Some("share"),
+        Mm => or("CLONE_VM", Asked::Copy),
+        Files => or("CLONE_FILES", Asked::Copy),
+        Fs => or("CLONE_FS", Asked::Copy),
+        Sighand if has("CLONE_CLEAR_SIGHAND") => Some(Asked::Clear),
+        Sighand => or("CLONE_SIGHAND", Asked::Copy),
+        MntNs => unless("CLONE_NEWNS"),
+        UtsNs => unless("CLONE_NEWUTS"),
+        IpcNs => unless("CLONE_NEWIPC"),
+        PidNs => unless("CLONE_NEWPID"),
+        NetNs => unless("CLONE_NEWNET"),
+        CgroupNs => unless("CLONE_NEWCGROUP"),
+        TimeNs => unless("CLONE_NEWTIME"),
+        UserNs => unless("CLONE_NEWUSER"),
+        Io if has("CLONE_IO") => Some(Asked::Share),
+        Sysvsem if has("CLONE_SYSVSEM") => Some(Asked::Share),
         _ => None,
     }
 }
 
 /// What is shared from the clone on is announced for the child, and its end, too, when the child ends.
-fn announced(trace: &Trace, event: &Event, clone: &Clone, kind: &str, row: &Row) -> Result<()> {
+fn announced(
+    trace: &Trace,
+    event: &Event,
+    clone: &Clone,
+    kind: ObjectKind,
+    row: &Row,
+) -> Result<()> {
     let shared = trace
         .shares()
         .filter(|(share, what)| share.tid == clone.child_tid && what.by == "clone")
@@ -142,25 +158,25 @@ fn announced(trace: &Trace, event: &Event, clone: &Clone, kind: &str, row: &Row)
         .unshares()
         .filter(|(unshare, what)| unshare.tid == clone.child_tid && what.by == "exit")
         .find_map(|(_, what)| what.objects.get(kind));
-    if row.got == "shared" {
-        let shared = shared.with_context(|| format!("{kind} is not announced as shared"))?;
-        ensure!(Some(shared.number) == row.child, "{kind}: {shared:?}");
+    if row.got == Got::Shared {
+        let shared = shared.with_context(|| format!("{kind:?} is not announced as shared"))?;
+        ensure!(Some(shared.number) == row.child, "{kind:?}: {shared:?}");
         ensure!(
-            shared.with_count > shared.with.len() || shared.with.contains(&event.tid),
-            "{kind}: {shared:?}"
+            shared.with_count as usize > shared.with.len() || shared.with.contains(&event.tid),
+            "{kind:?}: {shared:?}"
         );
-        let ended = ended.with_context(|| format!("{kind}: its sharing has no end"))?;
+        let ended = ended.with_context(|| format!("{kind:?}: its sharing has no end"))?;
         ensure!(
             Some(ended.number) == row.child && ended.now.is_none(),
-            "{kind}: {ended:?}"
+            "{kind:?}: {ended:?}"
         );
         ensure!(
-            ended.with_count > ended.with.len() || ended.with.contains(&event.tid),
-            "{kind}: {ended:?}"
+            ended.with_count as usize > ended.with.len() || ended.with.contains(&event.tid),
+            "{kind:?}: {ended:?}"
         );
     } else {
-        ensure!(shared.is_none(), "{kind}: {row:?}, {shared:?}");
-        ensure!(ended.is_none(), "{kind}: {row:?}, {ended:?}");
+        ensure!(shared.is_none(), "{kind:?}: {row:?}, {shared:?}");
+        ensure!(ended.is_none(), "{kind:?}: {row:?}, {ended:?}");
     }
     Ok(())
 }

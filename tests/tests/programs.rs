@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
+use memtrace_events::{Events, FaultKind, Region};
 use tests::harness::Run;
 use tests::harness::{Memtrace, Trace, command, subject};
 
@@ -19,7 +20,7 @@ fn python() -> Result<()> {
     assert_eq!(trace.run.code(), Some(7));
     let copies = trace
         .faults()
-        .filter(|(_, fault)| fault.kind == "cow-copy")
+        .filter(|(_, fault)| fault.kind == FaultKind::CowCopy)
         .count();
     ensure!(
         copies > 100,
@@ -82,7 +83,7 @@ fn same_as_untraced<const N: usize>(folder: &Path, program: [&str; N]) -> Result
     let trace = memtrace.read(run)?;
     trace.check_accounts()?;
     for (event, fault) in trace.faults() {
-        ensure!(fault.region != "unknown", "{}", event.line);
+        ensure!(fault.region != Region::Unknown, "{event:?}");
     }
     assert_eq!(trace.run.stdout, plain.stdout);
     assert_eq!(trace.run.stderr, plain.stderr);
@@ -100,8 +101,8 @@ fn same_as_untraced<const N: usize>(folder: &Path, program: [&str; N]) -> Result
             .iter()
             .filter(|account| account.pid != wrapper.pid)
     };
-    let minor: i64 = accounts().map(|account| account.min_flt).sum();
-    let major: i64 = accounts().map(|account| account.maj_flt).sum();
+    let minor: u64 = accounts().map(|account| account.min_flt).sum();
+    let major: u64 = accounts().map(|account| account.maj_flt).sum();
     ensure!(
         (minor, major) == (usage.minor, usage.major),
         "minor {minor}, major {major} is not {usage:?}"

@@ -3,6 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result, bail, ensure};
+use memtrace_events::{Events, FaultKind};
 use tests::harness::{Memtrace, RedisServer, Running};
 
 const KEYS: usize = 2000;
@@ -45,11 +46,11 @@ fn a_background_save_under_writes() -> Result<()> {
     let [(fork, clone)] = saves[..] else {
         bail!("{} forks", saves.len())
     };
-    let copies = |pid: i32| {
+    let copies = |pid: u32| {
         trace
             .faults()
             .filter(|(event, fault)| {
-                event.pid == pid && event.ts >= fork.ts && fault.kind == "cow-copy"
+                event.pid == pid && event.ts >= fork.ts && fault.kind == FaultKind::CowCopy
             })
             .count()
     };

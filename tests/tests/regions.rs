@@ -1,6 +1,7 @@
 //! Each region of the address space is called what it is.
 
 use anyhow::{Context, Result, ensure};
+use memtrace_events::{Events, Region};
 use tests::harness::{OneTrace, Trace};
 use tests::subject::arch::LIBRARIES_HAVE_RODATA;
 
@@ -78,7 +79,7 @@ fn a_library_and_its_parts() -> Result<()> {
 fn the_vdso() -> Result<()> {
     let trace = trace()?;
     let seen = trace.fault("vdso")?;
-    assert_eq!(seen.fault.region, "vdso", "{}", seen.event.line);
+    assert_eq!(seen.fault.region, Region::Vdso, "{:?}", seen.event);
     Ok(())
 }
 
@@ -88,15 +89,15 @@ fn a_process_that_lives_for_a_millisecond() -> Result<()> {
     for _ in 0..5 {
         let trace = Trace::program(["/bin/true"])?;
         let exe = std::fs::canonicalize("/bin/true")?;
-        for region in ["text", "data", "stack", "lib"] {
+        for region in [Region::Text, Region::Data, Region::Stack, Region::Lib] {
             let fault = trace.faults().find(|(_, fault)| fault.region == region);
-            let (event, fault) = fault.with_context(|| format!("no fault in region {region}"))?;
-            if ["text", "data"].contains(&region) {
-                ensure!(fault.file.as_deref() == exe.to_str(), "{}", event.line);
+            let (event, fault) = fault.with_context(|| format!("no fault in region {region:?}"))?;
+            if [Region::Text, Region::Data].contains(&region) {
+                ensure!(fault.file.as_deref() == exe.to_str(), "{event:?}");
             }
         }
         for (event, fault) in trace.faults() {
-            ensure!(fault.region != "unmapped", "{}", event.line);
+            ensure!(fault.region != Region::Unmapped, "{event:?}");
         }
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! A fault ends in a signal only if the signal is about it.
 
 use anyhow::{Context, Result, ensure};
+use memtrace_events::{Counted, Events, FaultKind};
 use tests::harness::{Trace, without};
 use tests::subject::memory::PAGE;
 
@@ -30,33 +31,34 @@ fn a_signal_of_another_origin_is_no_faults() -> Result<()> {
 }
 
 /// The child had one fault at its page, of this kind and counted; none that was refused; and it ended by the signal.
-fn ends_by_signal(trace: &Trace, name: &str, kind: &str, signal: i32) -> Result<()> {
+fn ends_by_signal(trace: &Trace, name: &str, kind: &str, signal: u32) -> Result<()> {
     let note = trace.note(name)?;
     let number = |key: &str| note[key].as_u64().with_context(|| format!("{note}"));
-    let (pid, addr) = (number("pid")? as i32, number("addr")?);
-    ensure!(number("signal")? == signal as u64, "{note}");
+    let (pid, addr) = (number("pid")? as u32, number("addr")?);
+    ensure!(number("signal")? == u64::from(signal), "{note}");
     let of_child: Vec<_> = trace
         .faults()
         .filter(|(event, _)| event.pid == pid)
         .collect();
     ensure!(
-        of_child.iter().all(|(_, fault)| fault.kind != "invalid"),
+        of_child
+            .iter()
+            .all(|(_, fault)| fault.kind != FaultKind::Invalid),
         "a fault that was refused"
     );
     let page = |addr: u64| addr / PAGE as u64;
     let at: Vec<_> = of_child
         .iter()
-        .filter(|(_, fault)| page(fault.addr) == page(addr))
+        .filter(|(_, fault)| page(fault.addr.0) == page(addr))
         .collect();
     let [(event, fault)] = at[..] else {
         anyhow::bail!("{} faults at the page", at.len());
     };
     ensure!(
-        fault.kind == kind
-            && fault.counted.as_deref() == Some("minor")
+        fault.kind.name() == kind
+            && fault.counted == Some(Counted::Minor)
             && fault.pfn_after.is_some(),
-        "{}",
-        event.line
+        "{event:?}"
     );
     if kind == "cow-copy" {
         let account = trace.end.forks.iter().find(|fork| fork.child == pid);

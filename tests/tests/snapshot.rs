@@ -12,7 +12,8 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use anyhow::{Context, Result, bail, ensure};
-use tests::harness::{Event, Fault, ForkAccount, Memtrace, RedisServer, Running, Trace, What};
+use memtrace_events::{Event, Fault, FaultKind, ForkAccount, Madvise, What};
+use tests::harness::{Memtrace, RedisServer, Running, Trace};
 use tests::subject::memory::PAGE;
 use tests::subject::witness::now;
 
@@ -110,22 +111,23 @@ impl Dirty {
             match &event.what {
                 What::Fault(fault) => this.fault(event, fault, fork, &gone),
                 What::Munmap(range) if is_child && range.ret == 0 => {
-                    this.give_back(&pages(range.addr, range.len), &mut gone);
+                    this.give_back(&pages(range.addr.0, range.len), &mut gone);
                 }
-                What::Madvise(range) if is_child && gives_back(event) => {
-                    this.give_back(&pages(range.addr, range.len), &mut gone);
+                What::Madvise(range) if is_child && gives_back(range) => {
+                    this.give_back(&pages(range.addr.0, range.len), &mut gone);
                 }
                 What::Brk(brk) if is_child && brk.new < brk.old => {
-                    this.give_back(&pages(brk.new, brk.old - brk.new), &mut gone);
+                    this.give_back(&pages(brk.new.0, brk.old.0 - brk.new.0), &mut gone);
                 }
                 What::Munmap(range) if !this.has_ended && range.ret == 0 => {
-                    this.given_up_by_server += pages(range.addr, range.len).count() as u64;
+                    this.given_up_by_server += pages(range.addr.0, range.len).count() as u64;
                 }
-                What::Madvise(range) if !this.has_ended && gives_back(event) => {
-                    this.given_up_by_server += pages(range.addr, range.len).count() as u64;
+                What::Madvise(range) if !this.has_ended && gives_back(range) => {
+                    this.given_up_by_server += pages(range.addr.0, range.len).count() as u64;
                 }
                 What::Brk(brk) if !this.has_ended && brk.new < brk.old => {
-                    this.given_up_by_server += pages(brk.new, brk.old - brk.new).count() as u64;
+                    this.given_up_by_server +=
+                        pages(brk.new.0, brk.old.0 - brk.new.0).count() as u64;
                 }
                 What::Exit(exit) if is_child && !exit.thread => this.has_ended = true,
                 _ => {}
@@ -139,11 +141,13 @@ impl Dirty {
     }
 
     fn fault(&mut self, event: &Event, fault: &Fault, fork: &ForkAccount, gone: &[Range<u64>]) {
-        let page = fault.addr / PAGE as u64;
+        let page = fault.addr.0 / PAGE as u64;
         let cause = fault.cause.as_ref().and_then(|cause| cause.fork.as_ref());
         let is_forks = cause.is_some_and(|cause| cause.number == fork.number);
-        let is_new =
-            ["zero-fill", "cow-zero", "file-cow", "cow-copy"].contains(&fault.kind.as_str());
+        let is_new = matches!(
+            fault.kind,
+            FaultKind::ZeroFill | FaultKind::CowZero | FaultKind::FileCow | FaultKind::CowCopy
+        );
         if event.pid == fork.child && is_new {
             if is_forks {
                 self.by_child += 1;
@@ -189,7 +193,6 @@ fn pages(addr: u64, len: u64) -> Range<u64> {
 }
 
 /// Whether advice gives pages back, or makes them clean.
-fn gives_back(event: &Event) -> bool {
-    let advice = event.line["advice"].as_str().unwrap_or_default();
-    event.line["ret"] == 0 && ["MADV_DONTNEED", "MADV_FREE"].contains(&advice)
+fn gives_back(given: &Madvise) -> bool {
+    given.ret == 0 && ["MADV_DONTNEED", "MADV_FREE"].contains(&&*given.advice)
 }

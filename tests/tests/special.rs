@@ -2,6 +2,7 @@
 //! was changed, guard pages, NUMA hints. Frames, counts and times are checked with each.
 
 use anyhow::{Context, Result, ensure};
+use memtrace_events::{Events, FaultKind, Region};
 use std::collections::HashSet;
 use tests::harness::{OneTrace, Trace, faults_as_counted, without};
 use tests::subject::memory::PAGE;
@@ -71,17 +72,17 @@ fn pages_that_a_handler_of_userfaultfd_supplies() -> Result<()> {
         let asked = trace.note(&format!("asked: {name}"))?;
         let addr = asked["addr"].as_u64().context("an address")?;
         ensure!(
-            addr / PAGE as u64 == seen.fault.addr / PAGE as u64,
+            addr / PAGE as u64 == seen.fault.addr.0 / PAGE as u64,
             "{asked}"
         );
-        if seen.fault.dur.is_some() {
+        if let Some(handled) = seen.fault.handled.as_ref().filter(|all| all.dur.is_some()) {
             let wait = WAIT.as_nanos() as u64;
             ensure!(
-                seen.fault.dur >= Some(wait) && seen.fault.waited >= Some(wait),
-                "the handler took {WAIT:?}: {}",
-                seen.event.line
+                handled.dur >= Some(wait) && handled.waited >= wait,
+                "the handler took {WAIT:?}: {:?}",
+                seen.event
             );
-            ensure!(seen.fault.retries >= Some(1), "{}", seen.event.line);
+            ensure!(handled.retries >= 1, "{:?}", seen.event);
         }
     }
     Ok(())
@@ -206,11 +207,11 @@ fn a_jump_into_the_vsyscall_page() -> Result<()> {
     }
     let addr = trace.note("vsyscall")?.as_u64();
     let mut faults = trace.faults();
-    let (event, fault) = faults
-        .find(|(_, fault)| Some(fault.addr) == addr)
+    let (_, fault) = faults
+        .find(|(_, fault)| Some(fault.addr.0) == addr)
         .context("no fault")?;
-    assert_eq!((&*fault.kind, &*fault.region), ("other", "vdso"));
-    let detail = event.line["detail"].as_str().context("no detail")?;
+    assert_eq!((fault.kind, fault.region), (FaultKind::Other, Region::Vdso));
+    let detail = fault.detail.as_deref().context("no detail")?;
     ensure!(detail.contains("vsyscall page"), "{detail}");
     Ok(())
 }
@@ -228,8 +229,8 @@ fn pages_that_numa_balancing_hints_at() -> Result<()> {
     );
     let hints: HashSet<u64> = trace
         .faults()
-        .filter(|(_, fault)| fault.kind == "numa-hint")
-        .map(|(_, fault)| fault.addr)
+        .filter(|(_, fault)| fault.kind == FaultKind::NumaHint)
+        .map(|(_, fault)| fault.addr.0)
         .collect();
     let seen = pages.iter().filter(|page| hints.contains(page)).count();
     // A hint at the code that counts may come between.

@@ -3,6 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
+use memtrace_events::Events;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tests::harness::{Memtrace, Running, subject, wait_for};

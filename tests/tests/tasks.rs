@@ -1,11 +1,12 @@
 //! How tasks are made, begin anew and end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Context, Result, ensure};
-use tests::harness::{Clone, Event, Trace, subject};
+use memtrace_events::{Clone, Event, Events, What};
+use tests::harness::{Trace, subject};
 use tests::subject::report::{Exit, Fact, Task};
 
 #[test]
@@ -15,11 +16,16 @@ fn clones_of_every_sort_share_what_kcmp_says() -> Result<()> {
     ensure!(tasks.len() >= 20, "{} tasks", tasks.len());
     for task in tasks {
         let (event, clone) = made(&trace, task)?;
-        let context = || format!("{task:?} is not {}", event.line);
+        let context = || format!("{task:?} is not {event:?}");
         ensure!(clone.call == task.call, context());
-        let flags: BTreeSet<_> = task.flags.iter().flatten().collect();
+        let flags: BTreeSet<_> = task.flags.iter().flatten().map(String::as_str).collect();
         ensure!(
-            clone.flags.iter().collect::<BTreeSet<_>>() == flags,
+            clone
+                .flags
+                .iter()
+                .map(|flag| &**flag)
+                .collect::<BTreeSet<_>>()
+                == flags,
             context()
         );
     }
@@ -31,17 +37,12 @@ fn threads_share_nearly_everything() -> Result<()> {
     let trace = Trace::run(["clones", "threads"])?;
     for task in tasks(&trace)? {
         let (event, clone) = made(&trace, task)?;
+        ensure!(["clone", "clone3"].contains(&&*clone.call), "{event:?}");
         ensure!(
-            ["clone", "clone3"].contains(&clone.call.as_str()),
-            "{}",
-            event.line
+            clone.thread && clone.flags.iter().any(|flag| &**flag == "CLONE_THREAD"),
+            "{event:?}"
         );
-        ensure!(
-            clone.thread && clone.flags.iter().any(|flag| flag == "CLONE_THREAD"),
-            "{}",
-            event.line
-        );
-        ensure!(clone.shared.get("signal") == Some(&true), "{}", event.line);
+        ensure!(clone.shared.signal, "{event:?}");
     }
     Ok(())
 }
@@ -67,7 +68,7 @@ fn made<'a>(trace: &'a Trace, task: &Task) -> Result<(&'a Event, &'a Clone)> {
     let (event, clone) = clones
         .next()
         .with_context(|| format!("no clone event of {task:?}"))?;
-    let context = || format!("{task:?} is not {}", event.line);
+    let context = || format!("{task:?} is not {event:?}");
     ensure!(clones.next().is_none(), "two clone events of {task:?}");
     ensure!(
         event.pid == task.pid && clone.child_pid == task.child_pid,
@@ -79,11 +80,11 @@ fn made<'a>(trace: &'a Trace, task: &Task) -> Result<(&'a Event, &'a Clone)> {
         clone.exit_signal.unwrap_or(0) == task.exit_signal,
         context()
     );
-    for (what, is_shared) in &task.shared {
-        let told = clone.shared.get(what);
-        ensure!(told == Some(is_shared), "{what}: {told:?}; {}", context());
+    let told = BTreeMap::from(clone.shared.parts());
+    for (part, is_shared) in &task.shared {
+        ensure!(told.get(part) == Some(is_shared), "{part:?}: {}", context());
     }
-    ensure!(clone.shared.get("signal") == Some(&is_thread), context());
+    ensure!(clone.shared.signal == is_thread, context());
     Ok((event, clone))
 }
 
@@ -101,8 +102,7 @@ fn each_end_has_its_code_or_signal() -> Result<()> {
         let (event, exit) = last;
         ensure!(
             !exit.thread && exit.code == end.code && exit.signal == end.signal,
-            "{end:?} is not {}",
-            event.line
+            "{end:?} is not {event:?}"
         );
         let threads = usize::from(end.name == "exit with a thread left");
         ensure!(
@@ -148,8 +148,7 @@ fn an_exec_tells_file_and_arguments() -> Result<()> {
     assert_eq!(
         exec.exe.as_deref(),
         std::fs::canonicalize(link)?.to_str(),
-        "{}",
-        event.line
+        "{event:?}"
     );
     assert_eq!(
         exec.args,
@@ -178,12 +177,11 @@ fn an_exec_of_a_script_tells_its_interpreter() -> Result<()> {
 
     let trace = Trace::program([script])?;
     let (event, exec) = trace.execs().next().context("no exec")?;
-    assert_eq!(exec.file, script, "{}", event.line);
+    assert_eq!(exec.file, script, "{event:?}");
     assert_eq!(
         exec.exe.as_deref(),
         std::fs::canonicalize("/bin/sh")?.to_str(),
-        "{}",
-        event.line
+        "{event:?}"
     );
     Ok(())
 }
@@ -203,13 +201,9 @@ fn the_first_exec_is_that_of_the_program() -> Result<()> {
     let first = trace
         .events
         .iter()
-        .find(|other| other.line["type"] != "fault")
+        .find(|other| !matches!(other.what, What::Fault(_)))
         .context("no event")?;
-    ensure!(
-        std::ptr::eq(first, event),
-        "before the exec: {}",
-        first.line
-    );
+    ensure!(std::ptr::eq(first, event), "before the exec: {first:?}");
     Ok(())
 }
 
@@ -227,11 +221,11 @@ fn an_exec_in_a_thread_keeps_the_process() -> Result<()> {
     let [(event, exec)] = execs[..] else {
         anyhow::bail!("{} execs", execs.len())
     };
-    assert_eq!(event.tid, end.pid, "{}", event.line);
+    assert_eq!(event.tid, end.pid, "{event:?}");
     assert_eq!(exec.args, ["lives", "return", "6"]);
     // Two threads end by the exec, whose status the kernel doesn't give; one had ended before; the last is the new program's.
     let execs = exec.old_tid;
-    let ends = trace.note("ends")?.as_i64().context("a thread's id")? as i32;
+    let ends = trace.note("ends")?.as_u64().context("a thread's id")? as u32;
     let exits: Vec<_> = trace
         .exits()
         .filter(|(event, _)| event.pid == end.pid)
@@ -268,9 +262,10 @@ fn an_exec_in_a_thread_keeps_the_process() -> Result<()> {
 #[test]
 fn a_sibling_has_its_makers_parent_and_signal() -> Result<()> {
     let trace = Trace::run(["lives", "sibling"])?;
-    let maker = trace.note("maker")?.as_i64().context("the maker")? as i32;
-    let kin: [i32; 3] = serde_json::from_value(trace.note("sibling")?.clone())?;
+    let maker = trace.note("maker")?.as_u64().context("the maker")? as u32;
+    let kin: [u32; 3] = serde_json::from_value(trace.note("sibling")?.clone())?;
     let [sibling, parent, signal] = kin;
+    let signal = signal as i32;
     let (event, clone) = trace
         .clones()
         .find(|(_, clone)| clone.child_pid == sibling)
@@ -279,8 +274,7 @@ fn a_sibling_has_its_makers_parent_and_signal() -> Result<()> {
     assert_eq!(
         (clone.ppid, clone.exit_signal),
         (Some(parent), Some(signal)),
-        "{}",
-        event.line
+        "{event:?}"
     );
     assert_eq!(signal, libc::SIGCHLD, "not the one asked for");
     let (_, made) = trace
@@ -300,7 +294,7 @@ fn a_sibling_has_its_makers_parent_and_signal() -> Result<()> {
 #[test]
 fn a_thousand_forks() -> Result<()> {
     let trace = Trace::run(["lives", "forks", "1000"])?;
-    let parent = trace.note("pid")?.as_i64().context("the subject's pid")? as i32;
+    let parent = trace.note("pid")?.as_u64().context("the subject's pid")? as u32;
     let children: BTreeSet<_> = trace.clones().map(|(_, clone)| clone.child_pid).collect();
     assert_eq!(trace.clones().count(), 1000);
     assert_eq!(children.len(), 1000);
@@ -314,11 +308,11 @@ fn a_thousand_forks() -> Result<()> {
         .collect::<Result<_>>()?;
     let usage = trace.usages()?[0];
     assert_eq!(
-        accounts.iter().map(|account| account.min_flt).sum::<i64>(),
+        accounts.iter().map(|account| account.min_flt).sum::<u64>(),
         usage.minor
     );
     assert_eq!(
-        accounts.iter().map(|account| account.maj_flt).sum::<i64>(),
+        accounts.iter().map(|account| account.maj_flt).sum::<u64>(),
         usage.major
     );
     for account in accounts {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
+use memtrace_events::Events;
 use tests::harness::Trace;
 use tests::subject::report::{Compared, Fact};
 
@@ -64,10 +65,10 @@ fn acts(mode: &str, by: &[&str]) -> Result<usize> {
 
 /// The tasks' lives at the trace's end say what was said then.
 fn same_objects(trace: &Trace, compared: &Compared) -> Result<()> {
-    for (kind, &same) in &compared.same {
+    for (&kind, &same) in &compared.same {
         let one = trace.object_at(compared.one, kind, compared.at)?;
         let other = trace.object_at(compared.other, kind, compared.at)?;
-        ensure!((one == other) == same, "{kind}: {one:?} and {other:?}");
+        ensure!((one == other) == same, "{kind:?}: {one:?} and {other:?}");
     }
     Ok(())
 }
@@ -84,13 +85,13 @@ fn changed(trace: &Trace, before: &Compared, after: &Compared, by: &[&str]) -> R
         .filter(|(event, _)| event.tid == one && (before.at..after.at).contains(&event.ts))
         .collect();
     for (event, what) in &unshares {
-        ensure!(by.contains(&what.by.as_str()), "{}", event.line);
+        ensure!(by.contains(&&*what.by), "{event:?}");
     }
     for (event, what) in &shares {
-        ensure!(by.contains(&what.by.as_str()), "{}", event.line);
+        ensure!(by.contains(&&*what.by), "{event:?}");
     }
-    for (kind, &was_same) in &before.same {
-        let Some(&is_same) = after.same.get(kind) else {
+    for (&kind, &was_same) in &before.same {
+        let Some(&is_same) = after.same.get(&kind) else {
             continue;
         };
         // A thread that ends leaves all; what another does in its place is told for itself.
@@ -100,26 +101,26 @@ fn changed(trace: &Trace, before: &Compared, after: &Compared, by: &[&str]) -> R
         let was = trace.object_at(one, kind, before.at)?;
         let is = trace.object_at(one, kind, after.at)?;
         if was_same && !is_same {
-            let left = left.with_context(|| format!("{kind}: its end is not told"))?;
+            let left = left.with_context(|| format!("{kind:?}: its end is not told"))?;
             let now = if ended { None } else { is };
             ensure!(
                 Some(left.number) == was && left.now == now,
-                "{kind}: {left:?}"
+                "{kind:?}: {left:?}"
             );
-            ensure!(left.with.contains(&other), "{kind}: {left:?}");
+            ensure!(left.with.contains(&other), "{kind:?}: {left:?}");
         }
         if is_same && was_same {
-            ensure!(left.is_none() || ended, "{kind}: {left:?}");
-            ensure!(was == is, "{kind}: {was:?}, then {is:?}");
+            ensure!(left.is_none() || ended, "{kind:?}: {left:?}");
+            ensure!(was == is, "{kind:?}: {was:?}, then {is:?}");
         }
         if is_same && !was_same {
-            let joined = joined.with_context(|| format!("{kind}: its beginning is not told"))?;
-            ensure!(Some(joined.number) == is, "{kind}: {joined:?}");
-            ensure!(joined.with.contains(&other), "{kind}: {joined:?}");
+            let joined = joined.with_context(|| format!("{kind:?}: its beginning is not told"))?;
+            ensure!(Some(joined.number) == is, "{kind:?}: {joined:?}");
+            ensure!(joined.with.contains(&other), "{kind:?}: {joined:?}");
         } else {
             ensure!(
                 joined.is_none_or(|joined| !joined.with.contains(&other)),
-                "{kind}: {joined:?}"
+                "{kind:?}: {joined:?}"
             );
         }
     }

@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::thread::available_parallelism;
 
 use anyhow::{Context, Result, ensure};
+use memtrace_events::{By, Events, FaultKind};
 use serde::Deserialize;
-use tests::harness::{Attached, Attended, Memtrace, Trace, What, proc};
+use tests::harness::{Attached, Attended, Memtrace, Trace, proc};
 use tests::subject::memory::PAGE;
 
 /// What the child wrote.
 #[derive(Deserialize)]
 struct Written {
-    pid: i32,
+    pid: u32,
     addr: u64,
     pages: u64,
 }
@@ -32,7 +33,7 @@ fn a_fork_of_too_much_memory_says_what_is_left_out() -> Result<()> {
         .context("the fork's clone")?;
     let copied = clone.copied.as_ref().context("what it copied")?;
     let rest = copied.not_surveyed.context("all is surveyed")?;
-    ensure!(rest.from <= written.addr, "{rest:?}");
+    ensure!(rest.from.0 <= written.addr, "{rest:?}");
     if let Some(pages) = rest.pages {
         let behind = BEHIND * available_parallelism()?.get() as u64;
         let sum = copied.pages + pages;
@@ -47,13 +48,12 @@ fn a_fork_of_too_much_memory_says_what_is_left_out() -> Result<()> {
         let addr = written.addr + page * PAGE as u64;
         let fault = trace
             .faults()
-            .find(|(event, fault)| event.pid == written.pid && fault.addr & !0xfff == addr);
+            .find(|(event, fault)| event.pid == written.pid && fault.addr.0 & !0xfff == addr);
         let (event, fault) = fault.with_context(|| format!("no fault at {addr:#x}"))?;
         let fork = fault.cause.as_ref().and_then(|cause| cause.fork.as_ref());
         ensure!(
-            fault.kind == "cow-copy" && fork.is_some_and(|fork| fork.number == 1),
-            "{}",
-            event.line
+            fault.kind == FaultKind::CowCopy && fork.is_some_and(|fork| fork.number == 1),
+            "{event:?}"
         );
     }
     ensure!(
@@ -72,12 +72,9 @@ fn a_survey_in_parts_is_what_proc_says() -> Result<()> {
     program.work()?;
     let mut trace = memtrace.interrupt()?;
     trace.facts = program.facts()?;
-    let there = trace.events.iter().filter_map(|event| match &event.what {
-        What::Mmap(mmap) if mmap.by == "attach" => Some(mmap),
-        _ => None,
-    });
+    let there = trace.mmaps().filter(|(_, mmap)| mmap.by == By::Attach);
     let told: BTreeSet<_> = there
-        .map(|mmap| (mmap.range.addr, mmap.range.len, mmap.resident, mmap.private))
+        .map(|(_, mmap)| (mmap.addr.0, mmap.len, mmap.resident, mmap.private))
         .collect();
     let is: BTreeSet<_> = mappings
         .iter()

@@ -86,10 +86,10 @@ fn threads() -> Result<()> {
             call: String::new(),
             flags: None,
             exit_signal: 0,
-            pid: getpid().as_raw(),
-            child_pid: getpid().as_raw(),
-            child_tid: tid.as_raw(),
-            shared: kcmp::by_name(answers)?,
+            pid: getpid().as_raw() as u32,
+            child_pid: getpid().as_raw() as u32,
+            child_tid: tid.as_raw() as u32,
+            shared: kcmp::by_kind(answers)?,
         }))?;
     }
     Ok(())
@@ -123,10 +123,10 @@ fn made(
         call: call.to_owned(),
         flags: Some(names),
         exit_signal,
-        pid: getpid().as_raw(),
-        child_pid: if is_thread { getpid().as_raw() } else { child },
-        child_tid: child,
-        shared: kcmp::by_name(answers)?,
+        pid: getpid().as_raw() as u32,
+        child_pid: if is_thread { getpid().as_raw() } else { child } as u32,
+        child_tid: child as u32,
+        shared: kcmp::by_kind(answers)?,
     }))
 }
 

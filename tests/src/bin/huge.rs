@@ -2,7 +2,6 @@
 
 use anyhow::{Result, ensure};
 use nix::sys::mman::MmapAdvise;
-use nix::unistd::getpid;
 use serde_json::json;
 use tests::subject::act::{act, tell, write};
 use tests::subject::memory::{PAGE, Pages};
@@ -43,7 +42,7 @@ fn main() -> Result<()> {
     let before = pagemap.frames(&addrs)?;
     pagemap.private_pages()?;
     pagemap.table_bytes()?;
-    let (parent, from) = (getpid().as_raw(), now()?);
+    let (parent, from) = (std::process::id(), now()?);
     let turns = [process::Gate::new()?, process::Gate::new()?];
     let child = process::child(|| {
         let private = pagemap.private_pages()?;

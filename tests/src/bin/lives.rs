@@ -64,13 +64,13 @@ fn ended(name: &str, work: impl FnOnce() -> Result<i32>) -> Result<()> {
     let child = process::child(work)?;
     let (status, usage) = process::wait_usage(name, child)?;
     let (code, signal) = match status {
-        WaitStatus::Exited(_, code) => (Some(code), None),
-        WaitStatus::Signaled(_, signal, _) => (None, Some(signal as i32)),
+        WaitStatus::Exited(_, code) => (Some(code as u32), None),
+        WaitStatus::Signaled(_, signal, _) => (None, Some(signal as u32)),
         _ => (None, None),
     };
     report(&Fact::Exit(Exit {
         name: name.to_owned(),
-        pid: child.as_raw(),
+        pid: child.as_raw() as u32,
         code,
         signal,
     }))?;
@@ -177,7 +177,7 @@ fn forks(count: usize) -> Result<()> {
     report(&Fact::Usage(Usage {
         name: "children".to_owned(),
         pid: 0,
-        minor: children.minor_page_faults(),
-        major: children.major_page_faults(),
+        minor: children.minor_page_faults() as u64,
+        major: children.major_page_faults() as u64,
     }))
 }

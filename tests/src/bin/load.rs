@@ -54,9 +54,9 @@ fn usage(name: &str, whose: UsageWho) -> Result<Usage> {
     let usage = getrusage(whose)?;
     Ok(Usage {
         name: name.to_owned(),
-        pid: getpid().as_raw(),
-        minor: usage.minor_page_faults(),
-        major: usage.major_page_faults(),
+        pid: std::process::id(),
+        minor: usage.minor_page_faults() as u64,
+        major: usage.major_page_faults() as u64,
     })
 }
 

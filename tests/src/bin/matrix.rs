@@ -157,9 +157,9 @@ fn made(call: &str, flags: u64, make: impl FnOnce(c_int, Work) -> c_int) -> Resu
         call: call.to_owned(),
         flags: Some(names),
         exit_signal,
-        pid: getpid().as_raw(),
-        child_pid: if is_thread { getpid() } else { child }.as_raw(),
-        child_tid: child.as_raw(),
+        pid: std::process::id(),
+        child_pid: if is_thread { getpid() } else { child }.as_raw() as u32,
+        child_tid: child.as_raw() as u32,
         shared: std::collections::BTreeMap::new(),
     }))
 }

@@ -53,8 +53,8 @@ impl Attended {
     }
 
     /// Its process.
-    pub fn pid(&self) -> i32 {
-        self.running.pid().as_raw()
+    pub fn pid(&self) -> u32 {
+        self.running.pid().as_raw() as u32
     }
 
     /// Waits for the note `name`.
@@ -116,7 +116,7 @@ pub struct Attached {
 
 impl Attached {
     /// Attaches memtrace, which writes JSON, and waits until it has told of each of the processes.
-    pub fn to(memtrace: Memtrace, pids: &[i32]) -> Result<Self> {
+    pub fn to(memtrace: Memtrace, pids: &[u32]) -> Result<Self> {
         Self::while_doing(memtrace, pids, || Ok(()))
     }
 
@@ -127,7 +127,7 @@ impl Attached {
 
     fn while_doing(
         memtrace: Memtrace,
-        pids: &[i32],
+        pids: &[u32],
         mut act: impl FnMut() -> Result<()>,
     ) -> Result<Self> {
         let memtrace = memtrace.with_json();

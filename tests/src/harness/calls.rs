@@ -1,6 +1,7 @@
 //! Holds the events of system calls against a subject's report of them.
 
 use anyhow::{Result, bail, ensure};
+use memtrace_events::What;
 use serde_json::Value;
 
 use super::trace::Trace;
@@ -20,24 +21,21 @@ impl Trace {
                 .filter(|event| {
                     event.tid == call.tid
                         && (call.from..=call.until).contains(&event.ts)
-                        && event.line["type"] != "fault"
+                        && !matches!(event.what, What::Fault(_))
                 })
                 .collect();
             let [event] = events[..] else {
                 bail!("{} events of {call:?}: {events:?}", events.len())
             };
-            ensure!(
-                event.line["type"] == call.call.as_str(),
-                "{call:?} is not {}",
-                event.line
-            );
+            let line = serde_json::to_value(event)?;
+            ensure!(line["type"] == call.call, "{call:?} is not {event:?}");
             for (field, value) in &call.fields {
-                let told = event.line.get(field).unwrap_or(&Value::Null);
+                let told = line.get(field).unwrap_or(&Value::Null);
                 ensure!(
                     same(told, value),
                     "{field} should be {value} for {:?}: {}",
                     call.name,
-                    event.line
+                    line
                 );
             }
         }

@@ -1,11 +1,11 @@
 //! Holding a fault event against the touch that caused it.
 
 use anyhow::{Context, Result, bail, ensure};
+use memtrace_events::{Access, Counted, Event, Events, Fault, FaultKind, Mode, Part};
 
-use super::event::{Event, Fault};
 use super::trace::Trace;
 use crate::subject::memory::PAGE;
-use crate::subject::report::{Access, Death, Fact, Touch};
+use crate::subject::report::{Death, Fact, Touch};
 
 /// A fault that was found for a touch and agrees with it.
 #[derive(Debug, Clone, Copy)]
@@ -31,19 +31,19 @@ impl Trace {
         let seen = self.only_fault(touch.tid, touch.addr, touch.from, touch.until);
         let seen = seen.with_context(|| format!("{touch:?}"))?;
         seen.agrees_with(touch, self.counted(touch))
-            .with_context(|| format!("{} is not {touch:?}", seen.event.line))?;
+            .with_context(|| format!("{:?} is not {touch:?}", seen.event))?;
         Ok(seen)
     }
 
     /// The faults of the thread at the time of the touch that the kernel counted, as the trace has it: minor and major. There
     /// may be more than one: the processor may ask once more for what is there already (`spurious`).
-    fn counted(&self, touch: &Touch) -> (i64, i64) {
-        let count = |how: &str| {
+    fn counted(&self, touch: &Touch) -> (u64, u64) {
+        let count = |how: Counted| {
             self.faults_during(touch.tid, touch.from, touch.until)
-                .filter(|(_, fault)| fault.counted.as_deref() == Some(how))
-                .count() as i64
+                .filter(|(_, fault)| fault.counted == Some(how))
+                .count() as u64
         };
-        (count("minor"), count("major"))
+        (count(Counted::Minor), count(Counted::Major))
     }
 
     /// The invalid access that the subject reports a child to have died of.
@@ -55,26 +55,26 @@ impl Trace {
         let death = death.with_context(|| format!("the subject reports no death {name:?}"))?;
         let seen = self.only_fault(death.pid, death.addr, death.from, death.until);
         let seen = seen.with_context(|| format!("{death:?}"))?;
-        seen.check("kind", &seen.fault.kind, "invalid")?;
+        seen.check("kind", seen.fault.kind.name(), "invalid")?;
         ensure!(
-            seen.fault.addr == death.addr && seen.fault.access == death.access,
-            "{} is not {death:?}",
-            seen.event.line
+            seen.fault.addr.0 == death.addr && seen.fault.access == death.access,
+            "{:?} is not {death:?}",
+            seen.event
         );
         ensure!(
             seen.fault.counted.is_none(),
-            "the kernel doesn't count failed faults: {}",
-            seen.event.line
+            "the kernel doesn't count failed faults: {:?}",
+            seen.event
         );
         seen.comes_from(death.code)
-            .with_context(|| seen.event.line.to_string())?;
+            .with_context(|| format!("{:?}", seen.event))?;
         Ok((death, seen))
     }
 
     /// The faults of a thread in that time.
     fn faults_during(
         &self,
-        tid: i32,
+        tid: u32,
         from: u64,
         until: u64,
     ) -> impl Iterator<Item = (&Event, &Fault)> {
@@ -84,15 +84,17 @@ impl Trace {
     }
 
     /// The one fault of a thread in the page of `addr` in that time, spurious ones aside.
-    fn only_fault(&self, tid: i32, addr: u64, from: u64, until: u64) -> Result<Seen<'_>> {
+    fn only_fault(&self, tid: u32, addr: u64, from: u64, until: u64) -> Result<Seen<'_>> {
         let found: Vec<_> = self
             .faults_during(tid, from, until)
-            .filter(|(_, fault)| page(fault.addr) == page(addr) && fault.kind != "spurious")
+            .filter(|(_, fault)| {
+                page(fault.addr.0) == page(addr) && fault.kind != FaultKind::Spurious
+            })
             .collect();
         match found[..] {
             [(event, fault)] => Ok(Seen { event, fault }),
             [] => bail!("no such fault in the trace"),
-            _ => bail!("{} such faults: {}", found.len(), found[0].0.line),
+            _ => bail!("{} such faults: {:?}", found.len(), found[0].0),
         }
     }
 }
@@ -110,7 +112,7 @@ pub fn faults_as_counted<'a>(
     }
     let mut at = trace.faults().filter(|(event, fault)| {
         event.tid == touch.tid
-            && fault.addr == touch.addr
+            && fault.addr.0 == touch.addr
             && (touch.from..=touch.until).contains(&event.ts)
     });
     ensure!(at.next().is_none(), "the kernel counted none: {touch:?}");
@@ -120,37 +122,37 @@ pub fn faults_as_counted<'a>(
 impl Seen<'_> {
     /// It is of this kind and in this region.
     pub fn is(self, kind: &str, region: &str) -> Result<Self> {
-        self.check("kind", &self.fault.kind, kind)?;
-        self.check("region", &self.fault.region, region)?;
+        self.check("kind", self.fault.kind.name(), kind)?;
+        self.check("region", self.fault.region.name(), region)?;
         Ok(self)
     }
 
     /// It was taken in this mode.
-    pub fn in_mode(self, mode: &str) -> Result<Self> {
-        self.check("mode", &self.fault.mode, mode)?;
+    pub fn in_mode(self, mode: Mode) -> Result<Self> {
+        ensure!(self.fault.mode == mode, "not {mode:?}: {:?}", self.event);
         Ok(self)
     }
 
     /// It is in this part of a library.
     pub fn in_part(self, part: &str) -> Result<Self> {
-        self.check("part", self.fault.part.as_deref().unwrap_or_default(), part)?;
+        self.check("part", self.fault.part.map_or("", Part::name), part)?;
         Ok(self)
     }
 
     fn check(&self, field: &str, is: &str, wanted: &str) -> Result<()> {
         ensure!(
             is == wanted,
-            "{field} is {is:?}, should be {wanted:?}: {}",
-            self.event.line
+            "{field} is {is:?}, should be {wanted:?}: {:?}",
+            self.event
         );
         Ok(())
     }
 
     /// The instruction is the program's, or the kernel's; a jump has got to where it goes.
     fn comes_from(&self, (start, end): (u64, u64)) -> Result<()> {
-        let (ip, addr) = (self.fault.ip, self.fault.addr);
-        let is_right = match (self.fault.mode.as_str(), self.fault.access) {
-            ("kernel", _) => ip >> 63 == 1,
+        let (ip, addr) = (self.fault.ip.0, self.fault.addr.0);
+        let is_right = match (self.fault.mode, self.fault.access) {
+            (Mode::Kernel, _) => ip >> 63 == 1,
             (_, Access::Exec) => ip == addr,
             _ => (start..end).contains(&ip),
         };
@@ -161,7 +163,7 @@ impl Seen<'_> {
         Ok(())
     }
 
-    fn agrees_with(&self, touch: &Touch, counted: (i64, i64)) -> Result<()> {
+    fn agrees_with(&self, touch: &Touch, counted: (u64, u64)) -> Result<()> {
         let fault = self.fault;
         ensure!(self.event.pid == touch.pid, "another process");
         self.comes_from(touch.code)?;
@@ -176,7 +178,7 @@ impl Seen<'_> {
             "another frame after"
         );
         if touch.exact {
-            ensure!(fault.addr == touch.addr, "another address");
+            ensure!(fault.addr.0 == touch.addr, "another address");
             ensure!(
                 counted == (touch.minor, touch.major),
                 "rusage counted otherwise than the trace, which has {counted:?}"
@@ -186,7 +188,7 @@ impl Seen<'_> {
             // The kernel marks what has no name any more; what memtrace calls that is its own affair.
             Some((path, _)) if path.ends_with(" (deleted)") => {}
             Some((path, offset)) => {
-                ensure!(fault.file.as_ref() == Some(path), "another file");
+                ensure!(fault.file.as_deref() == Some(path), "another file");
                 ensure!(
                     fault.offset.map(page) == Some(page(*offset)),
                     "another offset"

@@ -3,7 +3,6 @@
 mod attach;
 mod calls;
 mod check;
-mod event;
 mod expect;
 mod memtrace;
 pub mod proc;
@@ -13,7 +12,6 @@ mod trace;
 pub mod truth;
 
 pub use attach::{Attached, Attended};
-pub use event::*;
 pub use expect::{Seen, faults_as_counted};
 pub use memtrace::{Memtrace, subject};
 pub use redis::{HeldSave, Redis, RedisServer};

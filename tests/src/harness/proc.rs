@@ -24,7 +24,7 @@ pub struct Mapping {
 }
 
 /// The mappings of a process that is at rest; without the one above the user's addresses.
-pub fn mappings(pid: i32) -> Result<Vec<Mapping>> {
+pub fn mappings(pid: u32) -> Result<Vec<Mapping>> {
     let smaps = fs::read_to_string(format!("/proc/{pid}/smaps"))?;
     let mut mappings: Vec<Mapping> = Vec::new();
     for line in smaps.lines() {

@@ -4,15 +4,11 @@ use std::io::Write;
 use std::sync::LazyLock;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use memtrace_events::{Account, End, Event, Events, ForkAccount, Life, Line, ObjectKind, Start};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::check;
-use super::event::{
-    Account, Clone, Cloned, End, Event, Exec, Exit, Fault, ForkAccount, Life, Share, Start, Task,
-    Unshare, What,
-};
 use super::memtrace::{Memtrace, subject};
 use super::run::Run;
 use crate::subject::report::{Fact, Touch, Usage};
@@ -50,6 +46,12 @@ impl OneTrace {
     }
 }
 
+impl Events for Trace {
+    fn events(&self) -> &[Event] {
+        &self.events
+    }
+}
+
 impl Trace {
     /// Traces a subject, given by its name and arguments. It must end well.
     pub fn run<const N: usize>(words: [&str; N]) -> Result<Self> {
@@ -78,21 +80,22 @@ impl Trace {
 
     /// Reads the lines, and checks what holds for every trace: the first and the last line, the order, nothing lost.
     pub(super) fn read(json: &str, facts: Vec<Fact>, run: Run) -> Result<Self> {
-        let mut lines = json
-            .lines()
-            .map(|line| {
-                serde_json::from_str::<Value>(line).with_context(|| format!("not JSON: {line}"))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let end = lines
-            .pop()
-            .with_context(|| format!("an empty trace; memtrace said: {}", run.stderr))?;
-        ensure!(!lines.is_empty(), "the trace has one line");
-        let start = lines.remove(0);
+        let mut lines = json.lines().map(line).collect::<Result<Vec<_>>>()?;
+        let Some(Line::End(end)) = lines.pop() else {
+            bail!("no end; memtrace said: {}", run.stderr);
+        };
+        let mut lines = lines.into_iter();
+        let Some(Line::Start(start)) = lines.next() else {
+            bail!("no start");
+        };
+        let events = lines.map(|line| match line {
+            Line::Event(event) => Ok(event),
+            other => bail!("between the first line and the last: {other:?}"),
+        });
         let trace = Self {
-            start: of_type("start", start)?,
-            end: of_type("end", end)?,
-            events: lines.into_iter().map(event).collect::<Result<_>>()?,
+            start,
+            events: events.collect::<Result<_>>()?,
+            end,
             facts,
             run,
         };
@@ -115,77 +118,13 @@ impl Trace {
         check::sharing::snapshot(self)
     }
 
-    /// All faults.
-    pub fn faults(&self) -> impl Iterator<Item = (&Event, &Fault)> {
-        self.events.iter().filter_map(|event| match &event.what {
-            What::Fault(fault) => Some((event, fault)),
-            _ => None,
-        })
-    }
-
-    /// All clones.
-    pub fn clones(&self) -> impl Iterator<Item = (&Event, &Clone)> {
-        self.events.iter().filter_map(|event| match &event.what {
-            What::Clone(clone) => Some((event, clone)),
-            _ => None,
-        })
-    }
-
-    /// All execs.
-    pub fn execs(&self) -> impl Iterator<Item = (&Event, &Exec)> {
-        self.events.iter().filter_map(|event| match &event.what {
-            What::Exec(exec) => Some((event, exec)),
-            _ => None,
-        })
-    }
-
-    /// All exits.
-    pub fn exits(&self) -> impl Iterator<Item = (&Event, &Exit)> {
-        self.events.iter().filter_map(|event| match &event.what {
-            What::Exit(exit) => Some((event, exit)),
-            _ => None,
-        })
-    }
-
-    /// All returns of clones.
-    pub fn returns(&self) -> impl Iterator<Item = (&Event, &Cloned)> {
-        self.events.iter().filter_map(|event| match &event.what {
-            What::Cloned(what) => Some((event, what)),
-            _ => None,
-        })
-    }
-
-    /// All tasks that were there at attach.
-    pub fn snapshot(&self) -> impl Iterator<Item = (&Event, &Task)> {
-        self.events.iter().filter_map(|event| match &event.what {
-            What::Task(what) => Some((event, what)),
-            _ => None,
-        })
-    }
-
-    /// All that came to be shared.
-    pub fn shares(&self) -> impl Iterator<Item = (&Event, &Share)> {
-        self.events.iter().filter_map(|event| match &event.what {
-            What::Share(what) => Some((event, what)),
-            _ => None,
-        })
-    }
-
-    /// All that was no longer shared.
-    pub fn unshares(&self) -> impl Iterator<Item = (&Event, &Unshare)> {
-        self.events.iter().filter_map(|event| match &event.what {
-            What::Unshare(what) => Some((event, what)),
-            _ => None,
-        })
-    }
-
     /// The lives of the tasks that have, or had, that thread id.
-    pub fn lives(&self, tid: i32) -> impl Iterator<Item = &Life> {
+    pub fn lives(&self, tid: u32) -> impl Iterator<Item = &Life> {
         self.end.tasks.iter().filter(move |life| life.tid == tid)
     }
 
     /// The object of a kind that a task used at that time, if it had one.
-    pub fn object_at(&self, tid: i32, kind: &str, ts: u64) -> Result<Option<u32>> {
+    pub fn object_at(&self, tid: u32, kind: ObjectKind, ts: u64) -> Result<Option<u32>> {
         let is_in =
             |from: u64, until: Option<u64>| from <= ts && until.is_none_or(|until| ts < until);
         let mut lives = self.lives(tid).filter(|life| is_in(life.from, life.until));
@@ -200,7 +139,7 @@ impl Trace {
         let number = uses.next().map(|one| one.number);
         ensure!(
             uses.next().is_none(),
-            "two uses of {kind} at {ts}: {life:?}"
+            "two uses of {kind:?} at {ts}: {life:?}"
         );
         Ok(number)
     }
@@ -213,7 +152,7 @@ impl Trace {
     }
 
     /// The account of the process `pid`.
-    pub fn account(&self, pid: i32) -> Result<&Account> {
+    pub fn account(&self, pid: u32) -> Result<&Account> {
         let mut accounts = self
             .end
             .processes
@@ -287,17 +226,14 @@ pub(super) fn subject_command(words: &[&str]) -> Result<Vec<std::ffi::OsString>>
         .collect())
 }
 
-fn of_type<T: DeserializeOwned>(wanted: &str, line: Value) -> Result<T> {
-    if line["type"] != wanted {
-        bail!("{wanted:?} expected, not {line}");
-    }
-    let text = line.to_string();
-    serde_json::from_value(line).with_context(|| format!("not as the schema has it: {text}"))
-}
-
-fn event(line: Value) -> Result<Event> {
-    let mut event: Event =
-        Event::deserialize(&line).with_context(|| format!("not as the schema has it: {line}"))?;
-    event.line = line;
-    Ok(event)
+/// A line, which must have all that it should have, and nothing else.
+fn line(text: &str) -> Result<Line> {
+    let json: Value = serde_json::from_str(text).with_context(|| format!("not JSON: {text}"))?;
+    let line =
+        Line::deserialize(&json).with_context(|| format!("not as the schema has it: {text}"))?;
+    ensure!(
+        serde_json::to_value(&line)? == json,
+        "more than the schema has: {text}"
+    );
+    Ok(line)
 }

@@ -15,7 +15,7 @@ use crate::subject::pagemap::Frame;
 use crate::subject::report::{Act, Deed};
 
 /// A process.
-type Pid = i32;
+type Pid = u32;
 
 /// Addresses of files.
 type Places = Vec<(Range<u64>, Option<String>)>;
@@ -90,7 +90,7 @@ impl Outcome {
 #[derive(Debug)]
 pub struct Copied {
     /// The thread.
-    pub tid: i32,
+    pub tid: u32,
     /// The page.
     pub addr: u64,
     /// A time before and one after.

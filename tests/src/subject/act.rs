@@ -48,8 +48,8 @@ pub fn tell(
     let pages = addrs.iter().zip(before).zip(after);
     report(&Fact::Act(Act {
         deed,
-        pid: getpid().as_raw(),
-        tid: gettid().as_raw(),
+        pid: getpid().as_raw() as u32,
+        tid: gettid().as_raw() as u32,
         from,
         until,
         pages: pages

@@ -23,7 +23,7 @@ pub fn made<const N: usize>(
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))
         .collect();
-    let tid = nix::unistd::gettid().as_raw();
+    let tid = nix::unistd::gettid().as_raw() as u32;
     report(&Fact::Call(Call {
         name: name.to_owned(),
         call: call.to_owned(),

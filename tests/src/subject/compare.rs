@@ -5,23 +5,24 @@ use std::fs;
 use std::io::ErrorKind;
 
 use anyhow::{Context, Result};
+use memtrace_events::ObjectKind;
 use nix::unistd::Pid;
 
 use super::kcmp;
 use super::report::{Compared, Fact, report};
 use super::witness::now;
 
-/// memtrace's name for a namespace, and the link's name. Where a task's own and that of its children to come can differ,
+/// A namespace, and the link's name. Where a task's own and that of its children to come can differ,
 /// it is the latter.
-const NAMESPACES: [(&str, &str); 8] = [
-    ("mnt_ns", "mnt"),
-    ("uts_ns", "uts"),
-    ("ipc_ns", "ipc"),
-    ("pid_ns", "pid_for_children"),
-    ("net_ns", "net"),
-    ("cgroup_ns", "cgroup"),
-    ("time_ns", "time_for_children"),
-    ("user_ns", "user"),
+const NAMESPACES: [(ObjectKind, &str); 8] = [
+    (ObjectKind::MntNs, "mnt"),
+    (ObjectKind::UtsNs, "uts"),
+    (ObjectKind::IpcNs, "ipc"),
+    (ObjectKind::PidNs, "pid_for_children"),
+    (ObjectKind::NetNs, "net"),
+    (ObjectKind::CgroupNs, "cgroup"),
+    (ObjectKind::TimeNs, "time_for_children"),
+    (ObjectKind::UserNs, "user"),
 ];
 
 /// Reports what `one` and `other` have in common now, while neither changes it.
@@ -32,21 +33,27 @@ pub fn compare(name: &str, one: Pid, other: Pid) -> Result<()> {
 
 /// As [`compare`], where kcmp has answered before, at that time.
 pub fn told(name: &str, one: Pid, other: Pid, answers: kcmp::Answers, at: u64) -> Result<()> {
-    let mut same = kcmp::by_name(answers)?;
+    let mut same = kcmp::by_kind(answers)?;
     for (kind, file) in NAMESPACES {
         // No answer for a pid namespace that has no process yet, nor for a task that is gone.
         if let (Some(one), Some(other)) = (link(one, file)?, link(other, file)?) {
-            same.insert(kind.to_owned(), one == other);
+            same.insert(kind, one == other);
         }
     }
     compared(name, one, other, same, at)
 }
 
-fn compared(name: &str, one: Pid, other: Pid, same: BTreeMap<String, bool>, at: u64) -> Result<()> {
+fn compared(
+    name: &str,
+    one: Pid,
+    other: Pid,
+    same: BTreeMap<ObjectKind, bool>,
+    at: u64,
+) -> Result<()> {
     report(&Fact::Compared(Compared {
         name: name.to_owned(),
-        one: one.as_raw(),
-        other: other.as_raw(),
+        one: one.as_raw() as u32,
+        other: other.as_raw() as u32,
         at,
         same,
     }))

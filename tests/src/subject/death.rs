@@ -32,10 +32,10 @@ pub fn dies(name: &str, addr: u64, access: Access) -> Result<()> {
     match process::wait_usage(name, child)? {
         (WaitStatus::Signaled(_, signal, _), _) => report(&Fact::Death(Death {
             name: name.to_owned(),
-            pid: child.as_raw(),
+            pid: child.as_raw() as u32,
             addr,
             access,
-            signal: signal as i32,
+            signal: signal as u32,
             code: code()?,
             from,
             until: now()?,

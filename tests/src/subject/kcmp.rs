@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
+use memtrace_events::ObjectKind;
 use nix::unistd::Pid;
 
-/// The things that kcmp(2) compares, with its number for each and memtrace's name.
-const KINDS: [(&str, libc::c_long); 6] = [
-    ("mm", 1),
-    ("files", 2),
-    ("fs", 3),
-    ("sighand", 4),
-    ("io", 5),
-    ("sysvsem", 6),
+/// The things that kcmp(2) compares, with its number for each.
+const KINDS: [(ObjectKind, libc::c_long); 6] = [
+    (ObjectKind::Mm, 1),
+    (ObjectKind::Files, 2),
+    (ObjectKind::Fs, 3),
+    (ObjectKind::Sighand, 4),
+    (ObjectKind::Io, 5),
+    (ObjectKind::Sysvsem, 6),
 ];
 
 /// kcmp's answer for each of [`KINDS`]: 0 says "the same", less than 0 "no answer".
@@ -33,8 +34,8 @@ pub fn compare_tasks(one: Pid, other: Pid) -> Answers {
     })
 }
 
-/// The answers by name.
-pub fn by_name(answers: Answers) -> Result<BTreeMap<String, bool>> {
+/// The answers by the kind of object.
+pub fn by_kind(answers: Answers) -> Result<BTreeMap<ObjectKind, bool>> {
     ensure!(
         answers.iter().all(|&answer| answer >= 0),
         "kcmp gives no answer: {answers:?}"
@@ -42,6 +43,6 @@ pub fn by_name(answers: Answers) -> Result<BTreeMap<String, bool>> {
     Ok(KINDS
         .iter()
         .zip(answers)
-        .map(|((name, _), answer)| ((*name).to_owned(), answer == 0))
+        .map(|((kind, _), answer)| (*kind, answer == 0))
         .collect())
 }

@@ -62,9 +62,9 @@ pub fn wait_usage(name: &str, pid: Pid) -> Result<(WaitStatus, Usage)> {
     let usage = unsafe { usage.assume_init() };
     let usage = Usage {
         name: name.to_owned(),
-        pid: ended,
-        minor: usage.ru_minflt,
-        major: usage.ru_majflt,
+        pid: ended as u32,
+        minor: usage.ru_minflt as u64,
+        major: usage.ru_majflt as u64,
     };
     Ok((WaitStatus::from_raw(pid, status)?, usage))
 }

@@ -5,6 +5,8 @@ use std::fs::OpenOptions;
 use std::io::Write;
 
 use anyhow::{Context, Result};
+pub use memtrace_events::Access;
+use memtrace_events::ObjectKind;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -37,27 +39,15 @@ pub enum Fact {
     Note(String, Value),
 }
 
-/// How memory is touched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Access {
-    /// A load.
-    Read,
-    /// A store.
-    Write,
-    /// An instruction fetch.
-    Exec,
-}
-
 /// One touch of one page, and what the kernel told the subject about it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Touch {
     /// In plain words, what is touched.
     pub name: String,
     /// The process.
-    pub pid: i32,
+    pub pid: u32,
     /// The thread.
-    pub tid: i32,
+    pub tid: u32,
     /// The address.
     pub addr: u64,
     /// How.
@@ -69,9 +59,9 @@ pub struct Touch {
     /// The frame after.
     pub after: Option<u64>,
     /// By how much `ru_minflt` of the thread grew.
-    pub minor: i64,
+    pub minor: u64,
     /// By how much `ru_majflt` of the thread grew.
-    pub major: i64,
+    pub major: u64,
     /// A time before the touch.
     pub from: u64,
     /// A time after it.
@@ -88,13 +78,13 @@ pub struct Death {
     /// In plain words, what was touched.
     pub name: String,
     /// The child.
-    pub pid: i32,
+    pub pid: u32,
     /// The address.
     pub addr: u64,
     /// How.
     pub access: Access,
     /// The signal that ended the child.
-    pub signal: i32,
+    pub signal: u32,
     /// As in [`Touch`].
     pub code: (u64, u64),
     /// A time before the child was made.
@@ -115,13 +105,13 @@ pub struct Task {
     /// The signal that the parent gets at its end, 0 for none.
     pub exit_signal: i32,
     /// The maker.
-    pub pid: i32,
+    pub pid: u32,
     /// The new task's process.
-    pub child_pid: i32,
+    pub child_pid: u32,
     /// The new task.
-    pub child_tid: i32,
+    pub child_tid: u32,
     /// What it shares with its maker, as kcmp(2) says.
-    pub shared: BTreeMap<String, bool>,
+    pub shared: BTreeMap<ObjectKind, bool>,
 }
 
 /// A task that ended: with a code, or by a signal.
@@ -130,11 +120,11 @@ pub struct Exit {
     /// In plain words, how.
     pub name: String,
     /// The process.
-    pub pid: i32,
+    pub pid: u32,
     /// Its exit code.
-    pub code: Option<i32>,
+    pub code: Option<u32>,
     /// The signal that ended it.
-    pub signal: Option<i32>,
+    pub signal: Option<u32>,
 }
 
 /// Faults as the kernel counted them.
@@ -143,11 +133,11 @@ pub struct Usage {
     /// In plain words, whose.
     pub name: String,
     /// The process; 0 for a sum over several.
-    pub pid: i32,
+    pub pid: u32,
     /// `ru_minflt`.
-    pub minor: i64,
+    pub minor: u64,
     /// `ru_majflt`.
-    pub major: i64,
+    pub major: u64,
 }
 
 /// A system call on the address space.
@@ -158,7 +148,7 @@ pub struct Call {
     /// Its event's `type`.
     pub call: String,
     /// The thread.
-    pub tid: i32,
+    pub tid: u32,
     /// The fields that its event must have.
     pub fields: BTreeMap<String, Value>,
     /// What it returned: a negative number is an errno.
@@ -175,14 +165,14 @@ pub struct Compared {
     /// In plain words, after what.
     pub name: String,
     /// A task.
-    pub one: i32,
+    pub one: u32,
     /// Another.
-    pub other: i32,
+    pub other: u32,
     /// When they were compared; both were at rest.
     pub at: u64,
-    /// By memtrace's name of the kind of object: whether it is the same, or both have none, as kcmp(2) says, and for
+    /// By the kind of object: whether it is the same, or both have none, as kcmp(2) says, and for
     /// namespaces the links in /proc.
-    pub same: BTreeMap<String, bool>,
+    pub same: BTreeMap<ObjectKind, bool>,
 }
 
 /// What was done to many pages, one after the other, while nobody else did anything to them.
@@ -191,9 +181,9 @@ pub struct Act {
     /// What.
     pub deed: Deed,
     /// The process that did it; after a fork, the child.
-    pub pid: i32,
+    pub pid: u32,
     /// The thread.
-    pub tid: i32,
+    pub tid: u32,
     /// A time before it.
     pub from: u64,
     /// A time after it.
@@ -212,7 +202,7 @@ pub enum Deed {
     /// They came to a process by a fork.
     Fork {
         /// Of this process.
-        parent: i32,
+        parent: u32,
         /// How many private pages the child had when it began to run, in all of its memory.
         private: u64,
         /// Bytes of its page tables then.

@@ -14,11 +14,11 @@ pub struct Wanted {
     /// The system call.
     pub call: String,
     /// Who made it.
-    pub pid: i32,
+    pub pid: u32,
     /// The thread.
-    pub tid: i32,
+    pub tid: u32,
     /// Whose memory it is.
-    pub owner: i32,
+    pub owner: u32,
     /// Of each page its address, and its frame before and after, by pagemap.
     pub pages: Vec<(u64, Option<u64>, Option<u64>)>,
     /// When it began, in ns of `CLOCK_MONOTONIC`.
@@ -44,9 +44,9 @@ pub fn wanted(
     let pages = addrs.iter().zip(before).zip(after);
     let wanted = Wanted {
         call: call.to_owned(),
-        pid: getpid().as_raw(),
-        tid: gettid().as_raw(),
-        owner: owner.as_raw(),
+        pid: getpid().as_raw() as u32,
+        tid: gettid().as_raw() as u32,
+        owner: owner.as_raw() as u32,
         pages: pages
             .map(|((&addr, before), after)| (addr, before, after))
             .collect(),

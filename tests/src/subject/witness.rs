@@ -38,8 +38,8 @@ pub fn touch(name: &str, addr: u64, access: Access, exact: bool, act: impl FnOnc
     let (file, code) = (mapped_file(addr)?, code()?);
     report(&Fact::Touch(Touch {
         name: name.to_owned(),
-        pid: getpid().as_raw(),
-        tid: gettid().as_raw(),
+        pid: getpid().as_raw() as u32,
+        tid: gettid().as_raw() as u32,
         addr,
         access,
         exact,
@@ -74,7 +74,10 @@ pub fn now() -> Result<u64> {
 }
 
 /// The minor and major faults of this thread so far, as rusage has them.
-pub fn counts() -> Result<(i64, i64)> {
+pub fn counts() -> Result<(u64, u64)> {
     let usage = getrusage(UsageWho::RUSAGE_THREAD)?;
-    Ok((usage.minor_page_faults(), usage.major_page_faults()))
+    Ok((
+        usage.minor_page_faults() as u64,
+        usage.major_page_faults() as u64,
+    ))
 }

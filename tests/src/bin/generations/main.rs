@@ -11,7 +11,7 @@ use libc::{MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE};
 use nix::errno::Errno;
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{execv, fork, getpid};
+use nix::unistd::{execv, fork};
 use serde_json::json;
 use tests::subject::act::{self, act, tell};
 use tests::subject::fifo::Fifo;
@@ -221,7 +221,7 @@ impl Process {
         // The pages that the child's questions need are touched here already.
         self.pagemap.private_pages()?;
         self.pagemap.table_bytes()?;
-        let parent = getpid().as_raw();
+        let parent = std::process::id();
         let from = now()?;
         // SAFETY: one thread.
         if unsafe { fork() }?.is_parent() {

@@ -3,50 +3,13 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
+use memtrace_events::{Account, Counted, Events, Fault, FaultKind, Life, Name, Region};
 
-use super::event::{Account, Fault, Life};
 use super::trace::Trace;
 
 pub(super) mod sharing;
 #[cfg(test)]
 mod tests;
-
-const KINDS: [&str; 18] = [
-    "zero-read",
-    "zero-fill",
-    "cow-copy",
-    "cow-reuse",
-    "cow-zero",
-    "file-map",
-    "file-read",
-    "file-cow",
-    "shared-write",
-    "shm-fill",
-    "swap-in",
-    "uffd-fill",
-    "numa-hint",
-    "uffd-wp",
-    "special-map",
-    "invalid",
-    "spurious",
-    "other",
-];
-
-const REGIONS: [&str; 13] = [
-    "text",
-    "rodata",
-    "data",
-    "bss",
-    "heap",
-    "stack",
-    "thread-stack",
-    "anon",
-    "file",
-    "lib",
-    "shm",
-    "vdso",
-    "unmapped",
-];
 
 /// Whatever was traced, with whatever options.
 pub(super) fn always(trace: &Trace) -> Result<()> {
@@ -69,20 +32,18 @@ pub(super) fn always(trace: &Trace) -> Result<()> {
     for pair in trace.events.windows(2) {
         ensure!(
             pair[0].ts <= pair[1].ts,
-            "out of order: {} then {}",
-            pair[0].line,
-            pair[1].line
+            "out of order: {:?} then {:?}",
+            pair[0],
+            pair[1]
         );
     }
     for (event, fault) in trace.faults() {
-        well_formed(fault).with_context(|| event.line.to_string())?;
+        well_formed(fault).with_context(|| format!("{event:?}"))?;
     }
+    let is_kind = |name: &str| FaultKind::ALL.iter().any(|kind| kind.name() == name);
     for account in trace.end.processes.iter().chain([&trace.end.total]) {
         ensure!(
-            account
-                .faults
-                .keys()
-                .all(|kind| KINDS.contains(&kind.as_str())),
+            account.faults.keys().all(|name| is_kind(name)),
             "{account:?}"
         );
         let named: i64 = account.unobserved_by.values().sum();
@@ -103,12 +64,15 @@ pub(super) fn always(trace: &Trace) -> Result<()> {
 /// Lives are numbered in the order of births, and each parent was born before.
 fn lives(lives: &[Life]) -> Result<()> {
     for (at, life) in lives.iter().enumerate() {
-        ensure!(life.number == at + 1, "the number of the life: {life:?}");
+        ensure!(
+            life.number as usize == at + 1,
+            "the number of the life: {life:?}"
+        );
         let Some(parent) = life.parent_number else {
             continue;
         };
         let parent = lives[..at]
-            .get(parent.wrapping_sub(1))
+            .get((parent as usize).wrapping_sub(1))
             .with_context(|| format!("no such parent: {life:?}"))?;
         ensure!(
             life.parent == Some(parent.tid)
@@ -121,56 +85,47 @@ fn lives(lives: &[Life]) -> Result<()> {
 }
 
 fn well_formed(fault: &Fault) -> Result<()> {
-    ensure!(KINDS.contains(&fault.kind.as_str()), "an unknown kind");
     // Where a mapping is changed at the very moments at which it is looked for, memtrace says so.
-    let unreadable = fault.region == "unknown" && fault.kind == "other";
     ensure!(
-        unreadable || REGIONS.contains(&fault.region.as_str()),
+        fault.region != Region::Unknown || fault.kind == FaultKind::Other,
         "an unknown region"
     );
     ensure!(
-        ["user", "kernel", "gup"].contains(&fault.mode.as_str()),
-        "an unknown mode"
-    );
-    ensure!(
-        fault
-            .counted
-            .as_ref()
-            .is_none_or(|counted| counted == "minor" || counted == "major"),
-        "an unknown way of counting"
-    );
-    ensure!(
-        (fault.region == "lib") == fault.part.is_some(),
+        (fault.region == Region::Lib) == fault.part.is_some(),
         "a part goes with a library, and only there"
     );
     ensure!(
-        fault.region != "lib" || fault.file.is_some(),
+        fault.region != Region::Lib || fault.file.is_some(),
         "a library without a file"
     );
     ensure!(
         fault.file.is_some() || fault.offset.is_none(),
         "an offset without a file"
     );
-    if fault.kind != "invalid" && fault.pfn_after.is_some() {
+    if fault.kind != FaultKind::Invalid && fault.pfn_after.is_some() {
         ensure!(
-            fault.region != "unmapped",
+            fault.region != Region::Unmapped,
             "a page was mapped where nothing is"
         );
     }
-    match fault.kind.as_str() {
-        "cow-copy" => ensure!(
+    match fault.kind {
+        FaultKind::CowCopy => ensure!(
             fault.pfn_before.is_some()
                 && (fault.pfn_after.is_some() || fault.detail.is_some())
                 && fault.pfn_before != fault.pfn_after,
             "a copy goes from one frame to another, but for one that nobody could see any more"
         ),
-        "cow-reuse" => {
+        FaultKind::CowReuse => {
             ensure!(
                 fault.pfn_before.is_some() && fault.pfn_before == fault.pfn_after,
                 "the frame stays"
             );
         }
-        "zero-fill" | "file-map" | "file-read" | "file-cow" | "shm-fill" => {
+        FaultKind::ZeroFill
+        | FaultKind::FileMap
+        | FaultKind::FileRead
+        | FaultKind::FileCow
+        | FaultKind::ShmFill => {
             ensure!(fault.pfn_before.is_none(), "nothing was mapped before");
         }
         _ => {}
@@ -192,8 +147,8 @@ fn total(trace: &Trace) -> Result<()> {
         *faults.entry(kind.clone()).or_insert(0) += count;
     }
     ensure!(
-        sum(|account| account.min_flt) == total.min_flt
-            && sum(|account| account.maj_flt) == total.maj_flt
+        sum(|account| account.min_flt as i64) == total.min_flt as i64
+            && sum(|account| account.maj_flt as i64) == total.maj_flt as i64
             && sum(|account| account.unobserved) == total.unobserved
             && without_zeros(&faults) == without_zeros(&total.faults),
         "the total isn't the sum: {total:?}"
@@ -203,14 +158,14 @@ fn total(trace: &Trace) -> Result<()> {
 
 /// In a complete trace: the account of each process is what its events say, and the kernel's count is explained.
 pub(super) fn accounts(trace: &Trace) -> Result<()> {
-    let mut seen: BTreeMap<i32, (BTreeMap<String, u64>, i64, i64)> = BTreeMap::new();
+    let mut seen: BTreeMap<u32, (BTreeMap<Name, u64>, u64, u64)> = BTreeMap::new();
     for (event, fault) in trace.faults() {
         let (kinds, minor, major) = seen.entry(event.pid).or_default();
-        *kinds.entry(fault.kind.clone()).or_insert(0) += 1;
-        match fault.counted.as_deref() {
-            Some("minor") => *minor += 1,
-            Some("major") => *major += 1,
-            _ => {}
+        *kinds.entry(fault.kind.name().into()).or_insert(0) += 1;
+        match fault.counted {
+            Some(Counted::Minor) => *minor += 1,
+            Some(Counted::Major) => *major += 1,
+            None => {}
         }
     }
     for account in &trace.end.processes {
@@ -222,7 +177,8 @@ pub(super) fn accounts(trace: &Trace) -> Result<()> {
         ensure!(
             minor <= account.min_flt
                 && major <= account.maj_flt
-                && minor + major + account.unobserved == account.min_flt + account.maj_flt,
+                && (minor + major) as i64 + account.unobserved
+                    == (account.min_flt + account.maj_flt) as i64,
             "{minor} minor and {major} major faults among the events: {account:?}"
         );
     }
@@ -235,7 +191,7 @@ pub(super) fn accounts(trace: &Trace) -> Result<()> {
     sharing::accounts(trace)
 }
 
-fn without_zeros(counts: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+fn without_zeros(counts: &BTreeMap<Name, u64>) -> BTreeMap<Name, u64> {
     counts
         .iter()
         .filter(|(_, count)| **count > 0)

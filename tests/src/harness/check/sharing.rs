@@ -3,44 +3,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
+use memtrace_events::{
+    Area, Because, By, Clone, Cloned, Events, Fault, FaultKind, ForkAccount, Got, Life, ObjectKind,
+    Row, Share, Unshare, What,
+};
 
 use crate::harness::Trace;
-use crate::harness::event::{Clone, Cloned, Fault, ForkAccount, Life, Row, Share, Unshare, What};
 use crate::subject::memory::PAGE;
-
-const KINDS: [&str; 18] = [
-    "mm",
-    "files",
-    "fs",
-    "sighand",
-    "signal",
-    "group",
-    "nsproxy",
-    "mnt_ns",
-    "uts_ns",
-    "ipc_ns",
-    "pid_ns",
-    "net_ns",
-    "cgroup_ns",
-    "time_ns",
-    "user_ns",
-    "cred",
-    "io",
-    "sysvsem",
-];
 
 /// Whatever was traced, with whatever options.
 pub(super) fn always(trace: &Trace) -> Result<()> {
     for event in &trace.events {
         match &event.what {
-            What::Fault(fault) => cause(fault.owner.unwrap_or(event.pid), fault),
+            What::Fault(fault) => {
+                let owner = fault.handled.as_ref().and_then(|handled| handled.owner);
+                cause(owner.unwrap_or(event.pid), fault)
+            }
             What::Clone(clone) => matrix(clone),
             What::Cloned(cloned) => returned(cloned),
             What::Share(share) => joined(event.tid, share),
             What::Unshare(unshare) => left(event.tid, unshare),
             _ => Ok(()),
         }
-        .with_context(|| event.line.to_string())?;
+        .with_context(|| format!("{event:?}"))?;
     }
     let mut numbers = BTreeSet::new();
     for account in &trace.end.forks {
@@ -54,25 +39,29 @@ pub(super) fn always(trace: &Trace) -> Result<()> {
 }
 
 /// The cause of a copy, of the memory of `owner`.
-fn cause(owner: i32, fault: &Fault) -> Result<()> {
+fn cause(owner: u32, fault: &Fault) -> Result<()> {
     let Some(cause) = &fault.cause else {
-        ensure!(fault.kind != "cow-copy", "a copy without a cause");
+        ensure!(fault.kind != FaultKind::CowCopy, "a copy without a cause");
         return Ok(());
     };
-    ensure!(fault.kind == "cow-copy", "a cause, and nothing was copied");
-    let can_be_forks = match cause.cause.as_str() {
-        "fork" => [true, true],
+    ensure!(
+        fault.kind == FaultKind::CowCopy,
+        "a cause, and nothing was copied"
+    );
+    let can_be_forks = match cause.cause {
+        Because::Fork => [true, true],
         // Since a fork, or for another reason.
-        "reference" => [false, true],
-        "fork-before" | "page-cache" | "ksm" | "unknown" => [false, false],
-        _ => anyhow::bail!("an unknown cause"),
+        Because::Reference => [false, true],
+        Because::ForkBefore | Because::PageCache | Because::Ksm | Because::Unknown => {
+            [false, false]
+        }
     };
     ensure!(
         can_be_forks.contains(&cause.fork.is_some()),
         "a fork goes with a copy that it caused"
     );
     ensure!(
-        cause.sharers.len() <= cause.sharer_count
+        cause.sharers.len() <= cause.sharer_count as usize
             && cause.sharers.is_empty() == (cause.sharer_count == 0),
         "sharers and their count"
     );
@@ -81,7 +70,7 @@ fn cause(owner: i32, fault: &Fault) -> Result<()> {
         "the owner among the others"
     );
     ensure!(
-        cause.cause != "reference" || cause.sharer_count == 0,
+        cause.cause != Because::Reference || cause.sharer_count == 0,
         "shared, and yet copied for a reference's sake alone"
     );
     ensure!(
@@ -94,21 +83,16 @@ fn cause(owner: i32, fault: &Fault) -> Result<()> {
 }
 
 fn matrix(clone: &Clone) -> Result<()> {
-    for (kind, row) in &clone.objects {
-        ensure!(KINDS.contains(&kind.as_str()), "an unknown kind: {kind}");
-        ensure!(row.got == got(row), "{kind}: {row:?}");
-        let asked = row.asked.as_deref();
-        ensure!(
-            asked.is_none_or(|asked| ["share", "copy", "new", "clear"].contains(&asked)),
-            "{kind}: {row:?}"
-        );
+    for (kind, row) in &clone.objects.0 {
+        ensure!(row.got == got(row), "{kind:?}: {row:?}");
     }
-    for (part, &is_shared) in &clone.shared {
+    for (part, is_shared) in clone.shared.parts() {
         if let Some(row) = clone.objects.get(part) {
-            ensure!(is_shared == (row.got == "shared"), "{part}: {row:?}");
+            ensure!(is_shared == (row.got == Got::Shared), "{part:?}: {row:?}");
         }
     }
-    let has_own_memory = clone.objects.get("mm").is_some_and(|row| row.got == "own");
+    let mm = clone.objects.get(ObjectKind::Mm);
+    let has_own_memory = mm.is_some_and(|row| row.got == Got::Own);
     ensure!(
         clone.fork.is_some() == has_own_memory && clone.copied.is_some() == has_own_memory,
         "a fork is what copies the address space"
@@ -116,58 +100,44 @@ fn matrix(clone: &Clone) -> Result<()> {
     Ok(())
 }
 
-fn got(row: &Row) -> &'static str {
+fn got(row: &Row) -> Got {
     match (row.parent, row.child) {
-        (_, None) => "none",
-        (parent, child) if parent == child => "shared",
-        _ => "own",
+        (_, None) => Got::None,
+        (parent, child) if parent == child => Got::Shared,
+        _ => Got::Own,
     }
 }
 
 fn returned(cloned: &Cloned) -> Result<()> {
     ensure!(cloned.dur > 0, "it took no time");
     ensure!(
-        cloned
-            .first
-            .as_deref()
-            .is_none_or(|first| ["parent", "child"].contains(&first)),
-        "who was first?"
-    );
-    ensure!(
         cloned.held.is_some() == cloned.let_go.is_some(),
         "held, and let go by something"
     );
-    if let Some(let_go) = &cloned.let_go {
-        ensure!(
-            ["exec", "exit", "signal"].contains(&let_go.as_str()),
-            "let go by what?"
-        );
+    Ok(())
+}
+
+fn joined(tid: u32, share: &Share) -> Result<()> {
+    ensure!(!share.objects.0.is_empty(), "nothing is shared");
+    for (kind, object) in &share.objects.0 {
+        others(tid, *kind, &object.with, object.with_count)?;
     }
     Ok(())
 }
 
-fn joined(tid: i32, share: &Share) -> Result<()> {
-    ensure!(!share.objects.is_empty(), "nothing is shared");
-    for (kind, object) in &share.objects {
-        others(tid, kind, &object.with, object.with_count)?;
+fn left(tid: u32, unshare: &Unshare) -> Result<()> {
+    ensure!(!unshare.objects.0.is_empty(), "nothing was shared");
+    for (kind, object) in &unshare.objects.0 {
+        ensure!(object.now != Some(object.number), "{kind:?}: {object:?}");
+        others(tid, *kind, &object.with, object.with_count)?;
     }
     Ok(())
 }
 
-fn left(tid: i32, unshare: &Unshare) -> Result<()> {
-    ensure!(!unshare.objects.is_empty(), "nothing was shared");
-    for (kind, object) in &unshare.objects {
-        ensure!(object.now != Some(object.number), "{kind}: {object:?}");
-        others(tid, kind, &object.with, object.with_count)?;
-    }
-    Ok(())
-}
-
-fn others(tid: i32, kind: &str, with: &[i32], count: usize) -> Result<()> {
-    ensure!(KINDS.contains(&kind), "an unknown kind: {kind}");
+fn others(tid: u32, kind: ObjectKind, with: &[u32], count: u32) -> Result<()> {
     ensure!(
-        !with.is_empty() && with.len() <= count && !with.contains(&tid),
-        "{kind}: shared with {with:?}, {count} in all"
+        !with.is_empty() && with.len() <= count as usize && !with.contains(&tid),
+        "{kind:?}: shared with {with:?}, {count} in all"
     );
     Ok(())
 }
@@ -189,7 +159,7 @@ fn adds_up(account: &ForkAccount) -> Result<()> {
         account.before_exec <= copies && (account.execed || account.before_exec == 0),
         "copies before an exec"
     );
-    let sum = |of: fn(&super::super::event::Area) -> u64| account.areas.iter().map(of).sum::<u64>();
+    let sum = |of: fn(&Area) -> u64| account.areas.iter().map(of).sum::<u64>();
     ensure!(
         sum(|area| area.pages) == account.pages
             && sum(|area| area.copied) == copies + account.at_once
@@ -204,14 +174,13 @@ fn adds_up(account: &ForkAccount) -> Result<()> {
 
 /// A task uses one object of a kind at a time, and none when it has ended.
 fn uses(life: &Life) -> Result<()> {
-    let mut last: BTreeMap<&str, Option<u64>> = BTreeMap::new();
+    let mut last: BTreeMap<ObjectKind, Option<u64>> = BTreeMap::new();
     for object in &life.uses {
-        ensure!(KINDS.contains(&object.kind.as_str()), "{object:?}");
         ensure!(
             object.from >= life.from && object.until.is_none_or(|until| until >= object.from),
             "{object:?}"
         );
-        if let Some(before) = last.insert(&object.kind, object.until) {
+        if let Some(before) = last.insert(object.kind, object.until) {
             ensure!(
                 before.is_some_and(|before| before <= object.from),
                 "two at once: {object:?}"
@@ -231,13 +200,13 @@ fn uses(life: &Life) -> Result<()> {
 pub(in crate::harness) fn accounts(trace: &Trace) -> Result<()> {
     let mut copies: BTreeMap<u32, u64> = BTreeMap::new();
     for (_, fault) in trace.faults() {
-        if let Some(fork) = fault.cause.as_ref().and_then(|cause| cause.fork.as_ref()) {
+        if let Some(fork) = fault.cause.as_ref().and_then(|cause| cause.fork) {
             // Pages are counted as 4 KiB each.
             *copies.entry(fork.number).or_insert(0) += fault.page_size / PAGE as u64;
         }
     }
     let returns: BTreeMap<_, _> = trace
-        .returns()
+        .cloned()
         .filter_map(|(_, cloned)| Some((cloned.fork?, (cloned.child_pid, cloned.dur))))
         .collect();
     let mut accounts: BTreeMap<_, _> = trace
@@ -250,11 +219,11 @@ pub(in crate::harness) fn accounts(trace: &Trace) -> Result<()> {
     for (event, clone) in trace.clones() {
         let Some(fork) = clone.fork else { continue };
         number += 1;
-        ensure!(fork == number, "number {number}: {}", event.line);
+        ensure!(fork == number, "number {number}: {event:?}");
         let account = accounts
             .remove(&fork)
-            .with_context(|| format!("no account: {}", event.line))?;
-        let context = || format!("{account:?} is not {}", event.line);
+            .with_context(|| format!("no account: {event:?}"))?;
+        let context = || format!("{account:?} is not {event:?}");
         ensure!(
             (account.ts, account.parent, account.child) == (event.ts, event.pid, clone.child_pid),
             context()
@@ -300,33 +269,27 @@ pub(in crate::harness) fn snapshot(trace: &Trace) -> Result<()> {
         .iter()
         .filter(|pid| !ended.contains(*pid));
     for &pid in stay {
-        let is_there = |what: &What| matches!(what, What::Mmap(mmap) if mmap.by == "attach");
-        let mut events = trace.events.iter();
+        let mut mmaps = trace.mmaps();
         ensure!(
-            events.any(|event| event.pid == pid && is_there(&event.what)),
+            mmaps.any(|(event, mmap)| event.pid == pid && mmap.by == By::Attach),
             "no memory of {pid}"
         );
         let (event, first) = trace
-            .snapshot()
+            .tasks()
             .find(|(event, _)| event.tid == pid)
             .with_context(|| format!("no first thread of {pid}"))?;
         ensure!(
             first.resident.is_some_and(|pages| pages > 0)
                 && first.private.is_some_and(|pages| pages > 0),
-            "{}",
-            event.line
+            "{event:?}"
         );
     }
     let mut tids = BTreeSet::new();
-    for (event, _) in trace.snapshot() {
-        ensure!(tids.insert(event.tid), "twice: {}", event.line);
+    for (event, _) in trace.tasks() {
+        ensure!(tids.insert(event.tid), "twice: {event:?}");
     }
     for (event, clone) in trace.clones() {
-        ensure!(
-            !tids.contains(&clone.child_tid),
-            "there already: {}",
-            event.line
-        );
+        ensure!(!tids.contains(&clone.child_tid), "there already: {event:?}");
     }
     Ok(())
 }
@@ -334,7 +297,7 @@ pub(in crate::harness) fn snapshot(trace: &Trace) -> Result<()> {
 /// Each `unshare` is the end of a use of the object, and each task that was made has its life.
 fn changes(trace: &Trace) -> Result<()> {
     for (event, unshare) in trace.unshares() {
-        for (kind, object) in &unshare.objects {
+        for (kind, object) in &unshare.objects.0 {
             let is_known = trace.lives(event.tid).any(|life| {
                 life.uses.iter().any(|one| {
                     one.kind == *kind
@@ -342,17 +305,17 @@ fn changes(trace: &Trace) -> Result<()> {
                             == (object.number, object.since, Some(event.ts))
                 })
             });
-            ensure!(is_known, "{kind}: no such use at the end: {}", event.line);
+            ensure!(is_known, "{kind:?}: no such use at the end: {event:?}");
         }
     }
     for (event, clone) in trace.clones().filter(|(_, clone)| clone.followed) {
-        let is_sibling = clone.flags.iter().any(|flag| flag == "CLONE_PARENT") && !clone.thread;
+        let is_sibling = clone.flags.iter().any(|flag| &**flag == "CLONE_PARENT") && !clone.thread;
         let is_known = trace.end.tasks.iter().any(|life| {
             life.from == event.ts
                 && life.born_tid.unwrap_or(life.tid) == clone.child_tid
                 && (is_sibling || life.parent == Some(event.tid))
         });
-        ensure!(is_known, "no life: {}", event.line);
+        ensure!(is_known, "no life: {event:?}");
     }
     Ok(())
 }

@@ -28,11 +28,15 @@ fn good() -> Vec<Value> {
         })
     };
     vec![
-        json!({"type": "start", "schema": 1, "kernel": "6.18", "backend": "tracepoints", "command": ["a"]}),
+        json!({"type": "start", "schema": 1, "kernel": "6.18", "version": "0", "ts": 0, "backend": "tracepoints", "command": ["a"]}),
         json!({
             "type": "clone", "ts": 1, "pid": 7, "tid": 7, "comm": "a", "call": "clone", "thread": false,
             "child_pid": 8, "child_tid": 8, "flags": ["CLONE_FILES"], "exit_signal": 17,
-            "shared": {"mm": false, "files": true}, "followed": true,
+            "shared": {
+                "mm": false, "files": true, "fs": false, "sighand": false, "signal": false, "nsproxy": true, "cred": false,
+                "io": false, "sysvsem": false,
+            },
+            "followed": true,
             "objects": {
                 "mm": {"parent": 7, "child": 8, "asked": "copy", "got": "own"},
                 "files": {"parent": 1, "child": 1, "asked": "share", "got": "shared"},
@@ -66,7 +70,7 @@ fn good() -> Vec<Value> {
             "type": "exit", "ts": 5, "pid": 7, "tid": 7, "comm": "a", "code": 0, "signal": null, "thread": false,
         }),
         json!({
-            "type": "end", "processes": [account(7, 0), account(8, 1)], "total": account(0, 1), "lost": {}, "missed": {},
+            "type": "end", "ts": 6, "processes": [account(7, 0), account(8, 1)], "total": account(0, 1), "lost": {}, "missed": {},
             "forks": [{
                 "number": 1, "ts": 1, "parent": 7, "parent_comm": "a", "child": 8, "child_comm": "a", "dur": 5,
                 "table_bytes": 4096, "swapped": 0, "pages": 3, "by_child": 1, "by_parent": 0, "by_others": 0,
@@ -174,6 +178,15 @@ fn every_flaw_is_found() {
             None => panic!("no {field} in line {line}"),
         }
         assert!(read(&lines).is_err(), "line {line}, {field}: {value}");
+    }
+}
+
+#[test]
+fn a_field_too_many_is_found() {
+    for line in 0..good().len() {
+        let mut lines = good();
+        lines[line]["more"] = json!(0);
+        assert!(read(&lines).is_err(), "line {line} with one more");
     }
 }
 
