@@ -11,6 +11,9 @@
     reason = "what the hooks call must be part of them: a BPF function of its own takes five arguments at most"
 )]
 
+#[cfg(not(target_arch = "bpf"))]
+extern crate alloc;
+
 pub mod arch;
 pub mod compat;
 pub mod control;

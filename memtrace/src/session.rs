@@ -1,5 +1,6 @@
 //! A trace under way: from its source to the output.
 
+use memtrace_ebpf::record::Record;
 use std::{collections::BTreeMap, ffi::OsString, mem, ops::Range};
 
 use anyhow::{Result, ensure};
@@ -14,7 +15,6 @@ use crate::{
         event::{End, Event, Lost, Name, Start, What},
         model::{Finished, Model},
         order::Order,
-        record::Record,
     },
 };
 

@@ -3,13 +3,14 @@
 //! What differs from one run of memtrace to the next (clocks, losses, counters) is a value in a [`Batch`]: the same batches
 //! in the same order give the same output, byte for byte.
 
+use memtrace_ebpf::record::Record;
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use anyhow::Result;
 use memtrace_ebpf::record::{Known, Tally};
 use rustc_hash::FxHashSet as HashSet;
 
-use crate::trace::{event::Name, record::Record};
+use crate::trace::event::Name;
 
 /// What is known of a source before its first record.
 #[derive(Clone, Debug)]

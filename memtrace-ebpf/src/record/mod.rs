@@ -6,10 +6,14 @@
 use bytemuck::{Pod, Zeroable};
 use strum::{IntoStaticStr, VariantArray};
 
+#[cfg(not(target_arch = "bpf"))]
+mod decode;
 mod experiment;
 mod memory;
 mod task;
 
+#[cfg(not(target_arch = "bpf"))]
+pub use decode::Record;
 pub use experiment::*;
 pub use memory::*;
 pub use task::*;

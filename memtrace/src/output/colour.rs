@@ -90,20 +90,7 @@ impl Palette {
             | What::Exec(_)
             | What::Exit(_) => bold(AnsiColor::Magenta),
             What::Failed(_) | What::Lost(_) => bold(AnsiColor::Red),
-            What::Brk(_)
-            | What::Mmap(_)
-            | What::Munmap(_)
-            | What::Mprotect(_)
-            | What::Mremap(_)
-            | What::Madvise(_)
-            | What::Shmat(_)
-            | What::Shmdt(_)
-            | What::RemapFilePages(_)
-            | What::Mlock(_)
-            | What::Munlock(_)
-            | What::Mseal(_)
-            | What::Runs(_)
-            | What::Rests(_) => Style::new(),
+            _ => Style::new(),
         })
     }
 }

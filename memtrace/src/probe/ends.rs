@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use aya::maps::{MapData, MapError, PerCpuArray, Queue};
 use memtrace_ebpf::record::{Gone, MAX_THREADS, Tally};
 
-use crate::trace::record::Record;
+use memtrace_ebpf::record::Record;
 
 /// The queue of them, and the sum of those that it had no room for.
 pub(super) struct Ends {

@@ -7,7 +7,7 @@ use aya::maps::{MapData, PerCpuArray, RingBuf};
 use memtrace_ebpf::record::{Kind, Known, Tally};
 
 use super::{ends::Ends, missed::Missed, threads::Threads};
-use crate::trace::record::Record;
+use memtrace_ebpf::record::Record;
 
 /// Bytes that the ring buffer has before each record; records begin at multiples of them.
 const RECORD_HEAD: u64 = 8;

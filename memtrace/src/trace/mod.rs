@@ -12,7 +12,6 @@ pub mod model;
 mod names;
 mod objects;
 pub mod order;
-pub mod record;
 mod region;
 pub mod sharing;
 #[cfg(test)]

@@ -7,7 +7,7 @@
 use memtrace_ebpf::record::{Fault, Handled};
 use rustc_hash::FxHashMap as HashMap;
 
-use super::record::Record;
+use memtrace_ebpf::record::Record;
 
 /// Nanoseconds that the rest waits for one thread's fault; after that it is shown, and the fault later.
 const PATIENCE: u64 = 1_000_000_000;

@@ -95,7 +95,10 @@ fn run(workspace: &Workspace, guests: &[&'static Guest], task: Task) -> Result<V
         let (qemu, linux) = (fetcher.qemu(target)?, fetcher.linux(guest.kernel)?);
         let built = match built.entry(target) {
             Entry::Occupied(built) => built.into_mut(),
-            Entry::Vacant(place) => place.insert(programs::build(workspace, &mut fetcher, target)?),
+            Entry::Vacant(place) => {
+                let same = matches!(task, Task::Change);
+                place.insert(programs::build(workspace, &mut fetcher, target, same)?)
+            }
         };
         let lines = |plan| -> Result<Vec<_>> {
             let programs = plan::programs(plan, guest.backends, &built.tests)?;

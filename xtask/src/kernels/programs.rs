@@ -1,5 +1,5 @@
-//! What is built for the guests: memtrace, as one static file, and the live tests with the programs that they trace. The
-//! tests are those that run here, so the libraries that they were linked with go along.
+//! What is built for the guests: memtrace, and the live tests with the programs that they trace. The tests are those that run
+//! here, so the libraries that they were linked with go along.
 
 use std::env::{self, consts::ARCH};
 use std::fs;
@@ -26,10 +26,21 @@ pub(crate) struct Built {
     pub(crate) tests: Vec<String>,
 }
 
-/// Builds for that target, and packs it.
-pub(crate) fn build(workspace: &Workspace, fetcher: &mut Fetcher, target: Target) -> Result<Built> {
-    memtrace::build_for(workspace, target)?;
-    let memtrace = target.release(workspace, "memtrace");
+/// Builds for that target, and packs it. memtrace is one static file, as it is for other machines; or, where it is tested here, too,
+/// the `same` file: to build another takes minutes.
+pub(crate) fn build(
+    workspace: &Workspace,
+    fetcher: &mut Fetcher,
+    target: Target,
+    same: bool,
+) -> Result<Built> {
+    let memtrace = if same && target.architecture() == ARCH {
+        memtrace::build(workspace)?;
+        workspace.release("memtrace")
+    } else {
+        memtrace::build_for(workspace, target)?;
+        target.release(workspace, "memtrace")
+    };
     say(format_args!("building the live tests ({})", target.name()));
     let mut built = if target.architecture() == ARCH {
         live::build(workspace.cargo("test")?)?

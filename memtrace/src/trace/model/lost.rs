@@ -5,7 +5,7 @@ use std::{mem, ops::RangeInclusive, sync::Arc};
 use memtrace_ebpf::record::{Ids, Known};
 
 use super::{Model, Process, birth::shown, until_nul};
-use crate::trace::record::Record;
+use memtrace_ebpf::record::Record;
 
 impl Model {
     /// Records were lost at some moment of that time, of which nothing has been taken yet.

@@ -1,5 +1,6 @@
 //! The model of what is traced: tasks, address spaces, files; and the events that its changes are.
 
+use memtrace_ebpf::record::Record;
 use std::{ops::Range, sync::Arc};
 
 use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
@@ -22,7 +23,6 @@ use super::{
     losses::Losses,
     names,
     objects::Objects,
-    record::Record,
     region::{Mapped, Mm, Place},
     sharing::Sharing,
 };

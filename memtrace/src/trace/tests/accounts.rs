@@ -1,5 +1,6 @@
 //! The accounts: what was seen beside what the kernel counted, each difference by its name.
 
+use memtrace_ebpf::record::Record;
 use memtrace_ebpf::{
     fault::Kind,
     record::{Bounds, FAULT_MAJOR, Tally, VmaReason},
@@ -13,7 +14,6 @@ use super::story::{
 use crate::trace::{
     account::{Book, Counts},
     model::Model,
-    record::Record,
 };
 
 const PAGE: u64 = 0x7b00_0000;

@@ -3,7 +3,7 @@
 use memtrace_ebpf::record::{Bounds, VmaReason};
 
 use super::story::{Story, counters, heap, heap_pages};
-use crate::trace::record::Record;
+use memtrace_ebpf::record::Record;
 
 fn execs(story: &mut Story, tid: u32, mm: u64) {
     story.exec(tid, mm, 0, Bounds::default(), &[]);

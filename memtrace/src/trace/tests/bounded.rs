@@ -1,5 +1,6 @@
 //! Memory is bounded by the tasks and pages that live, not by what has happened.
 
+use memtrace_ebpf::record::Record;
 use std::collections::BTreeMap;
 
 use memtrace_ebpf::{
@@ -8,7 +9,7 @@ use memtrace_ebpf::{
 };
 
 use super::story::{FORK, Story, VFORK, ZERO, counters, heap_page, heap_pages};
-use crate::trace::{event::Event, model::Model, names::flag, objects::REMEMBERED, record::Record};
+use crate::trace::{event::Event, model::Model, names::flag, objects::REMEMBERED};
 
 /// How often all of it happens. Without optimisation there's only time for some.
 const ROUNDS: u32 = if cfg!(debug_assertions) { 70 } else { 8_400 };

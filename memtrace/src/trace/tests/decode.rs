@@ -8,7 +8,7 @@ use memtrace_ebpf::record::{
 };
 
 use super::random::Random;
-use crate::trace::record::Record;
+use memtrace_ebpf::record::Record;
 
 /// The bytes of a record of each kind, with what follows it.
 fn each() -> Vec<(Kind, Vec<u8>)> {

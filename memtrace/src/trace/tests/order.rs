@@ -1,5 +1,6 @@
 //! Records come out in the order of their times, however the CPUs mixed them, with the same events and accounts.
 
+use memtrace_ebpf::record::Record;
 use std::{collections::BTreeMap, convert::Infallible};
 
 use memtrace_ebpf::record::Tally;
@@ -12,7 +13,6 @@ use crate::trace::{
     event::{Event, Region, What},
     model::{Finished, Model},
     order::Order,
-    record::Record,
 };
 
 const STEPS: usize = 240;

@@ -11,8 +11,8 @@ mod write;
 use std::{collections::VecDeque, ops::Range};
 
 use super::random::Random;
-use crate::trace::record::Record;
 use memory::{Memory, PAGES};
+use memtrace_ebpf::record::Record;
 
 pub const CPUS: usize = 3;
 /// Threads that live at the same time, at the most.

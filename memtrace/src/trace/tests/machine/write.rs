@@ -12,7 +12,7 @@ use super::{
     super::story::{WRITE, heap, heap_page, wire},
     Doing, Machine, Open, Thread,
 };
-use crate::trace::record::Record;
+use memtrace_ebpf::record::Record;
 
 const MADV_DONTNEED: u64 = 4;
 const MREMAP: u64 = 1 | 2 | 4;

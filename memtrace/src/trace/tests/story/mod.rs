@@ -1,10 +1,11 @@
 //! Builds the records of a run.
 
+use memtrace_ebpf::record::Record;
 use std::{collections::HashMap, convert::Infallible, ops::RangeInclusive};
 
 use memtrace_ebpf::record::{Header, Kind, Known, Parts, Tally};
 
-use crate::trace::{model::Model, order::Order, record::Record};
+use crate::trace::{model::Model, order::Order};
 
 mod experiment;
 mod memory;

@@ -9,7 +9,7 @@ use memtrace_ebpf::{
     record::{FAULT_MINOR, Fault, FaultDetail, Header, Tally, VMA_HAS_OPS, Vma},
 };
 
-use crate::trace::record::Record;
+use memtrace_ebpf::record::Record;
 
 /// The zero page's frame.
 pub const ZERO: u64 = 0x77;

@@ -1,7 +1,10 @@
 //! Records as they come out of the ring buffer, decoded.
 
+use alloc::boxed::Box;
+
 use bytemuck::{Pod, try_pod_read_unaligned};
-use memtrace_ebpf::record::{
+
+use super::{
     Birth, Born, Call, Exec, Exit, Failed, Fault, Gone, Handled, Header, Held, Kind, Objects,
     Pages, Path, Rename, Rests, Returned, Runs, Surveyed, Task, Unobserved, Vma,
 };
