@@ -7,10 +7,10 @@ use tokio::{task::yield_now, time::sleep};
 
 use crate::{
     cli::Attach,
-    follow::{Follow, Step, event_loop},
     kernel::clock::Moment,
     probe::{Adoption, Part, Traced},
-    target::{self, Asked, Inherited, Signals, status},
+    target::{self, Inherited, ReceivedSignal, Signals, status},
+    trace_loop::{Step, TraceLoop, event_loop},
 };
 
 /// Traces processes that exist. Returns memtrace's exit status.
@@ -33,7 +33,7 @@ async fn trace(args: &Attach, targets: &[u32], inherited: &Inherited) -> Result<
         (what, format!("/proc/{pid}/exe").into())
     };
     let kept = targets.iter().map(program).collect();
-    let mut follow = Follow::open(&args.shown, Traced::Running, kept)?;
+    let mut follow = TraceLoop::open(&args.shown, Traced::Running, kept)?;
     let mut signals = Signals::new(inherited, &[])?;
     let traced = match adopt(&mut follow, &mut signals, targets, args.tree).await {
         Ok(None) => {
@@ -51,11 +51,11 @@ async fn trace(args: &Attach, targets: &[u32], inherited: &Inherited) -> Result<
 /// Takes `targets` under trace, with `tree` their descendants, too. From then on the hooks follow what they start. A signal
 /// that asks to stop comes back.
 async fn adopt(
-    follow: &mut Follow,
+    follow: &mut TraceLoop,
     signals: &mut Signals,
     targets: &[u32],
     tree: bool,
-) -> Result<Option<Asked>> {
+) -> Result<Option<ReceivedSignal>> {
     let begin = Moment::now();
     let mut adoption = follow.probe.adoption()?;
     let mut attached = Vec::new();
@@ -90,16 +90,16 @@ async fn adopt(
 /// Has the hooks tell what the memory of each process is made of, part by part. In between others get the CPU, and what was
 /// told is taken out of the ring buffer.
 async fn survey(
-    follow: &mut Follow,
+    follow: &mut TraceLoop,
     signals: &mut Signals,
     adoption: &mut Adoption,
     pids: &[u32],
-) -> Result<Option<Asked>> {
+) -> Result<Option<ReceivedSignal>> {
     for &pid in pids {
         let mut part = Part::first(pid);
         while let Some(next) = adoption.survey(part)? {
             part = next;
-            if let Step::Asked(asked) = follow.step(signals, yield_now()).await? {
+            if let Step::Signal(asked) = follow.step(signals, yield_now()).await? {
                 return Ok(Some(asked));
             }
         }

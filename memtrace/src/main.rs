@@ -8,7 +8,7 @@ mod attach;
 mod cli;
 mod doctor;
 mod error;
-mod follow;
+mod filter;
 mod kernel;
 mod lab;
 mod memory;
@@ -16,12 +16,12 @@ mod output;
 mod outputs;
 mod probe;
 mod run;
-mod select;
 mod session;
 mod size;
 mod source;
 mod target;
 mod trace;
+mod trace_loop;
 
 use std::process::ExitCode;
 

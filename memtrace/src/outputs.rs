@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
-    cli::Shown,
+    cli::OutputArgs,
     output::{
         self, Format, Queue, Sink,
         file::{self, Kept, named},
@@ -69,7 +69,7 @@ impl Outputs {
     /// One of them can't be opened. Then no file is left that was made.
     pub fn open(
         plan: &[(Option<&Path>, Format)],
-        shown: &Shown,
+        shown: &OutputArgs,
         mut kept: Vec<Kept>,
     ) -> Result<(Box<dyn Sink>, Self)> {
         let mut outputs = Self(Vec::new());
@@ -133,7 +133,7 @@ impl Outputs {
 fn open(
     to: Option<&Path>,
     format: Format,
-    shown: &Shown,
+    shown: &OutputArgs,
     kept: &[Kept],
 ) -> Result<(Box<dyn Sink>, Output)> {
     let mut made = None;

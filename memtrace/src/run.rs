@@ -12,10 +12,12 @@ use tokio::{process::Child, time::sleep};
 
 use crate::{
     cli::Run,
-    follow::{Follow, PERIOD, Step, event_loop},
     kernel::clock::Moment,
     probe::Traced,
-    target::{self, Asked, Credentials, Inherited, Interrupt, Signals, Stops, status, terminal},
+    target::{
+        self, Credentials, Inherited, Interrupt, ReceivedSignal, Signals, Stops, status, terminal,
+    },
+    trace_loop::{PERIOD, Step, TraceLoop, event_loop},
 };
 
 /// Runs a program under trace. Returns memtrace's exit status.
@@ -39,7 +41,7 @@ async fn trace(args: &Run, credentials: &Credentials) -> Result<u8> {
         target::interpreters(&file).map(|file| ("the program's interpreter".to_owned(), file));
     let mut kept: Vec<_> = interpreters.collect();
     kept.push(("the program to run".to_owned(), file));
-    let mut follow = Follow::open(&args.shown, whom, kept)?;
+    let mut follow = TraceLoop::open(&args.shown, whom, kept)?;
     let is_apart = terminal::is_kept(credentials);
     let adapt = |command: &mut _| {
         if is_apart {
@@ -98,7 +100,7 @@ impl Prog {
     }
 
     /// Has PROG get a signal of the terminal's that didn't reach it.
-    fn pass_on(&self, asked: Asked) -> Result<()> {
+    fn pass_on(&self, asked: ReceivedSignal) -> Result<()> {
         if !self.is_apart || asked.from.is_some() {
             return Ok(());
         }
@@ -136,16 +138,16 @@ impl Prog {
 /// Shows what happens until all that is traced has ended, or a signal, which comes back, asks to stop. `ended` is
 /// PROG's own end.
 async fn watch(
-    follow: &mut Follow,
+    follow: &mut TraceLoop,
     prog: &mut Prog,
     ended: &mut Option<ExitStatus>,
-) -> Result<Option<Asked>> {
+) -> Result<Option<ReceivedSignal>> {
     while ended.is_none() {
         match follow.step(&mut prog.signals, prog.child.wait()).await? {
             Step::Happened(status) => {
                 *ended = Some(status.context("can't learn how PROG ended")?);
             }
-            Step::Asked(asked) => {
+            Step::Signal(asked) => {
                 prog.pass_on(asked)?;
                 // The keyboard's signal is PROG's to act on, while it lives.
                 if asked.interrupt.is_end() {

@@ -7,12 +7,12 @@ use anyhow::{Result, ensure};
 use memtrace_ebpf::record::ABI;
 
 use crate::{
+    filter::EventFilter,
     kernel::clock::Moment,
     output::Sink,
-    select::Only,
     source::{Batch, Last, Source},
     trace::{
-        event::{End, Event, Lost, Name, Start, What},
+        event::{End, Event, EventKind, Lost, Name, Start},
         model::{Finished, Model},
         order::Order,
     },
@@ -29,7 +29,7 @@ pub struct Session<S> {
     model: Model,
     /// What the last record was, before it is shown.
     events: Vec<Event>,
-    only: Only,
+    only: EventFilter,
     sink: Box<dyn Sink>,
     /// What has been lost and not been reported yet, by kind.
     unreported: BTreeMap<Name, u64>,
@@ -44,7 +44,7 @@ impl<S: Source> Session<S> {
     ///
     /// # Errors
     /// The source's records are of another version of memtrace.
-    pub fn new(source: S, only: Only, sink: Box<dyn Sink>) -> Result<Self> {
+    pub fn new(source: S, only: EventFilter, sink: Box<dyn Sink>) -> Result<Self> {
         let metadata = source.metadata();
         ensure!(
             metadata.abi == ABI,
@@ -158,7 +158,7 @@ impl<S: Source> Session<S> {
             model.take(record, ts, events);
             events
                 .drain(..)
-                .filter(|event| only.wants(&event.what))
+                .filter(|event| only.matches(&event.what))
                 .try_for_each(|event| sink.event(&event))
         })?;
         Ok(())
@@ -182,13 +182,13 @@ impl<S: Source> Session<S> {
             global: None,
             abi: None,
             comm: "".into(),
-            what: What::Lost(Lost {
+            what: EventKind::Lost(Lost {
                 count: by_kind.values().sum(),
                 by_kind,
                 missed,
             }),
         };
-        if self.only.wants(&event.what) {
+        if self.only.matches(&event.what) {
             self.sink.event(&event)?;
         }
         Ok(())

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
-use memtrace_events::{Because, By, Events, FaultKind, Mmap, Region};
+use memtrace_events::{By, CowCause, Events, FaultKind, Mmap, Region};
 use nix::unistd::Pid;
 use tests::harness::{Attached, Attended, Memtrace, Trace, proc};
 use tests::subject::kcmp;
@@ -186,9 +186,9 @@ fn blamed(trace: &Trace, parent: u32, old: u32) -> Result<()> {
             let page = (addr - start) / PAGE as u64;
             // The acts, in the order of the subject: which cause, and how many have the page.
             let wanted = match (i, page) {
-                (3, 100..120) => Some((Because::Fork, 3)),
-                (4, 0..5) => Some((Because::Fork, 2)),
-                (0 | 1 | 5, _) | (6, 110..115) => Some((Because::ForkBefore, 2)),
+                (3, 100..120) => Some((CowCause::Fork, 3)),
+                (4, 0..5) => Some((CowCause::Fork, 2)),
+                (0 | 1 | 5, _) | (6, 110..115) => Some((CowCause::ForkBefore, 2)),
                 _ => None,
             };
             ensure!(

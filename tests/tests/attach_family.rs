@@ -2,7 +2,7 @@
 //! blamed on them as such, and the forks after it are told of as ever.
 
 use anyhow::{Context, Result, ensure};
-use memtrace_events::{Because, Events, Fault, FaultKind, ForkAccount};
+use memtrace_events::{CowCause, Events, Fault, FaultKind, ForkAccount};
 use tests::harness::truth::{Cause, Copied, Fork, Outcome, Truth};
 use tests::harness::{Attached, Attended, Memtrace, Trace};
 use tests::subject::memory::PAGE;
@@ -103,16 +103,16 @@ fn blamed(fault: &Fault, copied: &Copied, before: usize) -> Result<()> {
     let told = fault.cause.as_ref().context("no cause")?;
     let number = told.fork.as_ref().map(|fork| fork.number as usize);
     match &copied.cause {
-        Cause::PageCache => ensure!(told.cause == Because::PageCache, "another cause"),
+        Cause::PageCache => ensure!(told.cause == CowCause::PageCache, "another cause"),
         Cause::Fork(fork, sharers) => {
             if *fork > before {
                 ensure!(
-                    told.cause == Because::Fork && number == Some(fork - before),
+                    told.cause == CowCause::Fork && number == Some(fork - before),
                     "another cause"
                 );
             } else {
                 ensure!(
-                    told.cause == Because::ForkBefore && number.is_none(),
+                    told.cause == CowCause::ForkBefore && number.is_none(),
                     "another cause"
                 );
             }

@@ -1,7 +1,7 @@
 //! System calls on the address space beside the usual ones, and those that fail to make a task or to run a program.
 
 use anyhow::{Context, Result, ensure};
-use memtrace_events::{Events, FaultKind, Region, What};
+use memtrace_events::{EventKind, Events, FaultKind, Region};
 use serde_json::{Value, json};
 use tests::harness::{Trace, without};
 
@@ -122,8 +122,8 @@ fn a_32_bit_program() -> Result<()> {
         .map(|event| {
             let line = json!(event);
             let what = match &event.what {
-                What::Brk(brk) => json!(brk.new.0 - brk.old.0),
-                What::Clone(clone) => json!(clone.call),
+                EventKind::Brk(brk) => json!(brk.new.0 - brk.old.0),
+                EventKind::Clone(clone) => json!(clone.call),
                 _ => json!([line["addr"], line["len"]]),
             };
             json!([line["type"], what])

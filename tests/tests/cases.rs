@@ -1,7 +1,7 @@
 //! Forks in less usual surroundings: memory that processes share, ids that come again, huge pages, KSM.
 
 use anyhow::{Context, Result, ensure};
-use memtrace_events::{Area, Because, Events, FaultKind, Region};
+use memtrace_events::{Area, CowCause, Events, FaultKind, Region};
 use tests::harness::truth::{Cause, Truth};
 use tests::harness::{Memtrace, Trace, subject};
 use tests::subject::memory::PAGE;
@@ -181,12 +181,12 @@ fn huge_pages() -> Result<()> {
         match &copied.cause {
             Cause::Fork(_, sharers) => {
                 ensure!(
-                    cause.cause == Because::Fork && cause.sharers == *sharers,
+                    cause.cause == CowCause::Fork && cause.sharers == *sharers,
                     "{event:?}"
                 );
                 ensure!(cause.map_count == Some(2), "{event:?}");
             }
-            Cause::Reference(_) => ensure!(cause.cause == Because::Reference, "{event:?}"),
+            Cause::Reference(_) => ensure!(cause.cause == CowCause::Reference, "{event:?}"),
             Cause::PageCache => anyhow::bail!("of no file"),
         }
     }
@@ -217,7 +217,7 @@ fn pages_that_ksm_has_merged() -> Result<()> {
     for touch in trace.touches("merged")? {
         let seen = trace.fault_of(touch)?.is("cow-copy", "anon")?;
         let cause = seen.fault.cause.as_ref().context("no cause")?;
-        ensure!(cause.cause == Because::Ksm, "{:?}", seen.event);
+        ensure!(cause.cause == CowCause::Ksm, "{:?}", seen.event);
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
-use memtrace_events::{Area, Because, Events, FaultKind, ForkAccount, Region};
+use memtrace_events::{Area, CowCause, Events, FaultKind, ForkAccount, Region};
 use tests::harness::truth::{Cause, Copied, Fork, Truth};
 use tests::harness::{Trace, without};
 use tests::subject::memory::PAGE;
@@ -214,11 +214,11 @@ fn caused(trace: &Trace, copied: &Copied) -> Result<()> {
     let cause = fault.cause.as_ref().context("no cause")?;
     let number = match &copied.cause {
         Cause::PageCache => {
-            ensure!(cause.cause == Because::PageCache, line());
+            ensure!(cause.cause == CowCause::PageCache, line());
             return Ok(());
         }
         Cause::Fork(number, sharers) => {
-            ensure!(cause.cause == Because::Fork, line());
+            ensure!(cause.cause == CowCause::Fork, line());
             let told: BTreeSet<_> = cause.sharers.iter().collect();
             ensure!(told == sharers.iter().collect(), line());
             ensure!(cause.sharer_count as usize == sharers.len(), line());
@@ -228,7 +228,7 @@ fn caused(trace: &Trace, copied: &Copied) -> Result<()> {
         }
         Cause::Reference(number) => {
             ensure!(
-                cause.cause == Because::Reference && cause.sharers.is_empty(),
+                cause.cause == CowCause::Reference && cause.sharers.is_empty(),
                 line()
             );
             ensure!(cause.map_count == Some(1), line());
@@ -273,7 +273,7 @@ fn sizes(trace: &Trace, truth: &Truth) -> Result<()> {
                 _ => fault
                     .cause
                     .as_ref()
-                    .is_some_and(|cause| cause.cause == Because::PageCache),
+                    .is_some_and(|cause| cause.cause == CowCause::PageCache),
             };
             if is_new {
                 filled.insert(fault.addr.0 / PAGE as u64);

@@ -7,7 +7,7 @@ use memtrace_events::ObjectKind::{
     self, CgroupNs, Files, Fs, Io, IpcNs, Mm, MntNs, NetNs, PidNs, Sighand, Sysvsem, TimeNs,
     UserNs, UtsNs,
 };
-use memtrace_events::{Asked, Clone, Event, Events, Got, Row};
+use memtrace_events::{Clone, Event, Events, Obtained, Requested, Row};
 use tests::harness::Trace;
 use tests::subject::report::{Compared, Fact, Task};
 
@@ -118,16 +118,28 @@ fn agrees<'a>(
 }
 
 /// What the flags ask for, where that is beyond doubt.
-fn asked(kind: ObjectKind, flags: &BTreeSet<&str>) -> Option<Asked> {
+fn asked(kind: ObjectKind, flags: &BTreeSet<&str>) -> Option<Requested> {
     let has = |flag: &str| flags.contains(flag);
-    let or = |flag, otherwise| Some(if has(flag) { Asked::Share } else { otherwise });
-    let unless = |flag| Some(if has(flag) { Asked::New } else { Asked::Share });
+    let or = |flag, otherwise| {
+        Some(if has(flag) {
+            Requested::Share
+        } else {
+            otherwise
+        })
+    };
+    let unless = |flag| {
+        Some(if has(flag) {
+            Requested::New
+        } else {
+            Requested::Share
+        })
+    };
     match kind {
-        Mm => or("CLONE_VM", Asked::Copy),
-        Files => or("CLONE_FILES", Asked::Copy),
-        Fs => or("CLONE_FS", Asked::Copy),
-        Sighand if has("CLONE_CLEAR_SIGHAND") => Some(Asked::Clear),
-        Sighand => or("CLONE_SIGHAND", Asked::Copy),
+        Mm => or("CLONE_VM", Requested::Copy),
+        Files => or("CLONE_FILES", Requested::Copy),
+        Fs => or("CLONE_FS", Requested::Copy),
+        Sighand if has("CLONE_CLEAR_SIGHAND") => Some(Requested::Clear),
+        Sighand => or("CLONE_SIGHAND", Requested::Copy),
         MntNs => unless("CLONE_NEWNS"),
         UtsNs => unless("CLONE_NEWUTS"),
         IpcNs => unless("CLONE_NEWIPC"),
@@ -136,8 +148,8 @@ fn asked(kind: ObjectKind, flags: &BTreeSet<&str>) -> Option<Asked> {
         CgroupNs => unless("CLONE_NEWCGROUP"),
         TimeNs => unless("CLONE_NEWTIME"),
         UserNs => unless("CLONE_NEWUSER"),
-        Io if has("CLONE_IO") => Some(Asked::Share),
-        Sysvsem if has("CLONE_SYSVSEM") => Some(Asked::Share),
+        Io if has("CLONE_IO") => Some(Requested::Share),
+        Sysvsem if has("CLONE_SYSVSEM") => Some(Requested::Share),
         _ => None,
     }
 }
@@ -158,7 +170,7 @@ fn announced(
         .unshares()
         .filter(|(unshare, what)| unshare.tid == clone.child_tid && what.by == "exit")
         .find_map(|(_, what)| what.objects.get(kind));
-    if row.got == Got::Shared {
+    if row.got == Obtained::Shared {
         let shared = shared.with_context(|| format!("{kind:?} is not announced as shared"))?;
         ensure!(Some(shared.number) == row.child, "{kind:?}: {shared:?}");
         ensure!(

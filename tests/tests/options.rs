@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use memtrace_events::{Events, FaultKind, What};
+use memtrace_events::{EventKind, Events, FaultKind};
 use tests::harness::{Memtrace, subject};
 
 #[test]
@@ -29,7 +29,7 @@ fn only_some_events() -> Result<()> {
         for event in &trace.events {
             ensure!(wanted.contains(&event.what.name()), "{only}: {event:?}");
             let is_other =
-                matches!(&event.what, What::Fault(fault) if fault.kind != FaultKind::CowCopy);
+                matches!(&event.what, EventKind::Fault(fault) if fault.kind != FaultKind::CowCopy);
             ensure!(only != "cow-copy,clone" || !is_other, "{event:?}");
         }
     }

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use anyhow::{Context, Result, bail, ensure};
-use memtrace_events::{Event, Fault, FaultKind, ForkAccount, Madvise, What};
+use memtrace_events::{Event, EventKind, Fault, FaultKind, ForkAccount, Madvise};
 use tests::harness::{Memtrace, RedisServer, Running, Trace};
 use tests::subject::memory::PAGE;
 use tests::subject::witness::now;
@@ -109,27 +109,27 @@ impl Dirty {
         for event in trace.events.iter().filter(|event| event.ts >= fork.ts) {
             let is_child = event.pid == fork.child;
             match &event.what {
-                What::Fault(fault) => this.fault(event, fault, fork, &gone),
-                What::Munmap(range) if is_child && range.ret == 0 => {
+                EventKind::Fault(fault) => this.fault(event, fault, fork, &gone),
+                EventKind::Munmap(range) if is_child && range.ret == 0 => {
                     this.give_back(&pages(range.addr.0, range.len), &mut gone);
                 }
-                What::Madvise(range) if is_child && gives_back(range) => {
+                EventKind::Madvise(range) if is_child && gives_back(range) => {
                     this.give_back(&pages(range.addr.0, range.len), &mut gone);
                 }
-                What::Brk(brk) if is_child && brk.new < brk.old => {
+                EventKind::Brk(brk) if is_child && brk.new < brk.old => {
                     this.give_back(&pages(brk.new.0, brk.old.0 - brk.new.0), &mut gone);
                 }
-                What::Munmap(range) if !this.has_ended && range.ret == 0 => {
+                EventKind::Munmap(range) if !this.has_ended && range.ret == 0 => {
                     this.given_up_by_server += pages(range.addr.0, range.len).count() as u64;
                 }
-                What::Madvise(range) if !this.has_ended && gives_back(range) => {
+                EventKind::Madvise(range) if !this.has_ended && gives_back(range) => {
                     this.given_up_by_server += pages(range.addr.0, range.len).count() as u64;
                 }
-                What::Brk(brk) if !this.has_ended && brk.new < brk.old => {
+                EventKind::Brk(brk) if !this.has_ended && brk.new < brk.old => {
                     this.given_up_by_server +=
                         pages(brk.new.0, brk.old.0 - brk.new.0).count() as u64;
                 }
-                What::Exit(exit) if is_child && !exit.thread => this.has_ended = true,
+                EventKind::Exit(exit) if is_child && !exit.thread => this.has_ended = true,
                 _ => {}
             }
             if this.has_ended {

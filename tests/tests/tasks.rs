@@ -5,7 +5,7 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Context, Result, ensure};
-use memtrace_events::{Clone, Event, Events, What};
+use memtrace_events::{Clone, Event, EventKind, Events};
 use tests::harness::{Trace, subject};
 use tests::subject::report::{Exit, Fact, Task};
 
@@ -201,7 +201,7 @@ fn the_first_exec_is_that_of_the_program() -> Result<()> {
     let first = trace
         .events
         .iter()
-        .find(|other| !matches!(other.what, What::Fault(_)))
+        .find(|other| !matches!(other.what, EventKind::Fault(_)))
         .context("no event")?;
     ensure!(std::ptr::eq(first, event), "before the exec: {first:?}");
     Ok(())

@@ -11,9 +11,9 @@ use clap::{Args, Parser, Subcommand, value_parser};
 mod help;
 
 use self::help::{ATTACH_HELP, DOCTOR_HELP, LAB_HELP, RUN_HELP};
+use crate::filter::EventFilter;
 use crate::output::{Format, Seen};
 use crate::probe::Backend;
-use crate::select::Only;
 use crate::size;
 use crate::target::status;
 
@@ -93,7 +93,7 @@ pub struct Kernel {
 
 /// What is shown of a trace, and where.
 #[derive(Args, Debug)]
-pub struct Shown {
+pub struct OutputArgs {
     /// Write the trace to FILE instead of stderr; what is there is replaced once the trace begins. Give it again for each
     /// further output; `-` is stderr
     #[arg(short, long = "output", value_name = "FILE")]
@@ -113,10 +113,10 @@ pub struct Shown {
         long,
         value_name = "KIND,...",
         value_delimiter = ',',
-        value_parser = Only::parser(),
+        value_parser = EventFilter::parser(),
         conflicts_with = "summary"
     )]
-    only: Vec<Only>,
+    only: Vec<EventFilter>,
 
     /// Show each fault on a line of its own, also where neighbouring pages fault alike (text only)
     #[arg(long)]
@@ -140,7 +140,7 @@ pub struct Shown {
 #[command(after_help = RUN_HELP, override_usage = "memtrace run [OPTIONS] [--] PROG [ARGS]...")]
 pub struct Run {
     #[command(flatten)]
-    pub shown: Shown,
+    pub shown: OutputArgs,
 
     /// Trace the first process alone, nothing that it starts
     #[arg(long)]
@@ -169,7 +169,7 @@ pub struct Attach {
     pub duration: Option<Duration>,
 
     #[command(flatten)]
-    pub shown: Shown,
+    pub shown: OutputArgs,
 
     /// The processes to trace, by their ids
     #[arg(required = true, value_name = "PID", value_parser = value_parser!(u32).range(1..=MAX_PID))]
@@ -240,11 +240,11 @@ impl Cli {
     }
 }
 
-impl Shown {
+impl OutputArgs {
     /// The events to show.
-    pub fn only(&self) -> Only {
+    pub fn only(&self) -> EventFilter {
         if self.only.is_empty() {
-            Only::ALL
+            EventFilter::ALL
         } else {
             self.only.iter().copied().collect()
         }
@@ -330,7 +330,7 @@ mod tests {
     #[test]
     fn only_takes_a_list() {
         let chosen = |args: &[&str]| run(args).expect("valid").shown.only();
-        assert_eq!(chosen(&["ls"]), Only::ALL);
+        assert_eq!(chosen(&["ls"]), EventFilter::ALL);
         let (cow, exec) = (
             chosen(&["--only", "cow-copy", "ls"]),
             chosen(&["--only", "exec", "ls"]),

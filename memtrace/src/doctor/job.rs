@@ -15,13 +15,13 @@ use super::{
 };
 use crate::{
     cli::Kernel,
-    follow::{Follow, Step, event_loop},
+    filter::EventFilter,
     kernel::clock::Moment,
     output::{Gather, Gathered},
     probe::{Options, Traced},
-    select::Only,
     target::{self, Credentials, Inherited, Signals},
-    trace::event::{FaultKind, What},
+    trace::event::{EventKind, FaultKind},
+    trace_loop::{Step, TraceLoop, event_loop},
 };
 
 /// The subcommand that the program is.
@@ -40,7 +40,7 @@ pub fn job(asked: &Kernel) -> Result<Job> {
 async fn trace(asked: &Kernel) -> Result<Job> {
     let inherited = Inherited::at_start();
     let (sink, gathered) = Gather::new();
-    let mut follow = Follow::to(
+    let mut follow = TraceLoop::to(
         Box::new(sink),
         Options {
             traced: Traced::Started { follow: true },
@@ -50,7 +50,7 @@ async fn trace(asked: &Kernel) -> Result<Job> {
             btf: asked.btf.as_deref(),
             backend: asked.backend,
         },
-        Only::ALL,
+        EventFilter::ALL,
     )?;
     let mut signals = Signals::new(inherited, &[])?;
     let backend = follow.probe.backend;
@@ -79,7 +79,7 @@ async fn trace(asked: &Kernel) -> Result<Job> {
 }
 
 /// Waits for the end of the program and all that it starts: whether it came.
-async fn watch(follow: &mut Follow, signals: &mut Signals, prog: &mut Child) -> Result<bool> {
+async fn watch(follow: &mut TraceLoop, signals: &mut Signals, prog: &mut Child) -> Result<bool> {
     let late = sleep(PATIENCE);
     tokio::pin!(late);
     let mut ended = false;
@@ -100,7 +100,7 @@ async fn watch(follow: &mut Follow, signals: &mut Signals, prog: &mut Child) -> 
                 ended = true;
             }
             Step::Happened(None) => return Ok(false),
-            Step::Asked(_) => bail!("a signal ended it"),
+            Step::Signal(_) => bail!("a signal ended it"),
             Step::Ticked => {}
         }
     }
@@ -121,7 +121,7 @@ fn judge(copied: Copied, gathered: &Gathered) -> Result<()> {
         .events
         .iter()
         .filter_map(|event| match &event.what {
-            What::Fault(fault)
+            EventKind::Fault(fault)
                 if fault.kind == FaultKind::CowCopy && page(fault.addr.0) == page(address) =>
             {
                 Some((fault.pfn_before, fault.pfn_after))

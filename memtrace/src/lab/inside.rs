@@ -4,7 +4,9 @@ use super::{
     finding::{Evidence, Undecided},
     observed::{Mark, Observed},
 };
-use crate::trace::event::{Born, Clone, Event, Got, ObjectKind, Rests, Return, Row, Runs, What};
+use crate::trace::event::{
+    Born, Clone, Event, EventKind, ObjectKind, Obtained, Rests, Return, Row, Runs,
+};
 
 /// Functions by which the kernel tells of a birth, and not those that make a task.
 const TELLING: [&str; 6] = [
@@ -25,7 +27,7 @@ impl Observed {
         self.events
             .iter()
             .find_map(|event| match &event.what {
-                What::Born(born) if born.child_tid == tid => Some((event, born)),
+                EventKind::Born(born) if born.child_tid == tid => Some((event, born)),
                 _ => None,
             })
             .ok_or_else(|| Undecided::because(format!("how {tid} was made was not seen")))
@@ -57,7 +59,7 @@ impl Observed {
         self.events
             .iter()
             .filter_map(move |event| match &event.what {
-                What::Runs(runs) if event.tid == tid => Some((event, runs)),
+                EventKind::Runs(runs) if event.tid == tid => Some((event, runs)),
                 _ => None,
             })
     }
@@ -67,7 +69,7 @@ impl Observed {
         self.events
             .iter()
             .filter_map(move |event| match &event.what {
-                What::Rests(rests) if event.tid == tid => Some((event, rests)),
+                EventKind::Rests(rests) if event.tid == tid => Some((event, rests)),
                 _ => None,
             })
     }
@@ -77,7 +79,9 @@ impl Observed {
         self.events
             .iter()
             .filter_map(move |event| match &event.what {
-                What::Return(returned) if event.tid == tid && returned.in_child == in_child => {
+                EventKind::Return(returned)
+                    if event.tid == tid && returned.in_child == in_child =>
+                {
                     Some((event, returned))
                 }
                 _ => None,
@@ -99,7 +103,7 @@ pub fn row(clone: &Clone, kind: ObjectKind) -> Result<&Row, Undecided> {
 /// # Errors
 /// The birth doesn't tell.
 pub fn shares(clone: &Clone, kind: ObjectKind) -> Result<bool, Undecided> {
-    row(clone, kind).map(|row| row.got == Got::Shared)
+    row(clone, kind).map(|row| row.got == Obtained::Shared)
 }
 
 /// kcmp(2) at all these marks must agree with what births show: of each kind, whether the objects are the same.
@@ -156,7 +160,11 @@ pub mod told {
             parent: Some(1),
             child: Some(if shared { 1 } else { 2 }),
             asked: None,
-            got: if shared { Got::Shared } else { Got::Own },
+            got: if shared {
+                Obtained::Shared
+            } else {
+                Obtained::Own
+            },
             note: None,
         };
         (kind, row)
@@ -184,8 +192,8 @@ pub mod told {
                 kernel_stack: both,
                 callers,
             };
-            match &mut self.event(parent, What::Born(born)).what {
-                What::Born(born) => born,
+            match &mut self.event(parent, EventKind::Born(born)).what {
+                EventKind::Born(born) => born,
                 _ => unreachable!("it was made here"),
             }
         }
@@ -202,8 +210,8 @@ pub mod told {
                 nice: Some(0),
                 rt_priority: 0,
             };
-            match &mut self.thread_event(pid, tid, What::Runs(runs)).what {
-                What::Runs(runs) => runs,
+            match &mut self.thread_event(pid, tid, EventKind::Runs(runs)).what {
+                EventKind::Runs(runs) => runs,
                 _ => unreachable!("it was made here"),
             }
         }
@@ -214,7 +222,7 @@ pub mod told {
                 cpu: 0,
                 runnable: false,
             };
-            self.thread_event(pid, tid, What::Rests(rests));
+            self.thread_event(pid, tid, EventKind::Rests(rests));
         }
 
         /// A call that makes a task returns.
@@ -225,7 +233,7 @@ pub mod told {
                 ret,
                 ip: Address(ip),
             };
-            self.event(tid, What::Return(returned));
+            self.event(tid, EventKind::Return(returned));
         }
     }
 }

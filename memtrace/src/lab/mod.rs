@@ -18,8 +18,8 @@ use self::{
 };
 use crate::{
     cli,
-    follow::event_loop,
     target::{self, Inherited, status},
+    trace_loop::event_loop,
 };
 
 mod choose;

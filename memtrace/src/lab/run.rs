@@ -35,12 +35,12 @@ use super::{
 };
 use crate::{
     cli::Kernel,
-    follow::{Follow, Step},
+    filter::EventFilter,
     kernel::clock::{Moment, now},
     output::{Gather, Gathered},
     probe::{Options, Traced},
-    select::Only,
-    target::{self, Asked, Credentials, Inherited, Signals},
+    target::{self, Credentials, Inherited, ReceivedSignal, Signals},
+    trace_loop::{Step, TraceLoop},
 };
 
 /// Where a program finds the socket for its marks.
@@ -59,7 +59,7 @@ pub enum Outcome {
     /// It had to be ended: why.
     Stuck(String),
     /// A signal asked memtrace to stop.
-    Interrupted(Asked),
+    Interrupted(ReceivedSignal),
 }
 
 /// Where programs run, one after the other, under the same hooks: to load those takes longer than most programs.
@@ -67,7 +67,7 @@ pub struct Bench<'a> {
     folder: TempDir,
     credentials: Credentials,
     inherited: &'a Inherited,
-    follow: Follow,
+    follow: TraceLoop,
     signals: Signals,
     gathered: Rc<RefCell<Gathered>>,
 }
@@ -79,7 +79,7 @@ impl<'a> Bench<'a> {
     /// One of them can't be done.
     pub fn new(kernel: &Kernel, inherited: &'a Inherited) -> Result<Self> {
         let (sink, gathered) = Gather::new();
-        let follow = Follow::to(
+        let follow = TraceLoop::to(
             Box::new(sink),
             Options {
                 traced: Traced::Experiments,
@@ -89,7 +89,7 @@ impl<'a> Bench<'a> {
                 btf: kernel.btf.as_deref(),
                 backend: kernel.backend,
             },
-            Only::ALL,
+            EventFilter::ALL,
         )?;
         // From here on a signal doesn't end memtrace at once, and leave the folder behind.
         let signals = Signals::new(inherited, &[])?;
@@ -191,7 +191,7 @@ impl<'a> Bench<'a> {
 enum Watched {
     Ended(i32),
     Stuck,
-    Interrupted(Asked),
+    Interrupted(ReceivedSignal),
 }
 
 /// What happens next.
@@ -202,7 +202,7 @@ enum Next {
 }
 
 async fn watch(
-    follow: &mut Follow,
+    follow: &mut TraceLoop,
     signals: &mut Signals,
     prog: &mut Child,
     listener: &UnixListener,
@@ -230,7 +230,7 @@ async fn watch(
                 );
             }
             Step::Happened(Next::Late) => return Ok(Watched::Stuck),
-            Step::Asked(asked) => return Ok(Watched::Interrupted(asked)),
+            Step::Signal(asked) => return Ok(Watched::Interrupted(asked)),
             Step::Ticked => {}
         }
     }

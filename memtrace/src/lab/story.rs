@@ -2,8 +2,8 @@
 
 use super::observed::{Look, Mark, Observed};
 use crate::trace::event::{
-    Access, Address, ByObject, Clone, Cloned, Copied, Counted, Event, Exec, Exit, Fault, FaultKind,
-    Mode, Region, Shared, What,
+    Access, Address, ByObject, Clone, Cloned, Copied, Counted, Event, EventKind, Exec, Exit, Fault,
+    FaultKind, Mode, Region, Shared,
 };
 
 /// Tells a story, an event after the other.
@@ -15,12 +15,12 @@ pub struct Story {
 
 impl Story {
     /// Something happens to the first thread of a process.
-    pub fn event(&mut self, pid: u32, what: What) -> &mut Event {
+    pub fn event(&mut self, pid: u32, what: EventKind) -> &mut Event {
         self.thread_event(pid, pid, what)
     }
 
     /// Something happens to a thread.
-    pub fn thread_event(&mut self, pid: u32, tid: u32, what: What) -> &mut Event {
+    pub fn thread_event(&mut self, pid: u32, tid: u32, what: EventKind) -> &mut Event {
         self.now += 1000;
         self.seen.events.push(Event {
             ts: self.now,
@@ -64,8 +64,8 @@ impl Story {
             cause: None,
             late: 0,
         };
-        match &mut self.event(pid, What::Fault(fault)).what {
-            What::Fault(fault) => fault,
+        match &mut self.event(pid, EventKind::Fault(fault)).what {
+            EventKind::Fault(fault) => fault,
             _ => unreachable!("it was made here"),
         }
     }
@@ -97,8 +97,8 @@ impl Story {
             copied,
             followed: true,
         };
-        match &mut self.event(parent, What::Clone(clone)).what {
-            What::Clone(clone) => clone,
+        match &mut self.event(parent, EventKind::Clone(clone)).what {
+            EventKind::Clone(clone) => clone,
             _ => unreachable!("it was made here"),
         }
     }
@@ -114,8 +114,8 @@ impl Story {
             held: None,
             let_go: None,
         };
-        match &mut self.event(parent, What::Cloned(cloned)).what {
-            What::Cloned(cloned) => cloned,
+        match &mut self.event(parent, EventKind::Cloned(cloned)).what {
+            EventKind::Cloned(cloned) => cloned,
             _ => unreachable!("it was made here"),
         }
     }
@@ -129,8 +129,8 @@ impl Story {
             truncated: false,
             old_tid: None,
         };
-        match &mut self.event(pid, What::Exec(exec)).what {
-            What::Exec(exec) => exec,
+        match &mut self.event(pid, EventKind::Exec(exec)).what {
+            EventKind::Exec(exec) => exec,
             _ => unreachable!("it was made here"),
         }
     }
@@ -144,7 +144,7 @@ impl Story {
             thread: false,
             by_exec: None,
         };
-        self.event(pid, What::Exit(exit));
+        self.event(pid, EventKind::Exit(exit));
     }
 
     /// The program makes a mark, with values.

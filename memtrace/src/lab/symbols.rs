@@ -7,7 +7,7 @@ use std::{
 
 use aya::util::kernel_symbols;
 
-use crate::trace::event::{Event, What};
+use crate::trace::event::{Event, EventKind};
 
 /// All of the kernel's, by their addresses; none where it hides them.
 static KERNEL: OnceLock<BTreeMap<u64, String>> = OnceLock::new();
@@ -20,7 +20,7 @@ pub fn of(events: &[Event]) -> BTreeMap<u64, String> {
     let wanted: BTreeSet<u64> = events
         .iter()
         .filter_map(|event| match &event.what {
-            What::Born(born) => Some(born.callers.iter().map(|caller| caller.0)),
+            EventKind::Born(born) => Some(born.callers.iter().map(|caller| caller.0)),
             _ => None,
         })
         .flatten()

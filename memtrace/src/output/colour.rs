@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 
 use anstyle::{AnsiColor, Style};
 
-use crate::trace::event::{FaultKind, What};
+use crate::trace::event::{EventKind, FaultKind};
 
 /// Whether to colour what goes to a stream: it is a terminal that can, and the user didn't refuse (`NO_COLOR`).
 pub fn wanted(stream: &impl std::io::IsTerminal) -> bool {
@@ -60,9 +60,9 @@ impl Palette {
     }
 
     /// Tells events apart: what costs a copy, what saves one, and what is wrong.
-    pub(super) const fn what(self, what: &What) -> Style {
+    pub(super) const fn what(self, what: &EventKind) -> Style {
         self.only_with_colour(match what {
-            What::Fault(fault) => match fault.kind {
+            EventKind::Fault(fault) => match fault.kind {
                 FaultKind::CowCopy | FaultKind::FileCow => bold(AnsiColor::Yellow),
                 FaultKind::CowReuse | FaultKind::CowZero => bold(AnsiColor::Green),
                 FaultKind::ZeroFill | FaultKind::ZeroRead | FaultKind::ShmFill => {
@@ -80,16 +80,16 @@ impl Palette {
                 | FaultKind::SpecialMap
                 | FaultKind::Other => Style::new(),
             },
-            What::Clone(_)
-            | What::Cloned(_)
-            | What::Born(_)
-            | What::Return(_)
-            | What::Task(_)
-            | What::Share(_)
-            | What::Unshare(_)
-            | What::Exec(_)
-            | What::Exit(_) => bold(AnsiColor::Magenta),
-            What::Failed(_) | What::Lost(_) => bold(AnsiColor::Red),
+            EventKind::Clone(_)
+            | EventKind::Cloned(_)
+            | EventKind::Born(_)
+            | EventKind::Return(_)
+            | EventKind::Task(_)
+            | EventKind::Share(_)
+            | EventKind::Unshare(_)
+            | EventKind::Exec(_)
+            | EventKind::Exit(_) => bold(AnsiColor::Magenta),
+            EventKind::Failed(_) | EventKind::Lost(_) => bold(AnsiColor::Red),
             _ => Style::new(),
         })
     }

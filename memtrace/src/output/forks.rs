@@ -99,7 +99,7 @@ const COLUMNS: [Column; 14] = {
         column("copied by\nothers", false, |fork| fork.by_others),
         column("copied\nat once", false, |fork| fork.at_once),
         column("of these\nbefore exec", false, |fork| fork.before_exec),
-        column("taken\nover", true, |fork| fork.taken_over),
+        column("reused", true, |fork| fork.taken_over),
         column("given\nup", true, given_up),
         column("still\nshared", true, |fork| fork.still_shared),
         column("not\nknown", false, |fork| fork.unknown),

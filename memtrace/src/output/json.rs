@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::seen_json;
 use super::sink::{Out, Sink};
 use crate::trace::event::{
-    Access, Address, Cause, Counted, End, Event, Fault, Global, Handled, Mode, Start, What,
+    Access, Address, Cause, Counted, End, Event, EventKind, Fault, Global, Handled, Mode, Start,
 };
 
 /// Writes JSON.
@@ -48,7 +48,7 @@ impl Sink for Json {
 
     fn event(&mut self, event: &Event) -> io::Result<()> {
         match &event.what {
-            What::Fault(fault) => {
+            EventKind::Fault(fault) => {
                 self.line.fault(event, fault)?;
                 self.out.write_all(&self.line.0)
             }
@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn a_fault_by_hand_is_what_serde_makes_of_it() {
         for (fault, inside) in faults().into_iter().zip([true, false].iter().cycle()) {
-            let mut event = event(1, 1235, What::Fault(fault.clone()));
+            let mut event = event(1, 1235, EventKind::Fault(fault.clone()));
             event.global = inside.then_some(Global { pid: 7, tid: 8 });
             let by_serde = serde_json::to_string(&event).expect("JSON");
             assert_eq!(lines(&[event])[1], by_serde);

@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use crate::trace::event::{End, Event, Start, What};
+use crate::trace::event::{End, Event, EventKind, Start};
 
 mod accounting;
 mod colour;
@@ -77,11 +77,11 @@ pub struct Options {
 /// The sink for a format. It buffers by itself.
 pub fn sink(format: Format, to: Box<dyn Write>, options: Options) -> Box<dyn Sink> {
     let out = sink::buffered(to);
-    let all = move |_: &What| !options.summary_only;
+    let all = move |_: &EventKind| !options.summary_only;
     match format {
         Format::Json => Box::new(Chosen(json::Json::new(out), all)),
         Format::Text => {
-            let told = move |what: &What| all(what) && wording::tells(what);
+            let told = move |what: &EventKind| all(what) && wording::tells(what);
             let text = text::Text::new(out, colour::Palette::new(options.colour));
             if options.fold {
                 Box::new(Chosen(fold::Fold::new(text), told))
@@ -119,7 +119,7 @@ pub fn as_json(event: &Event) -> serde_json::Result<serde_json::Value> {
 /// A step before a sink, which gets only events that a function chooses.
 struct Chosen<S, F>(S, F);
 
-impl<S: Sink, F: Fn(&What) -> bool> Sink for Chosen<S, F> {
+impl<S: Sink, F: Fn(&EventKind) -> bool> Sink for Chosen<S, F> {
     fn start(&mut self, start: &Start) -> io::Result<()> {
         self.0.start(start)
     }

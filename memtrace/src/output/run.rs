@@ -1,6 +1,6 @@
 //! Runs of like faults in neighbouring pages.
 
-use crate::trace::event::{Address, Because, Cause, Counted, Event, Fault, What};
+use crate::trace::event::{Address, Cause, Counted, CowCause, Event, EventKind, Fault};
 
 /// Where a run goes in memory.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub(super) struct Run {
 impl Run {
     /// A run that begins with this event, if it is one that can be folded.
     pub(super) fn of(event: &Event) -> Option<Self> {
-        let What::Fault(fault) = &event.what else {
+        let EventKind::Fault(fault) = &event.what else {
             return None;
         };
         // What needs a second look has a line of its own.
@@ -56,7 +56,7 @@ impl Run {
 
     /// Adds an event if it goes on with the run.
     pub(super) fn take_in(&mut self, event: &Event) -> bool {
-        let What::Fault(fault) = &event.what else {
+        let EventKind::Fault(fault) = &event.what else {
             return false;
         };
         let Event {
@@ -216,7 +216,7 @@ fn asked_for(fault: &Fault) -> Option<(Option<&str>, Option<u32>, bool)> {
 }
 
 /// What had made the page of a copy shared, with the fork's number.
-fn made_by(fault: &Fault) -> Option<(Because, Option<u32>)> {
+fn made_by(fault: &Fault) -> Option<(CowCause, Option<u32>)> {
     let cause = fault.cause.as_ref()?;
     Some((cause.cause, cause.fork.map(|fork| fork.number)))
 }

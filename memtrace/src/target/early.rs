@@ -14,7 +14,7 @@ use nix::libc::{self, c_int, c_void, siginfo_t};
 
 use super::{
     inherit::Inherited,
-    signals::{Asked, HEARD, hold_fatal, is_for_memtrace},
+    signals::{HEARD, ReceivedSignal, hold_fatal, is_for_memtrace},
     status,
 };
 
@@ -74,13 +74,13 @@ pub fn keep_signals() -> io::Result<()> {
 }
 
 /// Those that were kept in memtrace.
-pub(super) fn kept() -> Vec<Asked> {
+pub(super) fn kept() -> Vec<ReceivedSignal> {
     HEARD
         .into_iter()
         .zip(&KEPT)
         .filter_map(|((number, interrupt), kept)| {
             let came = kept.swap(0, SeqCst);
-            (came != 0).then_some(Asked {
+            (came != 0).then_some(ReceivedSignal {
                 number,
                 interrupt,
                 from: Some(came as u32).filter(|&pid| pid != 0),

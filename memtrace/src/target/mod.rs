@@ -20,7 +20,7 @@ pub use existing::{traceable, with_descendants};
 pub use inherit::{Inherited, hurry, outlive_limits};
 pub use interpreter::interpreters;
 pub use mask::Mask;
-pub use signals::{Asked, Interrupt, STOP, Signals, are_waiting};
+pub use signals::{Interrupt, ReceivedSignal, STOP, Signals, are_waiting};
 pub use spawn::{SpawnError, program, spawn};
 pub use stops::{Stops, guard};
 pub use user::{Credentials, require_root};

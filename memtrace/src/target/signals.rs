@@ -86,7 +86,7 @@ pub(super) fn hold_fatal() -> io::Result<()> {
 
 /// A signal that came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct ReceivedSignal {
     /// Its number.
     pub number: c_int,
     /// What it asks for.
@@ -104,7 +104,7 @@ pub struct Signals {
     /// They come to the thread that reads them, which is the one that has made it.
     all: AsyncFd<SignalFd>,
     /// Those that came while PROG was being started.
-    kept: Vec<Asked>,
+    kept: Vec<ReceivedSignal>,
 }
 
 impl Signals {
@@ -131,7 +131,7 @@ impl Signals {
     }
 
     /// The next one. Nothing is lost when the future is dropped before it is ready.
-    pub async fn next(&mut self) -> Asked {
+    pub async fn next(&mut self) -> ReceivedSignal {
         if let Some(kept) = self.kept.pop() {
             return kept;
         }
@@ -143,7 +143,7 @@ impl Signals {
                     if is_for_memtrace(number, signal.ssi_code, from) {
                         let mut known = HEARD.iter().chain([&STOP]);
                         let known = known.find(|(known, _)| *known == number);
-                        return Asked {
+                        return ReceivedSignal {
                             number,
                             interrupt: known.map_or(Interrupt::Fatal, |&(_, asks)| asks),
                             from,
@@ -201,7 +201,7 @@ mod tests {
             raise(signal).expect("a signal to itself");
             assert_eq!(are_waiting(), HEARD.contains(&(number, interrupt)));
             let next = timeout(Duration::from_secs(10), signals.next()).await;
-            let asked = Asked {
+            let asked = ReceivedSignal {
                 number,
                 interrupt,
                 from: Some(std::process::id()),

@@ -7,8 +7,8 @@ use memtrace_ebpf::{pte::PAGE_SIZE, record::Call, syscall};
 
 use super::{
     event::{
-        Address, Brk, By, Lock, Madvise, Mmap, Mprotect, Mremap, Range, RemapFilePages, Returned,
-        Shmat, Shmdt, What,
+        Address, Brk, By, EventKind, Lock, Madvise, Mmap, Mprotect, Mremap, Range, RemapFilePages,
+        Returned, Shmat, Shmdt,
     },
     names,
 };
@@ -17,14 +17,14 @@ use super::{
 pub const MAP_ANONYMOUS: u64 = 0x20;
 
 /// The event of a call. `file` is what the thread last mapped, for mmap; `process` whose memory it is, for `process_madvise`.
-pub fn event(call: &Call, file: Option<Arc<str>>, process: Option<u32>) -> Option<What> {
+pub fn event(call: &Call, file: Option<Arc<str>>, process: Option<u32>) -> Option<EventKind> {
     let [first, second, third, fourth, fifth, sixth] = call.args;
     let (addr, len, ret) = (Address(first), second, call.ret);
     Some(match call.number {
         syscall::MMAP => {
             let anonymous = fourth & MAP_ANONYMOUS != 0;
             let failed = is_error(ret);
-            What::Mmap(Mmap {
+            EventKind::Mmap(Mmap {
                 addr: if failed { addr } else { Address(ret as u64) },
                 len,
                 prot: names::prot(third),
@@ -38,10 +38,10 @@ pub fn event(call: &Call, file: Option<Arc<str>>, process: Option<u32>) -> Optio
                 private: None,
             })
         }
-        syscall::MUNMAP => What::Munmap(Range { addr, len, ret }),
+        syscall::MUNMAP => EventKind::Munmap(Range { addr, len, ret }),
         syscall::MPROTECT | syscall::PKEY_MPROTECT => {
             let keyed = call.number == syscall::PKEY_MPROTECT;
-            What::Mprotect(Mprotect {
+            EventKind::Mprotect(Mprotect {
                 addr,
                 len,
                 prot: names::prot(third),
@@ -50,18 +50,18 @@ pub fn event(call: &Call, file: Option<Arc<str>>, process: Option<u32>) -> Optio
                 ret,
             })
         }
-        syscall::BRK => What::Brk(Brk {
+        syscall::BRK => EventKind::Brk(Brk {
             old: Address(second),
             new: Address(ret as u64),
         }),
-        syscall::MREMAP => What::Mremap(Mremap {
+        syscall::MREMAP => EventKind::Mremap(Mremap {
             addr,
             old_len: len,
             len: third,
             flags: names::mremap(fourth),
             ret: returned(ret),
         }),
-        syscall::MADVISE | syscall::PROCESS_MADVISE => What::Madvise(Madvise {
+        syscall::MADVISE | syscall::PROCESS_MADVISE => EventKind::Madvise(Madvise {
             addr,
             len,
             advice: names::madvise(third & 0xffff_ffff),
@@ -70,7 +70,7 @@ pub fn event(call: &Call, file: Option<Arc<str>>, process: Option<u32>) -> Optio
             process,
             ret,
         }),
-        syscall::SHMAT => What::Shmat(Shmat {
+        syscall::SHMAT => EventKind::Shmat(Shmat {
             addr: if is_error(ret) {
                 Address(second)
             } else {
@@ -81,24 +81,24 @@ pub fn event(call: &Call, file: Option<Arc<str>>, process: Option<u32>) -> Optio
             flags: names::shmat(third & 0xffff_ffff),
             ret: returned(ret),
         }),
-        syscall::SHMDT => What::Shmdt(Shmdt {
+        syscall::SHMDT => EventKind::Shmdt(Shmdt {
             addr,
             len: known(len),
             ret,
         }),
-        syscall::REMAP_FILE_PAGES => What::RemapFilePages(RemapFilePages {
+        syscall::REMAP_FILE_PAGES => EventKind::RemapFilePages(RemapFilePages {
             addr,
             len,
             offset: fourth.wrapping_mul(PAGE_SIZE),
             flags: names::remap_file_pages(fifth),
             ret,
         }),
-        syscall::MLOCK => What::Mlock(lock(call, Vec::new())),
-        syscall::MLOCK2 => What::Mlock(lock(call, names::mlock(third & 0xffff_ffff))),
-        syscall::MLOCKALL => What::Mlock(lock_all(call, names::mlockall(first & 0xffff_ffff))),
-        syscall::MUNLOCK => What::Munlock(lock(call, Vec::new())),
-        syscall::MUNLOCKALL => What::Munlock(lock_all(call, Vec::new())),
-        syscall::MSEAL => What::Mseal(Range { addr, len, ret }),
+        syscall::MLOCK => EventKind::Mlock(lock(call, Vec::new())),
+        syscall::MLOCK2 => EventKind::Mlock(lock(call, names::mlock(third & 0xffff_ffff))),
+        syscall::MLOCKALL => EventKind::Mlock(lock_all(call, names::mlockall(first & 0xffff_ffff))),
+        syscall::MUNLOCK => EventKind::Munlock(lock(call, Vec::new())),
+        syscall::MUNLOCKALL => EventKind::Munlock(lock_all(call, Vec::new())),
+        syscall::MSEAL => EventKind::Mseal(Range { addr, len, ret }),
         _ => return None,
     })
 }

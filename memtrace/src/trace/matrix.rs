@@ -3,37 +3,37 @@
 use memtrace_ebpf::record::Birth;
 
 use super::{
-    event::{Asked, ByObject, Got, ObjectKind, Row},
+    event::{ByObject, ObjectKind, Obtained, Requested, Row},
     names::flag,
     objects::Objects,
 };
 
 /// What the flags ask for, for one kind of object; `None` where no flag speaks of it.
-fn asked(kind: ObjectKind, flags: u64) -> Option<Asked> {
+fn asked(kind: ObjectKind, flags: u64) -> Option<Requested> {
     let share_if = |bit| {
         Some(if flags & bit != 0 {
-            Asked::Share
+            Requested::Share
         } else {
-            Asked::Copy
+            Requested::Copy
         })
     };
     let new_if = |bits| {
         Some(if flags & bits != 0 {
-            Asked::New
+            Requested::New
         } else {
-            Asked::Share
+            Requested::Share
         })
     };
     match kind {
         ObjectKind::Mm => share_if(flag::VM),
         ObjectKind::Files => share_if(flag::FILES),
         ObjectKind::Fs => share_if(flag::FS),
-        ObjectKind::Sighand if flags & flag::CLEAR_SIGHAND != 0 => Some(Asked::Clear),
+        ObjectKind::Sighand if flags & flag::CLEAR_SIGHAND != 0 => Some(Requested::Clear),
         ObjectKind::Sighand => share_if(flag::SIGHAND),
         ObjectKind::Signal | ObjectKind::Group => Some(if flags & flag::THREAD != 0 {
-            Asked::Share
+            Requested::Share
         } else {
-            Asked::New
+            Requested::New
         }),
         ObjectKind::Nsproxy => new_if(flag::ANY_NS),
         ObjectKind::MntNs => new_if(flag::NEWNS),
@@ -57,9 +57,9 @@ pub fn matrix(birth: &Birth, objects: &Objects) -> ByObject<Row> {
         let parent = objects.number(birth.head.tid, kind);
         let child = objects.number(birth.child_tid, kind);
         let got = match child {
-            None => Got::None,
-            Some(_) if child == parent => Got::Shared,
-            Some(_) => Got::Own,
+            None => Obtained::None,
+            Some(_) if child == parent => Obtained::Shared,
+            Some(_) => Obtained::Own,
         };
         let asked = asked(kind, birth.flags);
         let row = Row {
@@ -79,22 +79,24 @@ fn note(
     birth: &Birth,
     kind: ObjectKind,
     parent: Option<u32>,
-    asked: Option<Asked>,
-    got: Got,
+    asked: Option<Requested>,
+    got: Obtained,
 ) -> Option<&'static str> {
     match (asked?, got) {
-        (Asked::Clear, Got::Own) if birth.handled[1] == 0 => {
+        (Requested::Clear, Obtained::Own) if birth.handled[1] == 0 => {
             Some("all handlers are set to the default: not a copy of the parent's")
         }
-        (Asked::Clear, Got::Own) => {
+        (Requested::Clear, Obtained::Own) => {
             Some("asked to be cleared, but the child handles signals all the same")
         }
-        (Asked::Share, Got::None) => Some("the parent has none to share"),
-        (Asked::Copy, Got::None) if parent.is_some() => {
+        (Requested::Share, Obtained::None) => Some("the parent has none to share"),
+        (Requested::Copy, Obtained::None) if parent.is_some() => {
             Some("not copied: the child begins with none")
         }
-        (Asked::Share, Got::Own) => Some("asked to be shared, but the child has its own"),
-        (Asked::Copy | Asked::New | Asked::Clear, Got::Shared) if parent.is_some() => {
+        (Requested::Share, Obtained::Own) => Some("asked to be shared, but the child has its own"),
+        (Requested::Copy | Requested::New | Requested::Clear, Obtained::Shared)
+            if parent.is_some() =>
+        {
             Some(match kind {
                 // unshare(2) or setns(2) has set those of the children to come.
                 ObjectKind::PidNs | ObjectKind::TimeNs => {

@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap as HashMap;
 
 use memtrace_ebpf::record::Parts;
 
-use super::event::{ByObject, Joined, Left, ObjectKind};
+use super::event::{ByObject, ObjectKind, ObjectReleased, ObjectShared};
 
 /// Other users that are named.
 const NAMED: usize = 16;
@@ -123,7 +123,7 @@ impl Objects {
     }
 
     /// What a task shares with others.
-    pub fn shared(&self, tid: u32) -> ByObject<Joined> {
+    pub fn shared(&self, tid: u32) -> ByObject<ObjectShared> {
         ByObject(
             ObjectKind::ALL
                 .into_iter()
@@ -132,7 +132,7 @@ impl Objects {
                     let (with, with_count) = self.others(tid, kind);
                     (with_count > 0).then_some((
                         kind,
-                        Joined {
+                        ObjectShared {
                             number,
                             with,
                             with_count,
@@ -207,7 +207,7 @@ impl Objects {
     }
 
     /// A task has ended: what it shared with others to the end.
-    pub fn end(&mut self, tid: u32) -> Vec<(ObjectKind, Left)> {
+    pub fn end(&mut self, tid: u32) -> Vec<(ObjectKind, ObjectReleased)> {
         let left = ObjectKind::ALL
             .into_iter()
             .filter_map(|kind| {
@@ -224,9 +224,16 @@ impl Objects {
     }
 
     /// Who uses the object that a task uses, as the end of its use.
-    fn left(&self, tid: u32, kind: ObjectKind, number: u32, since: u64, now: Option<u32>) -> Left {
+    fn left(
+        &self,
+        tid: u32,
+        kind: ObjectKind,
+        number: u32,
+        since: u64,
+        now: Option<u32>,
+    ) -> ObjectReleased {
         let (with, with_count) = self.others(tid, kind);
-        Left {
+        ObjectReleased {
             number,
             now,
             since,
@@ -243,7 +250,11 @@ impl Objects {
         parts: &Parts,
         means: Means,
         ts: u64,
-    ) -> (Vec<Change>, ByObject<Left>, ByObject<Joined>) {
+    ) -> (
+        Vec<Change>,
+        ByObject<ObjectReleased>,
+        ByObject<ObjectShared>,
+    ) {
         let before: Vec<_> = ObjectKind::ALL
             .into_iter()
             .filter_map(|kind| Some((kind, self.number(tid, kind)?, self.others(tid, kind))))
@@ -257,7 +268,7 @@ impl Objects {
                 .find(|(kind, ..)| *kind == change.kind)
                 .filter(|(.., (_, count))| *count > 0);
             if let (Some((number, since)), Some((.., (with, with_count)))) = (change.old, shared) {
-                let was = Left {
+                let was = ObjectReleased {
                     number,
                     now: change.new,
                     since,
@@ -270,7 +281,7 @@ impl Objects {
             if let Some(number) = change.new
                 && with_count > 0
             {
-                let is = Joined {
+                let is = ObjectShared {
                     number,
                     with,
                     with_count,

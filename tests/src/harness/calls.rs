@@ -1,7 +1,7 @@
 //! Holds the events of system calls against a subject's report of them.
 
 use anyhow::{Result, bail, ensure};
-use memtrace_events::What;
+use memtrace_events::EventKind;
 use serde_json::Value;
 
 use super::trace::Trace;
@@ -21,7 +21,7 @@ impl Trace {
                 .filter(|event| {
                     event.tid == call.tid
                         && (call.from..=call.until).contains(&event.ts)
-                        && !matches!(event.what, What::Fault(_))
+                        && !matches!(event.what, EventKind::Fault(_))
                 })
                 .collect();
             let [event] = events[..] else {

@@ -98,7 +98,7 @@ pub struct ForkAccount {
     pub execed: bool,
     /// Copied by the fork itself: pinned.
     pub at_once: u64,
-    /// The other side gave the page up; then it was written, and taken over without a copy.
+    /// The other side gave the page up; then it was written, and reused without a copy.
     pub taken_over: u64,
     /// One side gave the page up, and the other has not written it since.
     pub given_up: GivenUp,
@@ -148,7 +148,7 @@ pub struct Area {
     pub pages: u64,
     /// Copied by anyone, or by the fork itself.
     pub copied: u64,
-    /// Taken over without a copy.
+    /// Reused without a copy.
     pub taken_over: u64,
     /// Given up unwritten.
     pub given_up: u64,

@@ -30,7 +30,7 @@ pub struct Event {
     pub abi: Option<Name>,
     /// What happened.
     #[serde(flatten)]
-    pub what: What,
+    pub what: EventKind,
 }
 
 impl Serialize for Event {
@@ -53,7 +53,7 @@ impl Serialize for Event {
         macro_rules! line {
             ($($variant:ident),*) => {
                 match &self.what {
-                    $(What::$variant(what) => Line {
+                    $(EventKind::$variant(what) => Line {
                         r#type: self.what.name(),
                         ts: self.ts,
                         pid: self.pid,
@@ -118,7 +118,7 @@ pub struct Global {
     derive(IntoStaticStr, VariantArray),
     strum(serialize_all = "snake_case")
 )]
-pub enum What {
+pub enum EventKind {
     /// A page fault.
     Fault(Fault),
     /// A fork, vfork, clone or clone3, of a process or of a thread.
@@ -173,7 +173,7 @@ pub enum What {
     Return(Return),
 }
 
-impl What {
+impl EventKind {
     /// The `type` in JSON.
     pub fn name(&self) -> &'static str {
         EventType::from(self).name()

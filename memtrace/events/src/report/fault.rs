@@ -193,7 +193,7 @@ impl Part {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cause {
     /// What had made the page shared.
-    pub cause: Because,
+    pub cause: CowCause,
     /// The fork.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fork: Option<ForkRef>,
@@ -213,7 +213,7 @@ pub struct Cause {
 )]
 #[strum(serialize_all = "kebab-case")]
 #[serde(rename_all = "kebab-case")]
-pub enum Because {
+pub enum CowCause {
     /// A fork that was traced.
     Fork,
     /// Nobody shares it any more since a fork; but the kernel, or a device, held a reference to it.
@@ -228,7 +228,7 @@ pub enum Because {
     Unknown,
 }
 
-impl Because {
+impl CowCause {
     /// Its name in JSON.
     pub fn name(self) -> &'static str {
         self.into()

@@ -18,10 +18,10 @@ mod task;
 pub use crate::FaultKind;
 pub use address::Address;
 pub use end::{Account, Area, End, ForkAccount, GivenUp, Life, Use};
-pub use event::{Event, EventType, Global, Lost, What};
+pub use event::{Event, EventKind, EventType, Global, Lost};
 pub use experiment::{Born, Both, Rests, Return, Runs};
 pub use fault::{
-    Access, Because, Cause, Counted, Fault, ForkRef, Handled, Mode, NO_CALL, Part, Region,
+    Access, Cause, Counted, CowCause, Fault, ForkRef, Handled, Mode, NO_CALL, Part, Region,
 };
 pub use line::Line;
 pub use memory::{
@@ -30,8 +30,9 @@ pub use memory::{
 pub use select::Events;
 pub use start::Start;
 pub use task::{
-    Asked, ByObject, ChildGlobal, Clone, Cloned, Copied, Exec, Exit, Failed, First, Got, Joined,
-    Left, LetGo, NotSurveyed, ObjectKind, Row, Share, Shared, Task, Unshare,
+    ByObject, ChildGlobal, Clone, Cloned, Copied, Exec, Exit, Failed, First, NotSurveyed,
+    ObjectKind, ObjectReleased, ObjectShared, Obtained, Requested, Row, Share, Shared, Task,
+    Unshare, VforkRelease,
 };
 
 /// A name from a list that isn't memtrace's: of a system call, of a scheduling policy; or a few words.

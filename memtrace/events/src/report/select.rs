@@ -1,6 +1,6 @@
 //! The events of one type among those of a trace.
 
-use super::{Clone, Cloned, Event, Exec, Exit, Fault, Mmap, Share, Task, Unshare, What};
+use super::{Clone, Cloned, Event, EventKind, Exec, Exit, Fault, Mmap, Share, Task, Unshare};
 
 /// A method for each type of event.
 macro_rules! selections {
@@ -8,7 +8,7 @@ macro_rules! selections {
         $($(#[$doc])+
         fn $name(&self) -> impl Iterator<Item = (&Event, &$variant)> {
             self.events().iter().filter_map(|event| match &event.what {
-                What::$variant(what) => Some((event, what)),
+                EventKind::$variant(what) => Some((event, what)),
                 _ => None,
             })
         })+

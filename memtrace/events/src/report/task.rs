@@ -329,9 +329,9 @@ pub struct Row {
     pub child: Option<u32>,
     /// What the flags asked for; null where no flag speaks of it.
     #[serde(deserialize_with = "Option::deserialize")]
-    pub asked: Option<Asked>,
+    pub asked: Option<Requested>,
     /// What came of it.
-    pub got: Got,
+    pub got: Obtained,
     /// Where that isn't what the flags asked for, or more must be said: in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<Name>,
@@ -340,7 +340,7 @@ pub struct Row {
 /// What clone flags ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Asked {
+pub enum Requested {
     /// The parent's own.
     Share,
     /// One like the parent's.
@@ -354,7 +354,7 @@ pub enum Asked {
 /// What a child got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Got {
+pub enum Obtained {
     /// The parent's own object.
     Shared,
     /// Another object.
@@ -423,7 +423,7 @@ pub struct Cloned {
     pub held: Option<u64>,
     /// vfork: what let it go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub let_go: Option<LetGo>,
+    pub let_go: Option<VforkRelease>,
 }
 
 /// Which of the two.
@@ -439,7 +439,7 @@ pub enum First {
 /// What ends a vfork's wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum LetGo {
+pub enum VforkRelease {
     /// The child's exec.
     Exec,
     /// The child's end.
@@ -469,12 +469,12 @@ pub struct Share {
     /// Since when: `clone`, `attach`, or the system call by which it joined.
     pub by: Name,
     /// The objects.
-    pub objects: ByObject<Joined>,
+    pub objects: ByObject<ObjectShared>,
 }
 
 /// An object that is shared from now on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Joined {
+pub struct ObjectShared {
     /// The object.
     pub number: u32,
     /// Other threads that use it, the first of them if they are many.
@@ -489,12 +489,12 @@ pub struct Unshare {
     /// What ended it: `exec`, `exit`, or the system call.
     pub by: Name,
     /// The objects.
-    pub objects: ByObject<Left>,
+    pub objects: ByObject<ObjectReleased>,
 }
 
 /// An object that is no longer used by a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Left {
+pub struct ObjectReleased {
     /// The object.
     pub number: u32,
     /// The one that the task uses now.

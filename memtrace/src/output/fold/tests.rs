@@ -10,7 +10,8 @@ use crate::output::text::Text;
 use crate::output::wording;
 use crate::output::{Format, Options};
 use crate::trace::event::{
-    Access, Address, Because, Cause, Counted, Exit, Fault, FaultKind, ForkRef, Mode, Region, What,
+    Access, Address, Cause, Counted, CowCause, EventKind, Exit, Fault, FaultKind, ForkRef, Mode,
+    Region,
 };
 
 fn folded(events: &[Event]) -> String {
@@ -35,7 +36,7 @@ fn runs_become_lines() {
     events.push(event(
         2500,
         1235,
-        What::Exit(Exit {
+        EventKind::Exit(Exit {
             code: Some(0),
             signal: None,
             core: false,
@@ -45,12 +46,12 @@ fn runs_become_lines() {
     ));
     events.extend(copies(std::iter::once(7)));
     let shared = |event: Event| {
-        let What::Fault(fault) = event.what else {
+        let EventKind::Fault(fault) = event.what else {
             unreachable!("copies are faults")
         };
         let counted = (fault.addr.0 & 0x1000 == 0).then_some(Counted::Minor);
         Event {
-            what: What::Fault(Fault {
+            what: EventKind::Fault(Fault {
                 pfn_before: None,
                 pfn_after: Some(5),
                 counted,
@@ -82,11 +83,11 @@ fn anything_unlike_ends_a_run() {
     for (name, change) in changes {
         let mut events = copies(0..2);
         let mut other = events.remove(1);
-        let What::Fault(mut fault) = other.what.clone() else {
+        let EventKind::Fault(mut fault) = other.what.clone() else {
             unreachable!("copies are faults")
         };
         change(&mut other, &mut fault);
-        other.what = What::Fault(fault);
+        other.what = EventKind::Fault(fault);
         events.push(other);
         assert_eq!(lines(&events).len(), 2, "{name}");
     }
@@ -96,7 +97,7 @@ fn anything_unlike_ends_a_run() {
 fn caused(causes: &[Cause]) -> Vec<Event> {
     let mut events = copies(0..causes.len() as u64);
     for (event, cause) in events.iter_mut().zip(causes) {
-        if let What::Fault(fault) = &mut event.what {
+        if let EventKind::Fault(fault) = &mut event.what {
             fault.cause = Some(cause.clone().into());
         }
     }
@@ -153,7 +154,7 @@ fn copies_of_two_forks_or_causes_are_no_run() {
     let mut other_fork = by_fork();
     other_fork.fork = other_fork.fork.map(|fork| ForkRef { number: 4, ..fork });
     let reference = Cause {
-        cause: Because::Reference,
+        cause: CowCause::Reference,
         ..by_fork()
     };
     for other in [other_fork, reference] {
@@ -168,7 +169,7 @@ fn like_faults_at_one_page_are_a_run() {
         event(
             1,
             1,
-            What::Fault(Fault {
+            EventKind::Fault(Fault {
                 addr: Address(0x10),
                 ip: Address(ip),
                 kind: FaultKind::Invalid,
@@ -205,7 +206,7 @@ fn the_ends_of_the_address_space_are_no_neighbours() {
         event(
             1,
             1,
-            What::Fault(Fault {
+            EventKind::Fault(Fault {
                 addr: Address(addr),
                 ..fault()
             }),

@@ -48,7 +48,7 @@ pub(super) fn write(out: &mut impl Write, total: &ForkAccount) -> io::Result<()>
     writeln!(out, ".")?;
     let rest = parts(&[
         (
-            "taken over without a copy, as the other side had left",
+            "reused without a copy, as the other side had left",
             total.taken_over,
         ),
         ("left unwritten at an exec", total.given_up.exec),
@@ -77,7 +77,7 @@ pub(super) fn write(out: &mut impl Write, total: &ForkAccount) -> io::Result<()>
         }
         writeln!(
             out,
-            " shared, too much to be surveyed at the fork: nobody was seen to copy it or to take it over."
+            " shared, too much to be surveyed at the fork: nobody was seen to copy or reuse it."
         )?;
     }
     if total.incomplete {

@@ -2,8 +2,8 @@
 
 use super::names;
 use crate::trace::event::{
-    Address, Brk, By, Lock, Madvise, Mmap, Mprotect, Mremap, Range, Region, RemapFilePages,
-    Returned, Shmat, Shmdt, What,
+    Address, Brk, By, EventKind, Lock, Madvise, Mmap, Mprotect, Mremap, Range, Region,
+    RemapFilePages, Returned, Shmat, Shmdt,
 };
 
 const HEAP: Address = Address(0x55d0_c3a0_0000);
@@ -12,13 +12,13 @@ const PLACE: Address = Address(0x7f12_a000_0000);
 const MIB: u64 = 1 << 20;
 
 /// Every call, and each way it can go.
-pub(super) fn calls() -> Vec<What> {
+pub(super) fn calls() -> Vec<EventKind> {
     let mut calls = mmaps();
-    let brk = |old, new| What::Brk(Brk { old, new });
+    let brk = |old, new| EventKind::Brk(Brk { old, new });
     calls.extend([brk(HEAP, HEAP), brk(HEAP, GROWN), brk(GROWN, HEAP)]);
     let mprotect = |len, prot, ret| {
         let prot = names(prot);
-        What::Mprotect(Mprotect {
+        EventKind::Mprotect(Mprotect {
             addr: PLACE,
             len,
             prot,
@@ -35,7 +35,7 @@ pub(super) fn calls() -> Vec<What> {
     ));
     let mremap = |len, flags, ret| {
         let (old_len, flags) = (2 * MIB, names(flags));
-        What::Mremap(Mremap {
+        EventKind::Mremap(Mremap {
             addr: PLACE,
             old_len,
             len,
@@ -49,7 +49,7 @@ pub(super) fn calls() -> Vec<What> {
     calls.push(mremap(4 * MIB, &[], Returned::Error(-12)));
     let madvise = |advice: &str, ret| {
         let advice = advice.into();
-        What::Madvise(Madvise {
+        EventKind::Madvise(Madvise {
             addr: PLACE,
             len: 65536,
             advice,
@@ -60,7 +60,7 @@ pub(super) fn calls() -> Vec<What> {
     };
     calls.push(madvise("MADV_DONTNEED", 0));
     calls.push(madvise("99", -22));
-    calls.push(What::Munmap(Range {
+    calls.push(EventKind::Munmap(Range {
         addr: PLACE,
         len: 2 * MIB,
         ret: 0,
@@ -72,7 +72,7 @@ pub(super) fn calls() -> Vec<What> {
 }
 
 /// Less usual ones on a range.
-fn of_one_range() -> Vec<What> {
+fn of_one_range() -> Vec<EventKind> {
     let keyed = Mprotect {
         addr: PLACE,
         len: 8192,
@@ -108,12 +108,12 @@ fn of_one_range() -> Vec<What> {
         ret: 0,
     };
     vec![
-        What::Mprotect(keyed),
-        What::Madvise(of_another),
-        What::Madvise(of_nobody),
-        What::Madvise(guarded),
-        What::RemapFilePages(remapped),
-        What::Mseal(Range {
+        EventKind::Mprotect(keyed),
+        EventKind::Madvise(of_another),
+        EventKind::Madvise(of_nobody),
+        EventKind::Madvise(guarded),
+        EventKind::RemapFilePages(remapped),
+        EventKind::Mseal(Range {
             addr: PLACE,
             len: 8192,
             ret: 0,
@@ -122,7 +122,7 @@ fn of_one_range() -> Vec<What> {
 }
 
 /// System V shared memory.
-fn segments() -> [What; 4] {
+fn segments() -> [EventKind; 4] {
     let attached = Shmat {
         addr: PLACE,
         len: Some(MIB),
@@ -148,14 +148,14 @@ fn segments() -> [What; 4] {
         ..detached
     };
     [
-        What::Shmat(attached),
-        What::Shmat(refused),
-        What::Shmdt(detached),
-        What::Shmdt(not_attached),
+        EventKind::Shmat(attached),
+        EventKind::Shmat(refused),
+        EventKind::Shmdt(detached),
+        EventKind::Shmdt(not_attached),
     ]
 }
 
-fn locks() -> [What; 4] {
+fn locks() -> [EventKind; 4] {
     let locked = Lock {
         call: "mlock2".into(),
         addr: Some(PLACE),
@@ -182,14 +182,14 @@ fn locks() -> [What; 4] {
         ..all_locked.clone()
     };
     [
-        What::Mlock(locked),
-        What::Mlock(all_locked),
-        What::Munlock(unlocked),
-        What::Munlock(all_unlocked),
+        EventKind::Mlock(locked),
+        EventKind::Mlock(all_locked),
+        EventKind::Munlock(unlocked),
+        EventKind::Munlock(all_unlocked),
     ]
 }
 
-fn mmaps() -> Vec<What> {
+fn mmaps() -> Vec<EventKind> {
     let text = Address(0x40_0000);
     let by_exec = Mmap {
         addr: text,
@@ -254,6 +254,6 @@ fn mmaps() -> Vec<What> {
     [
         by_exec, stack, by_call, shared, failed, at_attach, clean, untouched,
     ]
-    .map(What::Mmap)
+    .map(EventKind::Mmap)
     .into()
 }

@@ -3,8 +3,8 @@
 use super::names;
 use super::not_surveyed;
 use crate::trace::event::{
-    Asked, ByObject, Clone, Cloned, Copied, First, Global, Got, LetGo, ObjectKind, Row, Shared,
-    What,
+    ByObject, Clone, Cloned, Copied, EventKind, First, Global, ObjectKind, Obtained, Requested,
+    Row, Shared, VforkRelease,
 };
 
 /// What a fork shares.
@@ -21,11 +21,11 @@ const COPIED: Shared = Shared {
 };
 
 /// Every way to be born, and how the call returns.
-pub(super) fn clones() -> Vec<What> {
-    let mut clones: Vec<What> = [fork(), container(), vfork(), thread()]
-        .map(What::Clone)
+pub(super) fn clones() -> Vec<EventKind> {
+    let mut clones: Vec<EventKind> = [fork(), container(), vfork(), thread()]
+        .map(EventKind::Clone)
         .into();
-    clones.extend(returns().map(What::Cloned));
+    clones.extend(returns().map(EventKind::Cloned));
     clones
 }
 
@@ -87,17 +87,29 @@ fn container() -> Clone {
             (
                 ObjectKind::Sighand,
                 Row {
-                    asked: Some(Asked::Clear),
+                    asked: Some(Requested::Clear),
                     note: Some("all set to the default".into()),
                     ..own(1, 3)
                 },
             ),
             (ObjectKind::Nsproxy, own(1, 2)),
-            (ObjectKind::MntNs, row(Some(1), Some(2), Some(Asked::New))),
-            (ObjectKind::PidNs, row(Some(1), Some(1), Some(Asked::Share))),
-            (ObjectKind::UserNs, row(Some(1), Some(2), Some(Asked::New))),
+            (
+                ObjectKind::MntNs,
+                row(Some(1), Some(2), Some(Requested::New)),
+            ),
+            (
+                ObjectKind::PidNs,
+                row(Some(1), Some(1), Some(Requested::Share)),
+            ),
+            (
+                ObjectKind::UserNs,
+                row(Some(1), Some(2), Some(Requested::New)),
+            ),
             (ObjectKind::Io, row(None, Some(1), None)),
-            (ObjectKind::Sysvsem, row(Some(1), None, Some(Asked::Copy))),
+            (
+                ObjectKind::Sysvsem,
+                row(Some(1), None, Some(Requested::Copy)),
+            ),
         ]),
         fork: Some(4),
         copied: Some(Copied {
@@ -118,7 +130,10 @@ fn vfork() -> Clone {
         child_global: None,
         shared: Shared { mm: true, ..COPIED },
         objects: ByObject(vec![
-            (ObjectKind::Mm, row(Some(1), Some(1), Some(Asked::Share))),
+            (
+                ObjectKind::Mm,
+                row(Some(1), Some(1), Some(Requested::Share)),
+            ),
             (ObjectKind::Files, own(1, 4)),
         ]),
         fork: None,
@@ -163,11 +178,11 @@ fn thread() -> Clone {
 }
 
 /// A row of a clone's matrix.
-fn row(parent: Option<u32>, child: Option<u32>, asked: Option<Asked>) -> Row {
+fn row(parent: Option<u32>, child: Option<u32>, asked: Option<Requested>) -> Row {
     let got = match child {
-        None => Got::None,
-        Some(_) if parent == child => Got::Shared,
-        Some(_) => Got::Own,
+        None => Obtained::None,
+        Some(_) if parent == child => Obtained::Shared,
+        Some(_) => Obtained::Own,
     };
     Row {
         parent,
@@ -180,7 +195,7 @@ fn row(parent: Option<u32>, child: Option<u32>, asked: Option<Asked>) -> Row {
 
 /// A copy, as asked.
 fn own(parent: u32, child: u32) -> Row {
-    row(Some(parent), Some(child), Some(Asked::Copy))
+    row(Some(parent), Some(child), Some(Requested::Copy))
 }
 
 /// Every way in which a clone returns.
@@ -217,7 +232,7 @@ fn returns() -> [Cloned; 5] {
             ..thread.clone()
         },
         thread,
-        vfork(Some(LetGo::Exec)),
-        vfork(Some(LetGo::Exit)),
+        vfork(Some(VforkRelease::Exec)),
+        vfork(Some(VforkRelease::Exit)),
     ]
 }

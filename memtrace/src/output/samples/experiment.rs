@@ -1,9 +1,9 @@
 //! What only the lab gets.
 
-use crate::trace::event::{Address, Born, Both, Rests, Return, Runs, What};
+use crate::trace::event::{Address, Born, Both, EventKind, Rests, Return, Runs};
 
 /// Every such event, and each way it can be told.
-pub(in crate::output) fn experiment() -> Vec<What> {
+pub(in crate::output) fn experiment() -> Vec<EventKind> {
     let both = |parent, child| Both { parent, child };
     let born = Born {
         child_pid: 1235,
@@ -37,17 +37,17 @@ pub(in crate::output) fn experiment() -> Vec<What> {
         nice: None,
         ..runs.clone()
     };
-    let rests = [true, false].map(|runnable| What::Rests(Rests { cpu: 0, runnable }));
+    let rests = [true, false].map(|runnable| EventKind::Rests(Rests { cpu: 0, runnable }));
     let returns = [(false, 1235), (true, 0)].map(|(in_child, ret)| {
-        What::Return(Return {
+        EventKind::Return(Return {
             call: "fork".into(),
             in_child,
             ret,
             ip: Address(0x7f12_3456_789a),
         })
     });
-    let mut all = vec![What::Born(born)];
-    all.extend([runs, real_time, untold].map(What::Runs));
+    let mut all = vec![EventKind::Born(born)];
+    all.extend([runs, real_time, untold].map(EventKind::Runs));
     all.extend(rests);
     all.extend(returns);
     all

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::event;
 use crate::trace::event::{
-    Access, Address, Because, Cause, Counted, Event, Fault, FaultKind, ForkRef, Handled, Mode,
-    Part, Region, What,
+    Access, Address, Cause, Counted, CowCause, Event, EventKind, Fault, FaultKind, ForkRef,
+    Handled, Mode, Part, Region,
 };
 
 /// A write to the heap that got a new page.
@@ -53,7 +53,7 @@ fn copies_by_cause() -> Vec<Fault> {
         if fault
             .cause
             .as_ref()
-            .is_some_and(|cause| cause.cause == Because::PageCache)
+            .is_some_and(|cause| cause.cause == CowCause::PageCache)
         {
             (fault.region, fault.offset) = (Region::File, Some(4096));
             fault.file = Some("/tmp/data".into());
@@ -230,7 +230,7 @@ fn others() -> Vec<Fault> {
 /// A copy of a page that a fork left shared with one other.
 pub(in crate::output) fn by_fork() -> Cause {
     Cause {
-        cause: Because::Fork,
+        cause: CowCause::Fork,
         fork: Some(ForkRef {
             number: 3,
             parent: 1234,
@@ -260,15 +260,15 @@ fn causes() -> [Cause; 8] {
             map_count: Some(45),
             ..by_fork()
         },
-        of(Because::ForkBefore, Some(2)),
+        of(CowCause::ForkBefore, Some(2)),
         Cause {
             fork: by_fork().fork,
-            ..of(Because::Reference, Some(1))
+            ..of(CowCause::Reference, Some(1))
         },
-        of(Because::Reference, None),
-        of(Because::PageCache, Some(7)),
-        of(Because::Ksm, Some(3)),
-        of(Because::Unknown, None),
+        of(CowCause::Reference, None),
+        of(CowCause::PageCache, Some(7)),
+        of(CowCause::Ksm, Some(3)),
+        of(CowCause::Unknown, None),
     ]
 }
 
@@ -282,7 +282,7 @@ pub(in crate::output) fn copies(pages: impl Iterator<Item = u64>) -> Vec<Event> 
             pfn_after: Some(0x9000 - 3 * page),
             ..fault()
         };
-        event(2000 + at, 1235, What::Fault(fault))
+        event(2000 + at, 1235, EventKind::Fault(fault))
     };
     (0..).zip(pages).map(copy).collect()
 }

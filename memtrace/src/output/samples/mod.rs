@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::{Format, Options, Sink, sink};
-use crate::trace::event::{End, Event, Global, Lost, Start, What};
+use crate::trace::event::{End, Event, EventKind, Global, Lost, Start};
 
 mod calls;
 mod clones;
@@ -91,7 +91,7 @@ pub fn start() -> Start {
 }
 
 /// Something that happens to a process so many microseconds after the start.
-pub(super) fn event(micros: u64, pid: u32, what: What) -> Event {
+pub(super) fn event(micros: u64, pid: u32, what: EventKind) -> Event {
     Event {
         ts: BEGAN + micros * 1000 + 7,
         pid,
@@ -106,8 +106,8 @@ pub(super) fn event(micros: u64, pid: u32, what: What) -> Event {
 /// An event of every type.
 pub fn story() -> Vec<Event> {
     let (mapped, died) = (calls::calls(), tasks::deaths());
-    let faults = faults().into_iter().map(What::Fault);
-    let lost = What::Lost(Lost {
+    let faults = faults().into_iter().map(EventKind::Fault);
+    let lost = EventKind::Lost(Lost {
         count: 3,
         by_kind: [("call".into(), 1), ("fault".into(), 2)].into(),
         missed: [("sys_exit".to_owned(), 5)].into(),
@@ -126,26 +126,26 @@ pub fn story() -> Vec<Event> {
         .collect();
     for event in &mut story {
         match &event.what {
-            What::Fault(fault) => {
+            EventKind::Fault(fault) => {
                 (event.pid, event.tid) = (1235, 1235);
                 event.global = fault.part.map(|_| Global {
                     pid: 71_235,
                     tid: 71_235,
                 });
             }
-            What::Task(task) if task.resident.is_none() => event.tid = 1236,
-            What::Share(_) => {
+            EventKind::Task(task) if task.resident.is_none() => event.tid = 1236,
+            EventKind::Share(_) => {
                 event.global = Some(Global {
                     pid: 71_234,
                     tid: 71_234,
                 });
             }
-            What::Exit(exit) if exit.thread && exit.code.is_some() => {
+            EventKind::Exit(exit) if exit.thread && exit.code.is_some() => {
                 event.tid = 1236;
                 event.comm = "wor\nker".into();
             }
-            What::Lost(_) => (event.pid, event.tid) = (0, 0),
-            What::Shmdt(_) => event.abi = Some("i386".into()),
+            EventKind::Lost(_) => (event.pid, event.tid) = (0, 0),
+            EventKind::Shmdt(_) => event.abi = Some("i386".into()),
             _ => {}
         }
     }

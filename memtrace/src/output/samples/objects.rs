@@ -1,17 +1,19 @@
 //! Tasks that are there at attach, and what tasks share and no longer share.
 
 use super::BEGAN;
-use crate::trace::event::{ByObject, Joined, Left, ObjectKind, Share, Task, Unshare, What};
+use crate::trace::event::{
+    ByObject, EventKind, ObjectKind, ObjectReleased, ObjectShared, Share, Task, Unshare,
+};
 
 /// Every such event, and each way it can be told.
-pub(super) fn objects() -> Vec<What> {
+pub(super) fn objects() -> Vec<EventKind> {
     let mut all = tasks();
-    all.extend(shares().map(What::Share));
-    all.extend(unshares().map(What::Unshare));
+    all.extend(shares().map(EventKind::Share));
+    all.extend(unshares().map(EventKind::Unshare));
     all
 }
 
-fn tasks() -> Vec<What> {
+fn tasks() -> Vec<EventKind> {
     let process = Task {
         ppid: 1000,
         objects: ByObject(vec![
@@ -30,13 +32,13 @@ fn tasks() -> Vec<What> {
         private: None,
         ..process.clone()
     };
-    vec![What::Task(process), What::Task(thread)]
+    vec![EventKind::Task(process), EventKind::Task(thread)]
 }
 
 fn shares() -> [Share; 3] {
     let joined = |kind, number, with: &[u32]| {
         let (with, with_count) = (with.to_vec(), with.len() as u32);
-        let joined = Joined {
+        let joined = ObjectShared {
             number,
             with,
             with_count,
@@ -73,8 +75,8 @@ pub(in crate::output) fn left(
     number: u32,
     now: Option<u32>,
     with: &[u32],
-) -> (ObjectKind, Left) {
-    let left = Left {
+) -> (ObjectKind, ObjectReleased) {
+    let left = ObjectReleased {
         number,
         now,
         since: BEGAN + 1_000_000,

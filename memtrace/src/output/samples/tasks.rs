@@ -1,10 +1,10 @@
 //! Execs and deaths, and births between.
 
 use super::{clones::clones, names, start};
-use crate::trace::event::{Exec, Exit, Failed, What};
+use crate::trace::event::{EventKind, Exec, Exit, Failed};
 
 /// Every way to be born, and execs.
-pub(super) fn births() -> Vec<What> {
+pub(super) fn births() -> Vec<EventKind> {
     let exec = Exec {
         file: "./fork-write".into(),
         exe: Some("/home/ann/fork-write".into()),
@@ -20,14 +20,14 @@ pub(super) fn births() -> Vec<What> {
         truncated: true,
         old_tid: Some(1238),
     };
-    let mut births = vec![What::Exec(exec)];
+    let mut births = vec![EventKind::Exec(exec)];
     births.extend(clones());
-    births.push(What::Exec(script));
+    births.push(EventKind::Exec(script));
     births
 }
 
 /// The exit of a thread, of one that an exec ends, of a process, and a violent one.
-pub(super) fn deaths() -> Vec<What> {
+pub(super) fn deaths() -> Vec<EventKind> {
     let thread = Exit {
         code: Some(0),
         signal: None,
@@ -62,12 +62,12 @@ pub(super) fn deaths() -> Vec<What> {
         ..killed
     };
     [thread, by_exec, process, killed, dumped]
-        .map(What::Exit)
+        .map(EventKind::Exit)
         .into()
 }
 
 /// Clones and execs that fail.
-pub(super) fn failures() -> Vec<What> {
+pub(super) fn failures() -> Vec<EventKind> {
     let fork = Failed {
         call: "fork".into(),
         file: None,
@@ -101,5 +101,7 @@ pub(super) fn failures() -> Vec<What> {
         ret: -14,
         ..exec.clone()
     };
-    [fork, clone, exec, fatal, unnamed].map(What::Failed).into()
+    [fork, clone, exec, fatal, unnamed]
+        .map(EventKind::Failed)
+        .into()
 }

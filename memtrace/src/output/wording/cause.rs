@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use super::{Ids, Span};
 use crate::output::run::Sharers;
-use crate::trace::event::{Because, Cause, ForkRef};
+use crate::trace::event::{Cause, CowCause, ForkRef};
 
 /// A copy's cause, to be put after the words for the copy.
 pub(super) struct Why<'a>(pub(super) &'a Cause, pub(super) &'a Sharers);
@@ -13,22 +13,22 @@ impl Display for Why<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self(cause, sharers) = self;
         match (cause.cause, cause.fork) {
-            (Because::Fork, Some(fork)) => write!(f, ", shared by {}", Fork(fork))?,
-            (Because::Fork, None) => f.write_str(", shared by a fork")?,
-            (Because::Reference, fork) => {
+            (CowCause::Fork, Some(fork)) => write!(f, ", shared by {}", Fork(fork))?,
+            (CowCause::Fork, None) => f.write_str(", shared by a fork")?,
+            (CowCause::Reference, fork) => {
                 f.write_str("; nobody shares it any more")?;
                 if let Some(fork) = fork {
                     write!(f, " since {}", Fork(fork))?;
                 }
                 f.write_str(", but the kernel held a reference")?;
             }
-            (Because::ForkBefore, _) => f.write_str(", shared by a fork before the trace")?,
-            (Because::PageCache, _) => f.write_str(", it is a page of the file")?,
-            (Because::Ksm, _) => f.write_str(", KSM had merged it with equal pages")?,
-            (Because::Unknown, _) => f.write_str(", what had shared it is not known")?,
+            (CowCause::ForkBefore, _) => f.write_str(", shared by a fork before the trace")?,
+            (CowCause::PageCache, _) => f.write_str(", it is a page of the file")?,
+            (CowCause::Ksm, _) => f.write_str(", KSM had merged it with equal pages")?,
+            (CowCause::Unknown, _) => f.write_str(", what had shared it is not known")?,
         }
         match cause.cause {
-            Because::Fork | Because::ForkBefore => write!(f, "{sharers}"),
+            CowCause::Fork | CowCause::ForkBefore => write!(f, "{sharers}"),
             _ => write!(f, "{}", map_count(sharers)),
         }
     }

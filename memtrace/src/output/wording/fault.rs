@@ -197,7 +197,7 @@ impl Display for Outcome<'_> {
             FaultKind::ZeroRead => "shared zero page mapped",
             FaultKind::ZeroFill => "new zeroed page",
             FaultKind::CowCopy => "page copied",
-            FaultKind::CowReuse => "page taken over, not copied",
+            FaultKind::CowReuse => "page reused, not copied",
             FaultKind::CowZero => "zero page replaced by a new zeroed page, not copied",
             FaultKind::FileMap => "page mapped from the page cache",
             FaultKind::FileRead => "page read from the file, then mapped",

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 
 use super::colour::Palette;
 use super::escape::Escaped;
-use crate::trace::event::{Event, Lost, What};
+use crate::trace::event::{Event, EventKind, Lost};
 
 mod cause;
 mod experiment;
@@ -25,10 +25,10 @@ pub(super) use object::Object;
 pub(super) use task::command;
 
 /// Whether an event tells a person something that the line before it doesn't.
-pub(super) fn tells(what: &What) -> bool {
+pub(super) fn tells(what: &EventKind) -> bool {
     match what {
-        What::Share(share) => object::share_tells(share),
-        What::Unshare(unshare) => object::unshare_tells(unshare),
+        EventKind::Share(share) => object::share_tells(share),
+        EventKind::Unshare(unshare) => object::unshare_tells(unshare),
         _ => true,
     }
 }
@@ -44,32 +44,34 @@ pub(super) fn write(out: &mut impl Write, event: &Event, palette: Palette) -> io
 
 fn what(out: &mut impl Write, event: &Event, palette: Palette) -> io::Result<()> {
     match &event.what {
-        What::Fault(fault) => fault::write(out, fault, palette),
-        What::Clone(clone) => task::clone(out, clone, event.pid, palette),
-        What::Cloned(cloned) => task::cloned(out, cloned),
-        What::Task(task) => task::there(out, task, event.pid == event.tid, palette),
-        What::Share(share) => object::share(out, share, palette),
-        What::Unshare(unshare) => object::unshare(out, unshare, event.ts, palette),
-        What::Exec(exec) => task::exec(out, exec, palette),
-        What::Failed(failed) => task::failed(out, failed, palette),
-        What::Exit(exit) => task::exit(out, exit),
-        What::Brk(brk) => memory::brk(out, brk),
-        What::Mmap(mmap) => memory::mmap(out, mmap, palette),
-        What::Munmap(range) => memory::munmap(out, range),
-        What::Mprotect(mprotect) => memory::mprotect(out, mprotect),
-        What::Mremap(mremap) => memory::mremap(out, mremap, palette),
-        What::Madvise(madvise) => memory::madvise(out, madvise, event.pid),
-        What::Shmat(shmat) => memory::shmat(out, shmat, palette),
-        What::Shmdt(shmdt) => memory::shmdt(out, shmdt),
-        What::RemapFilePages(remap) => memory::remap_file_pages(out, remap, palette),
-        What::Mlock(lock) => memory::lock(out, lock, ["locks", "fails to lock"], palette),
-        What::Munlock(lock) => memory::lock(out, lock, ["unlocks", "fails to unlock"], palette),
-        What::Mseal(range) => memory::mseal(out, range),
-        What::Lost(lost) => write_lost(out, lost, palette),
-        What::Born(born) => experiment::born(out, born),
-        What::Runs(runs) => experiment::runs(out, runs),
-        What::Rests(rests) => experiment::rests(out, rests),
-        What::Return(returned) => experiment::returned(out, returned),
+        EventKind::Fault(fault) => fault::write(out, fault, palette),
+        EventKind::Clone(clone) => task::clone(out, clone, event.pid, palette),
+        EventKind::Cloned(cloned) => task::cloned(out, cloned),
+        EventKind::Task(task) => task::there(out, task, event.pid == event.tid, palette),
+        EventKind::Share(share) => object::share(out, share, palette),
+        EventKind::Unshare(unshare) => object::unshare(out, unshare, event.ts, palette),
+        EventKind::Exec(exec) => task::exec(out, exec, palette),
+        EventKind::Failed(failed) => task::failed(out, failed, palette),
+        EventKind::Exit(exit) => task::exit(out, exit),
+        EventKind::Brk(brk) => memory::brk(out, brk),
+        EventKind::Mmap(mmap) => memory::mmap(out, mmap, palette),
+        EventKind::Munmap(range) => memory::munmap(out, range),
+        EventKind::Mprotect(mprotect) => memory::mprotect(out, mprotect),
+        EventKind::Mremap(mremap) => memory::mremap(out, mremap, palette),
+        EventKind::Madvise(madvise) => memory::madvise(out, madvise, event.pid),
+        EventKind::Shmat(shmat) => memory::shmat(out, shmat, palette),
+        EventKind::Shmdt(shmdt) => memory::shmdt(out, shmdt),
+        EventKind::RemapFilePages(remap) => memory::remap_file_pages(out, remap, palette),
+        EventKind::Mlock(lock) => memory::lock(out, lock, ["locks", "fails to lock"], palette),
+        EventKind::Munlock(lock) => {
+            memory::lock(out, lock, ["unlocks", "fails to unlock"], palette)
+        }
+        EventKind::Mseal(range) => memory::mseal(out, range),
+        EventKind::Lost(lost) => write_lost(out, lost, palette),
+        EventKind::Born(born) => experiment::born(out, born),
+        EventKind::Runs(runs) => experiment::runs(out, runs),
+        EventKind::Rests(rests) => experiment::rests(out, rests),
+        EventKind::Return(returned) => experiment::returned(out, returned),
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::{Ids, List, Span};
 use crate::output::colour::Palette;
-use crate::trace::event::{Joined, Left, ObjectKind, Share, Unshare};
+use crate::trace::event::{ObjectKind, ObjectReleased, ObjectShared, Share, Unshare};
 
 /// An object by its number: `mm#3`.
 #[derive(Clone, Copy)]
@@ -102,7 +102,7 @@ struct Item<'a> {
 
 fn joined<'a>(share: &'a Share) -> Vec<Item<'a>> {
     let objects = share.objects.0.iter();
-    let item = |(kind, joined): &'a (ObjectKind, Joined)| Item {
+    let item = |(kind, joined): &'a (ObjectKind, ObjectShared)| Item {
         object: Object(*kind, joined.number),
         now: None,
         since: 0,
@@ -116,7 +116,7 @@ fn joined<'a>(share: &'a Share) -> Vec<Item<'a>> {
 
 fn left<'a>(unshare: &'a Unshare) -> Vec<Item<'a>> {
     let objects = unshare.objects.0.iter();
-    let item = |(kind, left): &'a (ObjectKind, Left)| Item {
+    let item = |(kind, left): &'a (ObjectKind, ObjectReleased)| Item {
         object: Object(*kind, left.number),
         now: left.now,
         since: left.since,
@@ -178,7 +178,7 @@ mod tests {
     use crate::output::samples;
     use crate::trace::event::ByObject;
 
-    fn told_of(by: &'static str, objects: Vec<(ObjectKind, Left)>) -> Vec<ObjectKind> {
+    fn told_of(by: &'static str, objects: Vec<(ObjectKind, ObjectReleased)>) -> Vec<ObjectKind> {
         let objects = ByObject(objects);
         told(
             by,

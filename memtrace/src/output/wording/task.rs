@@ -11,8 +11,8 @@ use super::{Count, ErrorName, Flags, List, SignalName, Size, Span, size_of};
 use crate::output::colour::Palette;
 use crate::output::escape::{Escaped, Quoted};
 use crate::trace::event::{
-    ByObject, Clone, Cloned, Exec, Exit, Failed, First, Got, LetGo, NotSurveyed, ObjectKind, Row,
-    Shared, Task,
+    ByObject, Clone, Cloned, Exec, Exit, Failed, First, NotSurveyed, ObjectKind, Obtained, Row,
+    Shared, Task, VforkRelease,
 };
 
 /// A birth, told in the line of `maker`, a process.
@@ -119,7 +119,7 @@ impl Change {
     fn of((kind, row): &(ObjectKind, Row)) -> Option<Self> {
         // Whether they are one thread group says the same as whether they share their limits.
         let kind = *kind;
-        let usual = kind == ObjectKind::Group || kind.is_namespace() && row.got == Got::Shared;
+        let usual = kind == ObjectKind::Group || kind.is_namespace() && row.got == Obtained::Shared;
         let number = row.parent.or(row.child)?;
         (!usual).then_some(Self(Object(kind, number), row.parent, row.child))
     }
@@ -151,7 +151,7 @@ fn parts(shared: Shared, objects: &ByObject<Row>) -> Vec<Part> {
     };
     let either = |shared, kind| part(shared, words(kind), words(kind));
     let own_namespaces = objects.0.iter().filter(|(kind, row)| {
-        (in_nsproxy(*kind) || *kind == ObjectKind::UserNs) && row.got == Got::Own
+        (in_nsproxy(*kind) || *kind == ObjectKind::UserNs) && row.got == Obtained::Own
     });
     let own_namespaces: Vec<_> = own_namespaces
         .map(|(kind, _)| either(false, *kind))
@@ -196,9 +196,9 @@ pub(super) fn cloned(out: &mut impl Write, cloned: &Cloned) -> io::Result<()> {
     if let Some(held) = cloned.held {
         write!(out, "; held for {}", Span(held))?;
         return match cloned.let_go {
-            Some(LetGo::Exec) => write!(out, ", until the child's exec"),
-            Some(LetGo::Exit) => write!(out, ", until the child's end"),
-            Some(LetGo::Signal) => write!(out, ", until a signal that kills it"),
+            Some(VforkRelease::Exec) => write!(out, ", until the child's exec"),
+            Some(VforkRelease::Exit) => write!(out, ", until the child's end"),
+            Some(VforkRelease::Signal) => write!(out, ", until a signal that kills it"),
             None => Ok(()),
         };
     }

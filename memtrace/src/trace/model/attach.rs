@@ -6,7 +6,7 @@ use memtrace_ebpf::record::{Ids, Surveyed, Task, Vma};
 
 use super::{Mm, Model, existing, global, until_nul};
 use crate::trace::{
-    event::{self, By, Event, Life, What},
+    event::{self, By, Event, EventKind, Life},
     objects::Means,
     region::{Mapped, Survey},
 };
@@ -40,7 +40,7 @@ impl Model {
         if let Some(process) = self.processes.get_mut(&pid) {
             process.counts.base(task.min_flt, task.maj_flt);
         }
-        let what = What::Task(event::Task {
+        let what = EventKind::Task(event::Task {
             ppid: task.parent_pid,
             objects: self.objects.numbers(tid),
             resident: None,
@@ -126,7 +126,7 @@ impl Model {
         self.rename_mapped(surveyed.mm, &pending.vmas);
         let total = |of: fn(&memtrace_ebpf::record::Vma) -> u64| pending.vmas.iter().map(of).sum();
         if let Some(mut leader) = leader {
-            if let What::Task(task) = &mut leader.what {
+            if let EventKind::Task(task) = &mut leader.what {
                 task.resident = Some(total(|vma| vma.resident));
                 task.private = Some(total(|vma| vma.private));
             }
@@ -156,7 +156,7 @@ impl Model {
             };
             let mapped = Mapped::new(vma, mm, &mut self.files);
             let first = mapped.first(Some(&mm.bss));
-            let what = What::Mmap(existing(vma, first, By::Attach));
+            let what = EventKind::Mmap(existing(vma, first, By::Attach));
             events.extend(self.event(tid, ts, what));
         }
     }

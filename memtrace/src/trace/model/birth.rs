@@ -9,7 +9,7 @@ use memtrace_ebpf::{
 
 use super::{Mm, Model, Process, Thread, by_call, global, until_nul};
 use crate::trace::{
-    event::{self, Cloned, Copied, Event, First, LetGo, Life, Shared, What},
+    event::{self, Cloned, Copied, Event, EventKind, First, Life, Shared, VforkRelease},
     matrix::matrix,
     names::{self, flag},
     objects::Means,
@@ -25,7 +25,7 @@ pub(super) struct Cloning {
     vfork: bool,
     /// Whether the child is back in user mode.
     child_returned: bool,
-    let_go: Option<LetGo>,
+    let_go: Option<VforkRelease>,
     /// Its return: how long the call took, and how long the parent was held. Kept until it is known what let it go.
     returned: Option<(u64, u64)>,
 }
@@ -102,7 +102,7 @@ impl Model {
             && cloning.followed
         {
             // It goes on, so it was let go: by an exec, as an exit would have been told before.
-            cloning.let_go.get_or_insert(LetGo::Exec);
+            cloning.let_go.get_or_insert(VforkRelease::Exec);
         }
         events.extend(self.finish_cloning(parent_tid, ts));
         if let Some(parent) = self.threads.get_mut(&parent_tid) {
@@ -142,7 +142,7 @@ impl Model {
         ts: u64,
     ) -> Option<Event> {
         let thread = birth.flags & flag::THREAD != 0;
-        let what = What::Clone(event::Clone {
+        let what = EventKind::Clone(event::Clone {
             call: match birth.call {
                 syscall::FORK => "fork",
                 syscall::VFORK => "vfork",
@@ -279,7 +279,7 @@ impl Model {
         } else {
             First::Parent
         };
-        let what = What::Cloned(Cloned {
+        let what = EventKind::Cloned(Cloned {
             child_pid: cloning.child_ids.pid,
             child_tid: cloning.child_ids.tid,
             fork: cloning.fork,
@@ -299,7 +299,7 @@ impl Model {
     }
 
     /// A child has exec'ed or ended: a parent that vfork holds goes on, or has gone on.
-    pub(super) fn let_go(&mut self, child: u32, how: LetGo, ts: u64) -> Option<Event> {
+    pub(super) fn let_go(&mut self, child: u32, how: VforkRelease, ts: u64) -> Option<Event> {
         let cloning = self.cloning_of(child).filter(|cloning| cloning.vfork)?;
         cloning.let_go.get_or_insert(how);
         cloning.returned?;
@@ -314,7 +314,7 @@ impl Model {
             return None;
         }
         if killed {
-            cloning.let_go.get_or_insert(LetGo::Signal);
+            cloning.let_go.get_or_insert(VforkRelease::Signal);
         }
         if cloning.returned.is_none() {
             let held = ts.saturating_sub(cloning.born);

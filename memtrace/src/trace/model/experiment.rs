@@ -5,7 +5,7 @@ use rustc_hash::FxHashMap as HashMap;
 
 use super::Model;
 use crate::trace::{
-    event::{self, Address, Both, Event, What},
+    event::{self, Address, Both, Event, EventKind},
     names,
 };
 
@@ -56,7 +56,7 @@ impl Model {
         let task = both(&mut self.tasks, born.tasks);
         let kernel_stack = both(&mut self.kernel_stacks, born.stacks);
         let known = born.callers.iter().take(born.depth as usize);
-        let what = What::Born(event::Born {
+        let what = EventKind::Born(event::Born {
             child_pid: ids.pid,
             child_tid: ids.tid,
             task,
@@ -69,7 +69,7 @@ impl Model {
     pub(super) fn runs(&mut self, runs: &Runs, ts: u64) -> Option<Event> {
         let tid = runs.head.tid;
         let told = runs.static_prio != 0;
-        let what = What::Runs(event::Runs {
+        let what = EventKind::Runs(event::Runs {
             cpu: runs.head.cpu.into(),
             task: self.tasks.of(runs.task, tid),
             kernel_stack: self.kernel_stacks.of(runs.stack, tid),
@@ -87,7 +87,7 @@ impl Model {
     }
 
     pub(super) fn rests(&self, rests: &Rests, ts: u64) -> Option<Event> {
-        let what = What::Rests(event::Rests {
+        let what = EventKind::Rests(event::Rests {
             cpu: rests.head.cpu.into(),
             runnable: rests.head.flags & RESTS_RUNNABLE != 0,
         });
@@ -99,7 +99,7 @@ impl Model {
         if returned.ip == 0 {
             return None;
         }
-        let what = What::Return(event::Return {
+        let what = EventKind::Return(event::Return {
             call: names::call(returned.call).into(),
             in_child: returned.head.flags & RETURNED_IN_CHILD != 0,
             ret: returned.ret,

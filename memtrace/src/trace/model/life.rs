@@ -7,7 +7,7 @@ use memtrace_ebpf::{
 
 use super::{Mm, Model, Thread, by_call, until_nul};
 use crate::trace::{
-    event::{self, ByObject, Event, Left, LetGo, What},
+    event::{self, ByObject, Event, EventKind, ObjectReleased, VforkRelease},
     names::{self, flag},
     objects::Means,
     sharing::Leave,
@@ -48,7 +48,7 @@ impl Model {
         };
         let (pid, old_mm) = (thread.ids.pid, thread.mm);
         self.left_by_exec(pid, exec.old_tid, old_mm);
-        let let_go = self.let_go(tid, LetGo::Exec, ts);
+        let let_go = self.let_go(tid, VforkRelease::Exec, ts);
         if let Some(mm) = self.mms.get_mut(&old_mm) {
             mm.running = mm.running.saturating_sub(1);
         }
@@ -82,7 +82,7 @@ impl Model {
             return;
         };
         let args = args.strip_suffix(b"\0").unwrap_or(args);
-        let what = What::Exec(event::Exec {
+        let what = EventKind::Exec(event::Exec {
             file: until_nul(name),
             exe: self.files.path(exec.path),
             args: if exec.args_len == 0 {
@@ -109,7 +109,7 @@ impl Model {
             syscall::VFORK => flag::VM | flag::VFORK,
             _ => failed.flags,
         };
-        let what = What::Failed(event::Failed {
+        let what = EventKind::Failed(event::Failed {
             call: names::call(failed.call).into(),
             file: (!name.is_empty()).then(|| named(failed, until_nul(name))),
             exe,
@@ -161,7 +161,7 @@ impl Model {
         let thread = process.running > 0;
         let signal = exit.status & 0x7f;
         let by_exec = (exit.by_exec != 0).then(|| self.shown(exit.by_exec));
-        let what = What::Exit(event::Exit {
+        let what = EventKind::Exit(event::Exit {
             code: (signal == 0 && by_exec.is_none()).then_some(exit.status >> 8 & 0xff),
             signal: (signal != 0).then_some(signal),
             core: signal != 0 && exit.status & CORE_DUMPED != 0,
@@ -170,7 +170,7 @@ impl Model {
         });
         let killed = signal != 0 || by_exec.is_some();
         events.extend(self.event(tid, ts, what));
-        events.extend(self.let_go(tid, LetGo::Exit, ts));
+        events.extend(self.let_go(tid, VforkRelease::Exit, ts));
         events.extend(self.held_parent_dies(tid, killed, ts));
         if let Some(mm) = self.mms.get_mut(&mm_address) {
             // It is left when they are all gone: their ends write to it yet (exit_mm_release in kernel/fork.c).
@@ -184,7 +184,7 @@ impl Model {
     }
 
     /// A task uses nothing any more. What it shared with others to the end.
-    fn ended(&mut self, tid: u32, ts: u64) -> ByObject<Left> {
+    fn ended(&mut self, tid: u32, ts: u64) -> ByObject<ObjectReleased> {
         let left = self.objects.end(tid);
         self.lives.end(tid, ts);
         ByObject(left)

@@ -15,8 +15,8 @@ use super::{
     account::{Book, Counts},
     call,
     event::{
-        self, Address, By, ByObject, Event, Global, Joined, Left, Mmap, Returned, Share, Unshare,
-        What,
+        self, Address, By, ByObject, Event, EventKind, Global, Mmap, ObjectReleased, ObjectShared,
+        Returned, Share, Unshare,
     },
     files::Files,
     lives::Lives,
@@ -275,7 +275,7 @@ impl Model {
         self.processes.values().any(|process| process.shown == pid)
     }
 
-    fn event(&self, tid: u32, ts: u64, what: What) -> Option<Event> {
+    fn event(&self, tid: u32, ts: u64, what: EventKind) -> Option<Event> {
         let thread = self.threads.get(&tid)?;
         Some(Event {
             ts,
@@ -298,7 +298,7 @@ impl Model {
         self.threads.get(&tid).map_or(tid, |thread| thread.ids.tid)
     }
 
-    fn show_joined(&self, mut objects: ByObject<Joined>) -> ByObject<Joined> {
+    fn show_joined(&self, mut objects: ByObject<ObjectShared>) -> ByObject<ObjectShared> {
         for tid in objects
             .0
             .iter_mut()
@@ -309,7 +309,7 @@ impl Model {
         objects
     }
 
-    fn show_left(&self, mut objects: ByObject<Left>) -> ByObject<Left> {
+    fn show_left(&self, mut objects: ByObject<ObjectReleased>) -> ByObject<ObjectReleased> {
         for tid in objects.0.iter_mut().flat_map(|(_, left)| &mut left.with) {
             *tid = self.shown(*tid);
         }
@@ -322,7 +322,7 @@ impl Model {
         tid: u32,
         ts: u64,
         by: &'static str,
-        objects: ByObject<Joined>,
+        objects: ByObject<ObjectShared>,
     ) -> Option<Event> {
         if objects.0.is_empty() {
             return None;
@@ -331,7 +331,7 @@ impl Model {
         self.event(
             tid,
             ts,
-            What::Share(Share {
+            EventKind::Share(Share {
                 by: by.into(),
                 objects,
             }),
@@ -344,7 +344,7 @@ impl Model {
         tid: u32,
         ts: u64,
         by: &'static str,
-        objects: ByObject<Left>,
+        objects: ByObject<ObjectReleased>,
     ) -> Option<Event> {
         if objects.0.is_empty() {
             return None;
@@ -353,7 +353,7 @@ impl Model {
         self.event(
             tid,
             ts,
-            What::Unshare(Unshare {
+            EventKind::Unshare(Unshare {
                 by: by.into(),
                 objects,
             }),
@@ -408,7 +408,7 @@ impl Model {
         }
         let bss = self.mms.get(&mm_address).map(|mm| &mm.bss);
         let what = (by_exec && !self.summary)
-            .then(|| What::Mmap(existing(vma, mapped.first(bss), By::Exec)));
+            .then(|| EventKind::Mmap(existing(vma, mapped.first(bss), By::Exec)));
         let Some(thread) = self.threads.get_mut(&tid) else {
             return;
         };

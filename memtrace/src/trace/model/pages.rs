@@ -14,8 +14,8 @@ use super::{Model, PAGE_SHIFT, Thread, loader::MAP_FIXED};
 use crate::trace::{
     call,
     event::{
-        self, Address, Because, Cause, Copied, Event, ForkAccount, ForkRef, NotSurveyed,
-        ObjectKind, What,
+        self, Address, Cause, Copied, CowCause, Event, EventKind, ForkAccount, ForkRef,
+        NotSurveyed, ObjectKind,
     },
     fault,
     sharing::{Blame, Fork, Leave, Rest},
@@ -201,7 +201,7 @@ impl Model {
             return;
         }
         process.counts.fault(fault.kind, fault.counted);
-        events.extend(self.event(tid, ts, What::Fault(fault)));
+        events.extend(self.event(tid, ts, EventKind::Fault(fault)));
     }
 
     /// The process, as a reader sees it, whose address space it is; the first, if they are several.
@@ -296,15 +296,15 @@ impl Model {
             self.sharing.copied(mm, page)
         };
         let because = match (frame, blame) {
-            (Frame::Ksm, _) => Because::Ksm,
-            (Frame::PageCache, _) => Because::PageCache,
-            (_, Some(Blame { reference, .. })) if reference && alone => Because::Reference,
-            (_, Some(_)) => Because::Fork,
-            (Frame::Anonymous, None) if alone => Because::Reference,
-            (Frame::Anonymous, None) if before => Because::ForkBefore,
-            (_, None) => Because::Unknown,
+            (Frame::Ksm, _) => CowCause::Ksm,
+            (Frame::PageCache, _) => CowCause::PageCache,
+            (_, Some(Blame { reference, .. })) if reference && alone => CowCause::Reference,
+            (_, Some(_)) => CowCause::Fork,
+            (Frame::Anonymous, None) if alone => CowCause::Reference,
+            (Frame::Anonymous, None) if before => CowCause::ForkBefore,
+            (_, None) => CowCause::Unknown,
         };
-        if matches!(because, Because::Unknown | Because::ForkBefore)
+        if matches!(because, CowCause::Unknown | CowCause::ForkBefore)
             && let Some(mm) = self.mms.get_mut(&address)
         {
             if mm.unexplained.len() >= UNEXPLAINED {
@@ -446,9 +446,9 @@ fn without_fork(record: &Fault) -> Cause {
     let frame = Frame::from_number(record.detail().frame.into());
     Cause {
         cause: match frame {
-            Frame::Ksm => Because::Ksm,
-            Frame::PageCache => Because::PageCache,
-            Frame::Anonymous | Frame::Unknown => Because::Unknown,
+            Frame::Ksm => CowCause::Ksm,
+            Frame::PageCache => CowCause::PageCache,
+            Frame::Anonymous | Frame::Unknown => CowCause::Unknown,
         },
         fork: None,
         sharers: Vec::new(),

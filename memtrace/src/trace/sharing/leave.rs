@@ -10,7 +10,7 @@ use super::{
     Ending, Origin, Sharing,
     edge::{End, Part},
     pages::{Pages, moved_pages},
-    solo::Key,
+    sole_owner::Key,
 };
 
 impl Sharing {

@@ -15,7 +15,7 @@ use roaring::RoaringTreemap;
 use self::{
     edge::{Edges, End, Link},
     ledgers::Ledgers,
-    solo::{Key, Solos},
+    sole_owner::{Key, SoleOwners},
     unsurveyed::Unsurveyed,
 };
 use super::event::{ForkAccount, Region};
@@ -25,7 +25,7 @@ mod leave;
 mod ledger;
 mod ledgers;
 mod pages;
-mod solo;
+mod sole_owner;
 #[cfg(test)]
 mod tests;
 mod unsurveyed;
@@ -143,7 +143,7 @@ enum Reason {
 #[derive(Default)]
 pub struct Sharing {
     edges: Edges,
-    solos: Solos,
+    solos: SoleOwners,
     ledgers: Ledgers,
     unsurveyed: Unsurveyed,
 }

@@ -13,7 +13,7 @@ use super::{
         heap_page, heap_pages, known, minor, ro, rw, tallied,
     },
 };
-use crate::trace::event::{By, ObjectKind, What};
+use crate::trace::event::{By, EventKind, ObjectKind};
 
 /// The pages of `heap`, all of which may be written as they are.
 fn owned(pages: std::ops::Range<u64>) -> Area {
@@ -51,7 +51,7 @@ fn tasks(outcome: &Outcome) -> Vec<(u32, Option<u64>, Option<u64>)> {
         .events
         .iter()
         .filter_map(|event| match &event.what {
-            What::Task(task) => Some((event.tid, task.resident, task.private)),
+            EventKind::Task(task) => Some((event.tid, task.resident, task.private)),
             _ => None,
         })
         .collect()
@@ -63,7 +63,7 @@ fn mappings(outcome: &Outcome) -> Vec<String> {
         .events
         .iter()
         .filter_map(|event| match &event.what {
-            What::Mmap(mmap) => {
+            EventKind::Mmap(mmap) => {
                 assert_eq!(mmap.by, By::Attach);
                 Some(format!(
                     "{} {} {:#x} {} {} resident {} private {}",
@@ -119,7 +119,7 @@ fn what_is_found_is_told() {
         .find(|event| event.tid == 500)
         .expect("its event");
     assert_eq!((first.ts, &*first.comm), (surveyed, "server"));
-    let What::Task(task) = &first.what else {
+    let EventKind::Task(task) = &first.what else {
         panic!("a task")
     };
     assert_eq!(task.ppid, 1);
@@ -405,7 +405,7 @@ fn who_changes_before_the_survey_is_told_of() {
     let names: Vec<_> = outcome
         .events
         .iter()
-        .filter(|event| event.tid == 500 && !matches!(event.what, What::Share(_)))
+        .filter(|event| event.tid == 500 && !matches!(event.what, EventKind::Share(_)))
         .map(|event| event.what.name())
         .collect();
     assert_eq!(names, ["task", "exec", "fault"]);

@@ -8,9 +8,9 @@ use rustc_hash::FxHashSet as HashSet;
 
 use super::{machine::Machine, random::Random, story::ZERO};
 use crate::{
+    filter::EventFilter,
     kernel::clock::Moment,
     output::{Format, Options, samples::Page, sink},
-    select::Only,
     session::Session,
     source::{Batch, Last, Losses, Metadata, Rare, Source},
 };
@@ -128,7 +128,8 @@ fn output(batches: &[Batch], format: Format, before_end: usize) -> String {
         summary_only: false,
     };
     let sink = sink(format, page.writer(), options);
-    let mut session = Session::new(source, Only::ALL, sink).expect("records of this version");
+    let mut session =
+        Session::new(source, EventFilter::ALL, sink).expect("records of this version");
     let began = Moment { ts: 1, realtime: 2 };
     session.start(&["a".into()], &[], began).expect("room");
     for _ in 0..before_end.min(batches.len()) {
@@ -181,7 +182,7 @@ fn records_of_another_version_are_refused() {
         Page::default().writer(),
         crate::output::samples::PLAIN,
     );
-    let refused = Session::new(source, Only::ALL, sink)
+    let refused = Session::new(source, EventFilter::ALL, sink)
         .err()
         .expect("refused");
     assert!(refused.to_string().contains("can't read"), "{refused}");

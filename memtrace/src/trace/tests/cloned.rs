@@ -3,12 +3,12 @@
 use memtrace_ebpf::record::Bounds;
 
 use super::story::{FORK, Outcome, PTHREAD, Story, VFORK, heap_pages};
-use crate::trace::{event::What, names::flag};
+use crate::trace::{event::EventKind, names::flag};
 
 /// The returns: who made whom, and what is said of it.
 fn returns(outcome: &Outcome) -> Vec<String> {
     let cloned = |event: &crate::trace::event::Event| {
-        let What::Cloned(cloned) = &event.what else {
+        let EventKind::Cloned(cloned) = &event.what else {
             return None;
         };
         let mut words = vec![format!(

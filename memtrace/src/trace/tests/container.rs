@@ -6,7 +6,7 @@ use super::{
     regions::{BOUNDS, PROG},
     story::{FORK, Story, heap_pages},
 };
-use crate::trace::event::{Global, ObjectKind, What};
+use crate::trace::event::{EventKind, Global, ObjectKind};
 
 #[test]
 fn ids_are_those_of_memtraces_namespace() {
@@ -79,7 +79,7 @@ fn ids_are_those_of_memtraces_namespace() {
     assert_eq!(of("clone"), (7, 8, global(50_000, 50_001)));
     assert_eq!(of("exec"), (7, 7, global(50_000, 50_000)), "the first now");
     let exec = outcome.events.iter().find_map(|event| match &event.what {
-        What::Exec(exec) => exec.old_tid,
+        EventKind::Exec(exec) => exec.old_tid,
         _ => None,
     });
     assert_eq!(exec, Some(8), "as it was seen");

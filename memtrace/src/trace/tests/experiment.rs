@@ -6,7 +6,7 @@ use super::{
     regions::program,
     story::{Outcome, Story},
 };
-use crate::trace::event::{Address, Born, Both, Return, Runs, What};
+use crate::trace::event::{Address, Born, Both, EventKind, Return, Runs};
 
 /// Addresses of objects.
 const TASKS: [u64; 3] = [
@@ -24,7 +24,7 @@ fn births(outcome: &Outcome) -> Vec<&Born> {
     let events = outcome.events.iter();
     events
         .filter_map(|event| match &event.what {
-            What::Born(born) => Some(born),
+            EventKind::Born(born) => Some(born),
             _ => None,
         })
         .collect()
@@ -34,7 +34,7 @@ fn runs(outcome: &Outcome) -> Vec<(u32, &Runs)> {
     let events = outcome.events.iter();
     events
         .filter_map(|event| match &event.what {
-            What::Runs(runs) => Some((event.tid, runs)),
+            EventKind::Runs(runs) => Some((event.tid, runs)),
             _ => None,
         })
         .collect()
@@ -142,7 +142,7 @@ fn a_thread_that_gets_a_cpu_is_the_one_that_was_born() {
     let events = outcome.events.iter();
     let rests: Vec<_> = events
         .filter_map(|event| match &event.what {
-            What::Rests(rests) => Some((event.tid, rests.runnable)),
+            EventKind::Rests(rests) => Some((event.tid, rests.runnable)),
             _ => None,
         })
         .collect();
@@ -158,7 +158,7 @@ fn a_call_that_returns_twice_is_told_twice_but_only_to_the_lab() {
         let outcome = story.play();
         let events = outcome.events.into_iter();
         let returns = events.filter_map(|event| match event.what {
-            What::Return(returned) => Some((event.tid, returned)),
+            EventKind::Return(returned) => Some((event.tid, returned)),
             _ => None,
         });
         returns.collect::<Vec<_>>()

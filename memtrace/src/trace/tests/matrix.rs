@@ -4,13 +4,13 @@ use memtrace_ebpf::record::Birth;
 
 use super::story::{Outcome, Story};
 use crate::trace::{
-    event::{Asked, Got, Name, ObjectKind, Row},
+    event::{Name, ObjectKind, Obtained, Requested, Row},
     names::flag,
 };
 
 const SIGCHLD: u64 = 17;
-const SHARED: Asked = Asked::Share;
-const OWN: Asked = Asked::Copy;
+const SHARED: Requested = Requested::Share;
+const OWN: Requested = Requested::Copy;
 
 /// The matrix of a clone with these flags, `change`d; its parent has an I/O context and an undo list if `all`.
 fn matrix(flags: u64, all: bool, change: impl FnOnce(&mut Birth)) -> Vec<(ObjectKind, Row)> {
@@ -34,7 +34,7 @@ fn last(outcome: &Outcome) -> &crate::trace::event::Clone {
 }
 
 /// The rows that aren't as those of a clone without flags: asked, got and note.
-fn beside_fork(flags: u64) -> Vec<(ObjectKind, Option<Asked>, Got)> {
+fn beside_fork(flags: u64) -> Vec<(ObjectKind, Option<Requested>, Obtained)> {
     let plain = matrix(0, true, |_| ());
     let rows = matrix(flags, true, |_| ());
     rows.iter()
@@ -65,22 +65,23 @@ fn without_flags_each_kind_is_as_fork_has_it() {
     ];
     for (kind, row) in rows {
         let (asked, got, child) = if copied.contains(&kind) {
-            (Some(OWN), Got::Own, Some(2))
+            (Some(OWN), Obtained::Own, Some(2))
         } else if new.contains(&kind) {
-            (Some(Asked::New), Got::Own, Some(2))
+            (Some(Requested::New), Obtained::Own, Some(2))
         } else if namespaces.contains(&kind) {
-            (Some(SHARED), Got::Shared, Some(1))
+            (Some(SHARED), Obtained::Shared, Some(1))
         } else if kind == K::Cred {
-            (None, Got::Own, Some(2))
+            (None, Obtained::Own, Some(2))
         } else {
-            (Some(OWN), Got::None, None)
+            (Some(OWN), Obtained::None, None)
         };
         let expected = Row {
             parent: Some(1),
             child,
             asked,
             got,
-            note: (got == Got::None).then_some("not copied: the child begins with none".into()),
+            note: (got == Obtained::None)
+                .then_some("not copied: the child begins with none".into()),
         };
         assert_eq!(row, expected, "{kind:?}");
     }
@@ -89,8 +90,8 @@ fn without_flags_each_kind_is_as_fork_has_it() {
 #[test]
 fn each_flag_asks_for_what_it_is_about() {
     use ObjectKind as K;
-    let shares = |kind| (kind, Some(SHARED), Got::Shared);
-    let renews = |kind| (kind, Some(Asked::New), Got::Own);
+    let shares = |kind| (kind, Some(SHARED), Obtained::Shared);
+    let renews = |kind| (kind, Some(Requested::New), Obtained::Own);
     for (name, flags, kinds) in [
         ("VM", flag::VM, vec![shares(K::Mm)]),
         ("FILES", flag::FILES, vec![shares(K::Files)]),
@@ -110,13 +111,13 @@ fn each_flag_asks_for_what_it_is_about() {
                 shares(K::Sighand),
                 shares(K::Signal),
                 shares(K::Group),
-                (K::Cred, None, Got::Shared),
+                (K::Cred, None, Obtained::Shared),
             ],
         ),
         (
             "CLEAR_SIGHAND",
             flag::CLEAR_SIGHAND,
-            vec![(K::Sighand, Some(Asked::Clear), Got::Own)],
+            vec![(K::Sighand, Some(Requested::Clear), Obtained::Own)],
         ),
         ("VFORK", flag::VFORK, vec![]),
         ("NEWUSER", flag::NEWUSER, vec![renews(K::UserNs)]),

@@ -13,7 +13,7 @@ use super::{
     regions::{BOUNDS, listed, program, touch},
     story::{READ, Story, WRITE, ZERO, anonymous, counters, detailed, flagged, minor, ro, rw},
 };
-use crate::trace::event::{Access, Address, Counted, Mode, Name, Region, What};
+use crate::trace::event::{Access, Address, Counted, EventKind, Mode, Name, Region};
 
 const PAGE: u64 = 0x7b00_0000;
 
@@ -63,7 +63,7 @@ fn a_page_is_filled_shared_copied_and_taken_over() {
     let pids: Vec<u32> = outcome
         .events
         .iter()
-        .filter(|event| matches!(event.what, What::Fault(_)))
+        .filter(|event| matches!(event.what, EventKind::Fault(_)))
         .map(|event| event.pid)
         .collect();
     assert_eq!(pids, [100, 100, 101, 100, 101]);

@@ -4,7 +4,7 @@ use memtrace_ebpf::{record::Bounds, syscall};
 
 use super::story::{FORK, Outcome, Story, VFORK, counters};
 use crate::trace::{
-    event::{Life, ObjectKind, What},
+    event::{EventKind, Life, ObjectKind},
     names::flag,
 };
 
@@ -144,8 +144,8 @@ fn a_clone_shares() {
     let namespaces = outcome.shared(ObjectKind::is_namespace);
     assert_eq!(namespaces.len(), 3, "which a fork shares as well");
     assert!(namespaces[1].starts_with("200 + clone: nsproxy#1 [100, 101] mnt_ns#1 [100, 101]"));
-    let clone_at = |at: usize| matches!(outcome.events[at].what, What::Clone(_));
-    let share_at = |at: usize| matches!(outcome.events[at].what, What::Share(_));
+    let clone_at = |at: usize| matches!(outcome.events[at].what, EventKind::Clone(_));
+    let share_at = |at: usize| matches!(outcome.events[at].what, EventKind::Share(_));
     assert!(clone_at(0) && share_at(1), "the share follows its clone");
 }
 
@@ -308,7 +308,7 @@ fn an_exit_leaves_what_others_use() {
     let exits: Vec<u64> = outcome
         .events
         .iter()
-        .filter(|event| matches!(event.what, What::Unshare(_)))
+        .filter(|event| matches!(event.what, EventKind::Unshare(_)))
         .map(|event| event.ts)
         .collect();
     assert_eq!(exits.len(), 2, "the last one leaves nobody");

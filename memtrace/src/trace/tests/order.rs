@@ -10,7 +10,7 @@ use super::{
     story::{Outcome, ZERO, booked},
 };
 use crate::trace::{
-    event::{Event, Region, What},
+    event::{Event, EventKind, Region},
     model::{Finished, Model},
     order::Order,
 };
@@ -83,7 +83,7 @@ fn check(seed: u64) -> (usize, Seen, Outcome) {
         .count();
     assert_eq!(booked, copies as u64, "seed {seed}");
     for event in &outcome.events {
-        let What::Fault(fault) = &event.what else {
+        let EventKind::Fault(fault) = &event.what else {
             continue;
         };
         if let Some(cause) = &fault.cause

@@ -13,7 +13,7 @@ use memtrace_ebpf::{
 use super::story::{
     Outcome, READ, Story, WRITE, anonymous, counters, detailed, file, flagged, minor, ro, rw,
 };
-use crate::trace::event::{By, What};
+use crate::trace::event::{By, EventKind};
 
 pub const PROG: u64 = 0xe1;
 pub const LINKER: u64 = 0xe2;
@@ -90,7 +90,7 @@ fn an_exec_tells_what_it_mapped() {
         .events
         .iter()
         .filter_map(|event| match &event.what {
-            What::Mmap(mmap) => {
+            EventKind::Mmap(mmap) => {
                 assert_eq!((mmap.by, event.pid), (By::Exec, 100));
                 Some(format!(
                     "{} {:#x} {} {} {} {:?}",

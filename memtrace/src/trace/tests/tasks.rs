@@ -7,7 +7,7 @@ use super::{
     story::{FORK, Outcome, Story, anonymous, counters},
 };
 use crate::trace::{
-    event::{self, What},
+    event::{self, EventKind},
     names::flag,
 };
 
@@ -16,7 +16,7 @@ fn clones(outcome: &Outcome) -> Vec<(&str, bool, u32, u32, Option<i32>)> {
         .events
         .iter()
         .filter_map(|event| match &event.what {
-            What::Clone(clone) => Some((
+            EventKind::Clone(clone) => Some((
                 &*clone.call,
                 clone.thread,
                 clone.child_pid,
@@ -33,7 +33,7 @@ fn exits(outcome: &Outcome) -> Vec<(u32, u32, event::Exit)> {
         .events
         .iter()
         .filter_map(|event| match &event.what {
-            What::Exit(exit) => Some((event.pid, event.tid, exit.clone())),
+            EventKind::Exit(exit) => Some((event.pid, event.tid, exit.clone())),
             _ => None,
         })
         .collect()
@@ -95,7 +95,7 @@ fn births_say_by_which_call_and_of_what() {
         .events
         .iter()
         .filter_map(|event| match &event.what {
-            What::Clone(clone) => Some((clone.child_tid, clone.shared.mm)),
+            EventKind::Clone(clone) => Some((clone.child_tid, clone.shared.mm)),
             _ => None,
         })
         .collect();
@@ -112,7 +112,7 @@ fn an_exec_has_its_file_and_arguments() {
         .events
         .iter()
         .filter_map(|event| match &event.what {
-            What::Exec(exec) => Some(exec),
+            EventKind::Exec(exec) => Some(exec),
             _ => None,
         })
         .collect();
@@ -141,7 +141,7 @@ fn names_are_inherited_and_change() {
     let names: Vec<(u32, &str)> = outcome
         .events
         .iter()
-        .filter(|event| matches!(event.what, What::Clone(_) | What::Exit(_)))
+        .filter(|event| matches!(event.what, EventKind::Clone(_) | EventKind::Exit(_)))
         .map(|event| (event.tid, &*event.comm))
         .collect();
     assert_eq!(
@@ -262,10 +262,10 @@ fn a_thread_that_execs_becomes_the_leader() {
             .events
             .iter()
             .rev()
-            .find(|event| matches!(event.what, What::Exec(_)))
+            .find(|event| matches!(event.what, EventKind::Exec(_)))
             .expect("an exec");
         assert_eq!((exec.pid, exec.tid, &*exec.comm), (100, 100, "worker"));
-        let What::Exec(exec) = &exec.what else {
+        let EventKind::Exec(exec) = &exec.what else {
             unreachable!()
         };
         assert_eq!(exec.old_tid, Some(101));

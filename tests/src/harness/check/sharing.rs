@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use memtrace_events::{
-    Area, Because, By, Clone, Cloned, Events, Fault, FaultKind, ForkAccount, Got, Life, ObjectKind,
-    Row, Share, Unshare, What,
+    Area, By, Clone, Cloned, CowCause, EventKind, Events, Fault, FaultKind, ForkAccount, Life,
+    ObjectKind, Obtained, Row, Share, Unshare,
 };
 
 use crate::harness::Trace;
@@ -15,14 +15,14 @@ use crate::subject::memory::PAGE;
 pub(super) fn always(trace: &Trace) -> Result<()> {
     for event in &trace.events {
         match &event.what {
-            What::Fault(fault) => {
+            EventKind::Fault(fault) => {
                 let owner = fault.handled.as_ref().and_then(|handled| handled.owner);
                 cause(owner.unwrap_or(event.pid), fault)
             }
-            What::Clone(clone) => matrix(clone),
-            What::Cloned(cloned) => returned(cloned),
-            What::Share(share) => joined(event.tid, share),
-            What::Unshare(unshare) => left(event.tid, unshare),
+            EventKind::Clone(clone) => matrix(clone),
+            EventKind::Cloned(cloned) => returned(cloned),
+            EventKind::Share(share) => joined(event.tid, share),
+            EventKind::Unshare(unshare) => left(event.tid, unshare),
             _ => Ok(()),
         }
         .with_context(|| format!("{event:?}"))?;
@@ -49,10 +49,10 @@ fn cause(owner: u32, fault: &Fault) -> Result<()> {
         "a cause, and nothing was copied"
     );
     let can_be_forks = match cause.cause {
-        Because::Fork => [true, true],
+        CowCause::Fork => [true, true],
         // Since a fork, or for another reason.
-        Because::Reference => [false, true],
-        Because::ForkBefore | Because::PageCache | Because::Ksm | Because::Unknown => {
+        CowCause::Reference => [false, true],
+        CowCause::ForkBefore | CowCause::PageCache | CowCause::Ksm | CowCause::Unknown => {
             [false, false]
         }
     };
@@ -70,7 +70,7 @@ fn cause(owner: u32, fault: &Fault) -> Result<()> {
         "the owner among the others"
     );
     ensure!(
-        cause.cause != Because::Reference || cause.sharer_count == 0,
+        cause.cause != CowCause::Reference || cause.sharer_count == 0,
         "shared, and yet copied for a reference's sake alone"
     );
     ensure!(
@@ -88,11 +88,14 @@ fn matrix(clone: &Clone) -> Result<()> {
     }
     for (part, is_shared) in clone.shared.parts() {
         if let Some(row) = clone.objects.get(part) {
-            ensure!(is_shared == (row.got == Got::Shared), "{part:?}: {row:?}");
+            ensure!(
+                is_shared == (row.got == Obtained::Shared),
+                "{part:?}: {row:?}"
+            );
         }
     }
     let mm = clone.objects.get(ObjectKind::Mm);
-    let has_own_memory = mm.is_some_and(|row| row.got == Got::Own);
+    let has_own_memory = mm.is_some_and(|row| row.got == Obtained::Own);
     ensure!(
         clone.fork.is_some() == has_own_memory && clone.copied.is_some() == has_own_memory,
         "a fork is what copies the address space"
@@ -100,11 +103,11 @@ fn matrix(clone: &Clone) -> Result<()> {
     Ok(())
 }
 
-fn got(row: &Row) -> Got {
+fn got(row: &Row) -> Obtained {
     match (row.parent, row.child) {
-        (_, None) => Got::None,
-        (parent, child) if parent == child => Got::Shared,
-        _ => Got::Own,
+        (_, None) => Obtained::None,
+        (parent, child) if parent == child => Obtained::Shared,
+        _ => Obtained::Own,
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
         finding::{Evidence, Finding, Undecided, Verdict},
         observed::{Mark, Observed},
     },
-    trace::event::{FaultKind, What},
+    trace::event::{EventKind, FaultKind},
 };
 
 pub const CLAIM: Claim = Claim {
@@ -42,7 +42,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     let mut evidence = Evidence::default();
 
     let mapping = seen.events.iter().find(|event| match &event.what {
-        What::Mmap(mmap) => {
+        EventKind::Mmap(mmap) => {
             (before.ts..mapped.ts).contains(&event.ts)
                 && (mmap.addr.0..mmap.addr.0 + mmap.len).contains(&first)
         }
@@ -148,7 +148,7 @@ mod tests {
             resident: None,
             private: None,
         };
-        story.event(1, What::Mmap(mmap));
+        story.event(1, EventKind::Mmap(mmap));
         let at = |page: u64| there.contains(&page).then_some(page >> 12);
         story.mark_pages(1, "mapped", &pages.map(|page| (page, at(page))));
         for page in pages.into_iter().filter(|page| !there.contains(page)) {

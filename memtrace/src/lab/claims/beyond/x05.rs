@@ -6,7 +6,7 @@ use crate::{
         finding::{Evidence, Finding, Undecided, Verdict},
         observed::{Mark, Observed},
     },
-    trace::event::{Event, What},
+    trace::event::{Event, EventKind},
 };
 
 pub const CLAIM: Claim = Claim {
@@ -225,12 +225,12 @@ fn between<'a>(
     let of_program = |event: &&Event| event.pid == from.pid && (from.ts..to.ts).contains(&event.ts);
     for event in seen.events.iter().filter(of_program) {
         match &event.what {
-            What::Brk(brk) if brk.new > brk.old => step.up.push(event),
-            What::Brk(brk) if brk.new < brk.old => step.down.push(event),
-            What::Mmap(mmap) if (mmap.addr.0..mmap.addr.0 + mmap.len).contains(&block) => {
+            EventKind::Brk(brk) if brk.new > brk.old => step.up.push(event),
+            EventKind::Brk(brk) if brk.new < brk.old => step.down.push(event),
+            EventKind::Mmap(mmap) if (mmap.addr.0..mmap.addr.0 + mmap.len).contains(&block) => {
                 step.mapped.push(event);
             }
-            What::Munmap(range)
+            EventKind::Munmap(range)
                 if range.ret == 0 && (range.addr.0..range.addr.0 + range.len).contains(&block) =>
             {
                 step.unmapped.push(event);
@@ -270,7 +270,7 @@ fn last_end(seen: &Observed, mark: &Mark) -> Option<u64> {
         .iter()
         .rev()
         .find_map(|event| match &event.what {
-            What::Brk(brk) if event.pid == mark.pid && event.ts < mark.ts => Some(brk.new.0),
+            EventKind::Brk(brk) if event.pid == mark.pid && event.ts < mark.ts => Some(brk.new.0),
             _ => None,
         })
 }
@@ -295,7 +295,7 @@ mod tests {
             let old = Address(std::mem::replace(&mut self.end, new));
             self.story.event(
                 1,
-                What::Brk(Brk {
+                EventKind::Brk(Brk {
                     old,
                     new: Address(new),
                 }),
@@ -317,14 +317,14 @@ mod tests {
                 resident: None,
                 private: None,
             };
-            self.story.event(1, What::Mmap(mmap));
+            self.story.event(1, EventKind::Mmap(mmap));
         }
 
         fn munmap(&mut self, addr: u64) {
             self.mapped = None;
             self.story.event(
                 1,
-                What::Munmap(Range {
+                EventKind::Munmap(Range {
                     addr: Address(addr),
                     len: 0x1000,
                     ret: 0,

@@ -6,7 +6,7 @@ use crate::{
         finding::{Evidence, Finding, Undecided, Verdict},
         observed::Observed,
     },
-    trace::event::{Event, Events, What},
+    trace::event::{Event, EventKind, Events},
 };
 
 pub const CLAIM: Claim = Claim {
@@ -103,7 +103,7 @@ fn mapping<'a>(
         .first()
         .ok_or_else(|| Undecided::because("the program named no pages"))?;
     let call = seen.events.iter().rfind(|event| match &event.what {
-        What::Mmap(mmap) => {
+        EventKind::Mmap(mmap) => {
             event.ts < mapped.ts && (mmap.addr.0..mmap.addr.0 + mmap.len).contains(&first)
         }
         _ => false,
@@ -138,7 +138,7 @@ fn mapping<'a>(
         pid: mapped.pid,
     };
     let touched_late = mapping.faults.iter().filter(|event| match &event.what {
-        What::Fault(fault) => pages
+        EventKind::Fault(fault) => pages
             .iter()
             .any(|(page, frame)| page >> 12 == fault.addr.0 >> 12 && frame.is_some()),
         _ => false,
@@ -178,7 +178,7 @@ mod tests {
                 resident: None,
                 private: None,
             };
-            story.event(1, What::Mmap(mmap));
+            story.event(1, EventKind::Mmap(mmap));
             let pages: Vec<_> = (0..4)
                 .map(|at| (base + at * 0x1000, (at < there).then_some(at)))
                 .collect();

@@ -140,7 +140,7 @@ mod tests {
     use super::*;
     use crate::{
         lab::story::Story,
-        trace::event::{Copied, Exec, What},
+        trace::event::{Copied, EventKind, Exec},
     };
 
     /// `posix_spawn` copies these bytes at the three sizes, if any.
@@ -167,7 +167,7 @@ mod tests {
                         truncated: false,
                         old_tid: None,
                     };
-                    story.event(child, What::Exec(exec));
+                    story.event(child, EventKind::Exec(exec));
                 }
             }
         }
@@ -189,7 +189,7 @@ mod tests {
         let figure = |seen: &Observed| judge(seen).expect("decided").figure;
         assert_eq!(figure(&seen), "512 MiB: 1064 KiB copied, by spawn 0");
         for event in &mut seen.events {
-            if let What::Clone(clone) = &mut event.what
+            if let EventKind::Clone(clone) = &mut event.what
                 && let Some(copied) = &mut clone.copied
             {
                 copied.table_bytes += 4096;
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn a_child_without_an_exec_decides_nothing() {
         let mut seen = story([None; 3]);
-        let exec = |event: &Event| matches!(event.what, What::Exec(_));
+        let exec = |event: &Event| matches!(event.what, EventKind::Exec(_));
         let last = seen.events.iter().rposition(exec).expect("there is one");
         seen.events.remove(last);
         assert!(matches!(judge(&seen), Err(Undecided::NotHere(_))));

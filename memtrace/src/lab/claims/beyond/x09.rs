@@ -6,7 +6,7 @@ use crate::{
         finding::{Evidence, Finding, Undecided, Verdict},
         observed::{Mark, Observed},
     },
-    trace::event::{Address, By, Event, Events, Fault, FaultKind, Mmap, Returned, What},
+    trace::event::{Address, By, Event, EventKind, Events, Fault, FaultKind, Mmap, Returned},
 };
 
 pub const CLAIM: Claim = Claim {
@@ -138,7 +138,7 @@ fn show(seen: &Observed, stack: &Stack, used: u64, which: &str, evidence: &mut E
         event.ts > stack.event.ts
             && matches!(
                 &event.what,
-                What::Mprotect(mprotect)
+                EventKind::Mprotect(mprotect)
                     if stack.contains(mprotect.addr.0) && mprotect.addr.0 > stack.start
             )
     });
@@ -196,7 +196,7 @@ fn stack<'a>(seen: &'a Observed, mark: &Mark) -> Result<Stack<'a>, Undecided> {
         .rev()
         .filter(|event| event.ts < mark.ts)
         .find_map(|event| match &event.what {
-            What::Mmap(mmap) => covers(mmap).map(|start| Stack {
+            EventKind::Mmap(mmap) => covers(mmap).map(|start| Stack {
                 event,
                 start,
                 len: mmap.len,
@@ -252,7 +252,7 @@ mod tests {
             resident: None,
             private: None,
         };
-        story.event(1, What::Mmap(mmap));
+        story.event(1, EventKind::Mmap(mmap));
     }
 
     /// Two threads touch so many pages each; the third runs away.

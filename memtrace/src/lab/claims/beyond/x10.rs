@@ -6,7 +6,7 @@ use crate::{
         finding::{Evidence, Finding, Undecided, Verdict},
         observed::{Mark, Observed},
     },
-    trace::event::{Event, Events, Mmap, Returned, What},
+    trace::event::{Event, EventKind, Events, Mmap, Returned},
 };
 
 pub const CLAIM: Claim = Claim {
@@ -53,7 +53,7 @@ impl<'a> Requests<'a> {
                     event.pid == before.pid && (before.ts..asked.ts).contains(&event.ts)
                 })
                 .filter_map(|event| match &event.what {
-                    What::Mmap(mmap) => Some((event, mmap)),
+                    EventKind::Mmap(mmap) => Some((event, mmap)),
                     _ => None,
                 })
                 .filter(|(_, mmap)| mmap.len == len && has(mmap, "MAP_NORESERVE") == unreserved)
@@ -291,7 +291,7 @@ mod tests {
                 resident: None,
                 private: None,
             };
-            story.event(1, What::Mmap(mmap));
+            story.event(1, EventKind::Mmap(mmap));
             if granted {
                 promised += len;
                 story

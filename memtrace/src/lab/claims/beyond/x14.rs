@@ -6,7 +6,7 @@ use crate::{
         finding::{Evidence, Finding, Undecided, Verdict},
         observed::{Mark, Observed},
     },
-    trace::event::{Because, FaultKind, What},
+    trace::event::{CowCause, EventKind, FaultKind},
 };
 
 pub const CLAIM: Claim = Claim {
@@ -74,7 +74,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     let cause = fault.cause.as_ref().map(|cause| cause.cause);
     if copied {
         evidence.agree(
-            cause == Some(Because::Ksm) && fault.pfn_before == Some(frame),
+            cause == Some(CowCause::Ksm) && fault.pfn_before == Some(frame),
             "the trace names KSM as the cause of the copy, and the frame that /proc/PID/pagemap shows for the \
              merged pages as the old one",
         )?;
@@ -96,7 +96,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
 
     let advice = seen.events.iter().find(|event| {
         event.ts > written.ts
-            && matches!(&event.what, What::Madvise(madvise) if &*madvise.advice == "MADV_UNMERGEABLE")
+            && matches!(&event.what, EventKind::Madvise(madvise) if &*madvise.advice == "MADV_UNMERGEABLE")
     });
     if let Some(event) = advice {
         evidence
@@ -191,7 +191,7 @@ mod tests {
                 own = 20;
             }
             story.fault(1, 0x1000, kind, 9, own).cause = Some(Box::new(Cause {
-                cause: Because::Ksm,
+                cause: CowCause::Ksm,
                 fork: None,
                 sharers: Vec::new(),
                 sharer_count: 0,
@@ -207,7 +207,7 @@ mod tests {
             process: None,
             ret: 0,
         };
-        story.event(1, What::Madvise(madvise));
+        story.event(1, EventKind::Madvise(madvise));
         story.mark(1, "unmerged", &PAGES).frames(&end);
         story.observed()
     }

@@ -154,7 +154,7 @@ mod tests {
     use super::*;
     use crate::{
         lab::{finding::Seen, story::Story},
-        trace::event::{Copied, Event, FaultKind, What},
+        trace::event::{Copied, Event, EventKind, FaultKind},
     };
 
     /// The page tables grow so much a MiB, for small and for huge pages.
@@ -216,7 +216,7 @@ mod tests {
         let verdict = |small| {
             let mut seen = story(small, 0);
             seen.events
-                .retain(|event| !matches!(event.what, What::Fault(_)));
+                .retain(|event| !matches!(event.what, EventKind::Fault(_)));
             judge(&seen).expect("decided").verdict
         };
         assert_eq!(verdict(2048), Verdict::Refuted);
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn a_fork_that_was_not_seen_decides_nothing() {
         let mut seen = story(2048, 2048);
-        let birth = |event: &Event| matches!(event.what, What::Clone(_));
+        let birth = |event: &Event| matches!(event.what, EventKind::Clone(_));
         let last = seen.events.iter().rposition(birth).expect("there is one");
         seen.events.remove(last);
         assert!(matches!(judge(&seen), Err(Undecided::NotHere(_))));

@@ -136,7 +136,7 @@ fn tasks(seen: &Observed, first: u32) -> Vec<Task<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{lab::story::Story, trace::event::What};
+    use crate::{lab::story::Story, trace::event::EventKind};
 
     /// The program is process 1, the shell 2, the rest its children.
     fn story() -> Observed {
@@ -162,18 +162,18 @@ mod tests {
         let mut no_exec = story();
         no_exec
             .events
-            .retain(|event| event.pid != 4 || !matches!(event.what, What::Exec(_)));
+            .retain(|event| event.pid != 4 || !matches!(event.what, EventKind::Exec(_)));
         assert_eq!(verdict(&no_exec), Verdict::Qualified);
 
         let mut no_birth = story();
-        no_birth
-            .events
-            .retain(|event| !matches!(&event.what, What::Clone(clone) if clone.child_pid == 3));
+        no_birth.events.retain(
+            |event| !matches!(&event.what, EventKind::Clone(clone) if clone.child_pid == 3),
+        );
         assert_eq!(verdict(&no_birth), Verdict::Refuted);
 
         let mut exec_first = story();
         for event in &mut exec_first.events {
-            if matches!(event.what, What::Exec(_)) {
+            if matches!(event.what, EventKind::Exec(_)) {
                 event.ts = 0;
             }
         }

@@ -190,7 +190,7 @@ mod tests {
     fn the_arguments_must_differ() {
         let mut seen = through("do_fork");
         for event in &mut seen.events {
-            if let crate::trace::event::What::Clone(clone) = &mut event.what {
+            if let crate::trace::event::EventKind::Clone(clone) = &mut event.what {
                 clone.flags.clear();
             }
         }

@@ -7,7 +7,7 @@ use crate::{
         inside::{kcmp_agrees, row},
         observed::{Mark, Observed},
     },
-    trace::event::{Got, ObjectKind},
+    trace::event::{ObjectKind, Obtained},
 };
 
 pub const CLAIM: Claim = Claim {
@@ -59,8 +59,8 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     let (mm, files) = (row(clone, ObjectKind::Mm)?, row(clone, ObjectKind::Files)?);
     let parts = [
         ("kernel stack", stack.parent != stack.child),
-        ("mm", mm.got == Got::Own),
-        ("files", files.got == Got::Own),
+        ("mm", mm.got == Obtained::Own),
+        ("files", files.got == Obtained::Own),
     ];
 
     let mut evidence = Evidence::default();
@@ -82,7 +82,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     kcmp_agrees(
         &mut evidence,
         &[in_child],
-        &shown.map(|(kind, got)| (kind, got == Got::Shared)),
+        &shown.map(|(kind, got)| (kind, got == Obtained::Shared)),
     )?;
     let [at_first, of_child, of_parent] = [
         position(before, file)?,

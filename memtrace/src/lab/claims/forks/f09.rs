@@ -6,7 +6,7 @@ use crate::{
         finding::{Evidence, Finding, Undecided, Verdict},
         observed::{Mark, Observed},
     },
-    trace::event::{Because, Event, Fault, FaultKind},
+    trace::event::{CowCause, Event, Fault, FaultKind},
 };
 
 pub const CLAIM: Claim = Claim {
@@ -118,7 +118,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
 
     // Something in the kernel may hold a page for a moment, and then it must be copied all the same.
     let held = matches!(at_last, Some((_, fault))
-        if fault.cause.as_ref().is_some_and(|cause| cause.cause == Because::Reference));
+        if fault.cause.as_ref().is_some_and(|cause| cause.cause == CowCause::Reference));
     let (by_child, by_parent) = (by_child.len(), by_parent.len());
     let figure = format!("a write copied {by_child} of 4 pages");
     match (by_child, by_parent) {
@@ -212,11 +212,11 @@ mod tests {
     fn a_page_that_the_kernel_holds_is_no_rule() {
         let mut seen = story(&[0], &[1], FaultKind::CowCopy);
         for event in &mut seen.events {
-            if let crate::trace::event::What::Fault(fault) = &mut event.what
+            if let crate::trace::event::EventKind::Fault(fault) = &mut event.what
                 && fault.pfn_after == Some(30)
             {
                 fault.cause = Some(Box::new(Cause {
-                    cause: Because::Reference,
+                    cause: CowCause::Reference,
                     fork: None,
                     sharers: Vec::new(),
                     sharer_count: 0,

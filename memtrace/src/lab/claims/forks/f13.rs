@@ -6,7 +6,7 @@ use crate::{
         finding::{Evidence, Finding, Undecided, Verdict},
         observed::{Mark, Observed},
     },
-    trace::event::{Both, Clone, Event, Got, ObjectKind, What},
+    trace::event::{Both, Clone, Event, EventKind, ObjectKind, Obtained},
 };
 
 pub const CLAIM: Claim = Claim {
@@ -83,7 +83,7 @@ struct Case<'a> {
 
 impl Case<'_> {
     /// What the child got of a kind. Nothing where the parent has none either: there is nothing to share.
-    fn got(&self, kind: ObjectKind) -> Option<Got> {
+    fn got(&self, kind: ObjectKind) -> Option<Obtained> {
         let row = self.clone.objects.get(kind)?;
         row.parent.map(|_| row.got)
     }
@@ -148,11 +148,11 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     };
     let all = cells().count();
     let as_flagged = cells()
-        .filter(|(flagged, got)| *flagged == (*got == Got::Shared))
+        .filter(|(flagged, got)| *flagged == (*got == Obtained::Shared))
         .count();
     let of_the_claim: Vec<_> = cases
         .iter()
-        .flat_map(|case| OF_THE_CLAIM.map(|kind| case.got(kind) == Some(Got::Shared)))
+        .flat_map(|case| OF_THE_CLAIM.map(|kind| case.got(kind) == Some(Obtained::Shared)))
         .collect();
     let figure = format!("{as_flagged} of {all} parts just as flagged");
     if of_the_claim.iter().all(|shared| *shared) {
@@ -195,7 +195,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
 /// Whether a child's `task_struct` and kernel stack are its own.
 fn own_task(seen: &Observed, child: u32) -> Option<bool> {
     let born = seen.events.iter().find_map(|event| match &event.what {
-        What::Born(born) if born.child_tid == child => Some(born),
+        EventKind::Born(born) if born.child_tid == child => Some(born),
         _ => None,
     })?;
     let differ = |both: &Both| Some(both.parent? != both.child?);
@@ -204,7 +204,7 @@ fn own_task(seen: &Observed, child: u32) -> Option<bool> {
 
 /// What the child shares, and what it has of its own.
 fn case_in_words(case: &Case) -> String {
-    let names = |wanted: Got| {
+    let names = |wanted: Obtained| {
         let names: Vec<_> = PARTS
             .iter()
             .filter(|part| case.got(part.kind) == Some(wanted))
@@ -218,16 +218,16 @@ fn case_in_words(case: &Case) -> String {
     };
     let at_first = if PARTS
         .iter()
-        .any(|part| case.got(part.kind) == Some(Got::None))
+        .any(|part| case.got(part.kind) == Some(Obtained::None))
     {
-        format!("; none at first: {}", names(Got::None))
+        format!("; none at first: {}", names(Obtained::None))
     } else {
         String::new()
     };
     format!(
         "shared: {}; its own: {}{at_first}",
-        names(Got::Shared),
-        names(Got::Own)
+        names(Obtained::Shared),
+        names(Obtained::Own)
     )
 }
 
@@ -241,7 +241,7 @@ fn check(evidence: &mut Evidence, cases: &[Case]) -> Result<usize, Undecided> {
                 continue;
             };
             compared += 1;
-            if *same != (got == Got::Shared) {
+            if *same != (got == Obtained::Shared) {
                 return Err(Undecided::Contradiction(format!(
                     "with {} kcmp(2) and the kernel's pointers at the birth say the same of {}",
                     case.name(),
@@ -285,9 +285,9 @@ mod tests {
         for (flags, child) in cases.into_iter().zip(2..) {
             let got = |part: &Part| {
                 if shared(flags, part) {
-                    Got::Shared
+                    Obtained::Shared
                 } else {
-                    Got::Own
+                    Obtained::Own
                 }
             };
             let row = |part: &Part| Row {

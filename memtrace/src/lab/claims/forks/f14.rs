@@ -6,7 +6,7 @@ use crate::{
         finding::{Evidence, Finding, Undecided, Verdict},
         observed::{Mark, Observed},
     },
-    trace::event::{Cloned, Event, Events, LetGo, What},
+    trace::event::{Cloned, Event, EventKind, Events, VforkRelease},
 };
 
 pub const CLAIM: Claim = Claim {
@@ -47,7 +47,10 @@ impl Case<'_> {
     /// Whether the parent was held until the child's exec or end.
     fn held(&self) -> bool {
         self.what.held.is_some()
-            && matches!(self.what.let_go, Some(LetGo::Exec | LetGo::Exit))
+            && matches!(
+                self.what.let_go,
+                Some(VforkRelease::Exec | VforkRelease::Exit)
+            )
             && self.cloned.ts >= self.about_to.ts
     }
 
@@ -161,7 +164,7 @@ fn case<'a>(seen: &'a Observed, name: &str) -> Result<Case<'a>, Undecided> {
     let sleeps = seen.events.iter().find(|event| {
         event.pid == birth.pid
             && (birth.ts..cloned.ts).contains(&event.ts)
-            && matches!(&event.what, What::Rests(rests) if !rests.runnable)
+            && matches!(&event.what, EventKind::Rests(rests) if !rests.runnable)
     });
     Ok(Case {
         birth,
@@ -203,8 +206,8 @@ mod tests {
             cloned.held = (child > 2).then_some(20_000_000);
             cloned.let_go = match (held, child) {
                 (false, _) => None,
-                (true, 4) => Some(LetGo::Exec),
-                (true, _) => Some(LetGo::Exit),
+                (true, 4) => Some(VforkRelease::Exec),
+                (true, _) => Some(VforkRelease::Exit),
             };
             if held {
                 cloned.held = Some(20_000_000);
@@ -231,7 +234,7 @@ mod tests {
     fn a_return_that_was_not_seen_leaves_it_open() {
         let mut seen = story([false, true, true]);
         seen.events
-            .retain(|event| !matches!(event.what, What::Cloned(_)));
+            .retain(|event| !matches!(event.what, EventKind::Cloned(_)));
         assert!(matches!(judge(&seen), Err(Undecided::NotHere(_))));
     }
 

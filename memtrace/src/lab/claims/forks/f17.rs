@@ -6,7 +6,7 @@ use crate::{
         finding::{Evidence, Finding, Undecided, Verdict},
         observed::{Mark, Observed},
     },
-    trace::event::{Cloned, Event, Events, First, LetGo},
+    trace::event::{Cloned, Event, Events, First, VforkRelease},
 };
 
 pub const CLAIM: Claim = Claim {
@@ -77,7 +77,11 @@ impl<'a> Vfork<'a> {
     /// Whether the child came first, and the parent after that which it has to wait for.
     fn waited(&self) -> bool {
         let cloned = self.cloned.1;
-        let wanted = if self.execs { LetGo::Exec } else { LetGo::Exit };
+        let wanted = if self.execs {
+            VforkRelease::Exec
+        } else {
+            VforkRelease::Exit
+        };
         cloned.first == Some(First::Child) && cloned.let_go == Some(wanted)
     }
 
@@ -167,7 +171,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{lab::story::Story, trace::event::What};
+    use crate::{lab::story::Story, trace::event::EventKind};
 
     /// Vforks of process 1, half with an exec; in those that are true the parent waits.
     fn story(waits: impl Fn(u32) -> bool) -> Observed {
@@ -190,7 +194,11 @@ mod tests {
             let cloned = story.cloned(1, child, 1000);
             cloned.held = Some(1000);
             if waits {
-                cloned.let_go = Some(if execs { LetGo::Exec } else { LetGo::Exit });
+                cloned.let_go = Some(if execs {
+                    VforkRelease::Exec
+                } else {
+                    VforkRelease::Exit
+                });
             }
             cloned.first = Some(if waits { First::Child } else { First::Parent });
             let values = [("child", u64::from(child)), ("execs", u64::from(execs))];
@@ -226,7 +234,7 @@ mod tests {
     fn the_order_of_the_marks_must_agree() {
         let mut seen = story(|_| true);
         for event in &mut seen.events {
-            if let What::Cloned(cloned) = &mut event.what {
+            if let EventKind::Cloned(cloned) = &mut event.what {
                 cloned.first = Some(First::Parent);
             }
         }

@@ -7,7 +7,7 @@ use crate::{
         finding::{Evidence, Finding, Undecided, Verdict},
         observed::{Mark, Observed},
     },
-    trace::event::{Address, Event, Events, FaultKind, Mmap, Returned, What},
+    trace::event::{Address, Event, EventKind, Events, FaultKind, Mmap, Returned},
 };
 
 pub const CLAIM: Claim = Claim {
@@ -36,7 +36,7 @@ const TAKEN: Returned = Returned::Error(-17);
 /// given out, so the program asks for the one under it.
 fn asked(event: &Event) -> Option<(&Event, u64, bool)> {
     match &event.what {
-        What::Mmap(Mmap {
+        EventKind::Mmap(Mmap {
             addr: Address(addr),
             ret,
             flags,
@@ -89,7 +89,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
             "no limit was found: all addresses were given, or none",
         ));
     };
-    let taken = matches!(&highest.what, What::Mmap(mmap) if mmap.ret == TAKEN);
+    let taken = matches!(&highest.what, EventKind::Mmap(mmap) if mmap.ret == TAKEN);
     evidence
         .say(format!(
             "The highest page that {} lies below {limit:#x}, which is {}:",
@@ -243,7 +243,7 @@ mod tests {
     fn where_something_is_already_there_can_be_something() {
         let mut seen = story(1 << 47, true);
         for event in &mut seen.events {
-            if let What::Mmap(mmap) = &mut event.what
+            if let EventKind::Mmap(mmap) = &mut event.what
                 && mmap.addr.0 == (1 << 47) - 2 * PAGE
             {
                 mmap.ret = TAKEN;

@@ -127,7 +127,7 @@ mod tests {
     use super::*;
     use crate::{
         lab::{claims::layout::place::told, observed::Mapping, story::Story},
-        trace::event::What,
+        trace::event::EventKind,
     };
 
     /// A program whose mapping, heap and stack are at these addresses.
@@ -161,7 +161,7 @@ mod tests {
         // The heap below the text.
         let mut seen = story(0x5_0000, 0xf_0100);
         for event in &mut seen.events {
-            if let What::Brk(brk) = &mut event.what {
+            if let EventKind::Brk(brk) = &mut event.what {
                 brk.old.0 = 0x100;
                 brk.new.0 = 0x200;
             }

@@ -7,7 +7,7 @@ use crate::{
         finding::{Evidence, Finding, Undecided, Verdict},
         observed::Observed,
     },
-    trace::event::{By, Mmap, Region, Returned, What},
+    trace::event::{By, EventKind, Mmap, Region, Returned},
 };
 
 pub const CLAIM: Claim = Claim {
@@ -70,7 +70,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
         .filter(|event| event.pid == mark.pid && event.ts <= mark.ts)
         .filter(|event| event.ts >= stack.event.ts)
         .filter_map(|event| match &event.what {
-            What::Mmap(Mmap {
+            EventKind::Mmap(Mmap {
                 ret: Returned::Address(address),
                 by: By::Call,
                 len,

@@ -7,7 +7,7 @@ use crate::{
         finding::{Evidence, Finding, Undecided, Verdict},
         observed::Observed,
     },
-    trace::event::{Access, Events, FaultKind, Mmap, Region, What},
+    trace::event::{Access, EventKind, Events, FaultKind, Mmap, Region},
 };
 
 pub const CLAIM: Claim = Claim {
@@ -36,7 +36,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     let place = Place::of(seen, end.pid, literal, mark.ts)?;
     let stack = Place::of(seen, end.pid, array, mark.ts)?;
     let writable = match &place.event.what {
-        What::Mmap(Mmap { prot, .. }) => prot.iter().any(|prot| &**prot == "PROT_WRITE"),
+        EventKind::Mmap(Mmap { prot, .. }) => prot.iter().any(|prot| &**prot == "PROT_WRITE"),
         _ => true,
     };
     let mut evidence = Evidence::default();

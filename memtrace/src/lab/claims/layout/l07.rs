@@ -7,7 +7,7 @@ use crate::{
         finding::{Evidence, Finding, Undecided, Verdict},
         observed::{Mark, Observed},
     },
-    trace::event::{Brk, Event, Region, What},
+    trace::event::{Brk, Event, EventKind, Region},
 };
 
 pub const CLAIM: Claim = Claim {
@@ -47,7 +47,7 @@ fn small_blocks(seen: &Observed, evidence: &mut Evidence) -> Result<Option<u64>,
     let (start, small) = (seen.mark("start")?, seen.mark("small blocks")?);
     let growth: Vec<_> = between(seen, start, small)
         .filter_map(|event| match &event.what {
-            What::Brk(Brk { old, new }) if new > old => Some((event, new.0 - old.0)),
+            EventKind::Brk(Brk { old, new }) if new > old => Some((event, new.0 - old.0)),
             _ => None,
         })
         .collect();
@@ -61,7 +61,9 @@ fn small_blocks(seen: &Observed, evidence: &mut Evidence) -> Result<Option<u64>,
         evidence.event(event);
     }
     let touches: Vec<_> = between(seen, start, small)
-        .filter(|event| matches!(&event.what, What::Fault(fault) if fault.region == Region::Heap))
+        .filter(
+            |event| matches!(&event.what, EventKind::Fault(fault) if fault.region == Region::Heap),
+        )
         .collect();
     evidence.say(format!(
         "That alone took no memory. Its pages got their frames as they were touched, {} of them. The first:",
@@ -101,7 +103,7 @@ fn large_block(seen: &Observed, evidence: &mut Evidence) -> Result<bool, Undecid
         ))
         .event(place.event);
     let gone = between(seen, large, returned).find(|event| {
-        matches!(&event.what, What::Munmap(range)
+        matches!(&event.what, EventKind::Munmap(range)
             if range.ret == 0 && (range.addr.0..range.addr.0 + range.len).contains(&block))
     });
     if let Some(event) = gone {
@@ -134,7 +136,7 @@ fn served_again(seen: &Observed, evidence: &mut Evidence) -> Result<(bool, usize
     let page = |address: u64| address / PAGE;
     let faults = between(seen, before, served)
         .filter(|event| {
-            matches!(&event.what, What::Fault(fault)
+            matches!(&event.what, EventKind::Fault(fault)
                 if (page(again)..=page(again + 999)).contains(&page(fault.addr.0)))
         })
         .count();
@@ -227,7 +229,7 @@ mod tests {
                 len: 0x10_1000,
                 ret: 0,
             };
-            story.event(1, What::Munmap(range));
+            story.event(1, EventKind::Munmap(range));
         }
         story.mark(1, "large block freed", &[]).maps = vec![heap];
         story.mark(1, "before the free", &[("old", 0xb000)]);

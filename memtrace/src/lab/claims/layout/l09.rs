@@ -183,7 +183,7 @@ mod tests {
     use super::*;
     use crate::{
         lab::story::Story,
-        trace::event::{Because, Cause},
+        trace::event::{Cause, CowCause},
     };
 
     /// Two children leak these frames; the parent's write to the shared page after it takes it over, or copies it.
@@ -201,7 +201,7 @@ mod tests {
             } else {
                 let fault = story.fault(1, 0x5000, FaultKind::CowCopy, 5, 6);
                 fault.cause = Some(Box::new(Cause {
-                    cause: Because::Fork,
+                    cause: CowCause::Fork,
                     fork: None,
                     sharers: vec![child],
                     sharer_count: 1,
@@ -232,7 +232,7 @@ mod tests {
     fn a_copy_for_a_reference_of_the_kernels_own_is_no_sharing() {
         let mut seen = story([7, 7], false, 0);
         for event in &mut seen.events {
-            if let crate::trace::event::What::Fault(Fault {
+            if let crate::trace::event::EventKind::Fault(Fault {
                 cause: Some(cause), ..
             }) = &mut event.what
             {

@@ -7,7 +7,7 @@ use crate::{
         finding::{Evidence, Finding, Undecided, Verdict},
         observed::Observed,
     },
-    trace::event::{Access, Because, FaultKind, Region},
+    trace::event::{Access, CowCause, FaultKind, Region},
 };
 
 pub const CLAIM: Claim = Claim {
@@ -58,7 +58,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
                 fault
                     .cause
                     .as_ref()
-                    .is_some_and(|cause| cause.cause == Because::PageCache)
+                    .is_some_and(|cause| cause.cause == CowCause::PageCache)
                     && fault.pfn_before == of_file
             }
             FaultKind::FileCow => true,
@@ -147,7 +147,7 @@ mod tests {
             story
                 .fault(1, variable, FaultKind::CowCopy, frame, frame + 10)
                 .cause = Some(Box::new(Cause {
-                cause: Because::PageCache,
+                cause: CowCause::PageCache,
                 fork: None,
                 sharers: Vec::new(),
                 sharer_count: 0,

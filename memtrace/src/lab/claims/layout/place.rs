@@ -3,7 +3,8 @@
 use crate::{
     lab::{finding::Undecided, observed::Observed},
     trace::event::{
-        Access, Address, Brk, By, Event, Events, Exec, Fault, Mmap, Mode, Region, Returned, What,
+        Access, Address, Brk, By, Event, EventKind, Events, Exec, Fault, Mmap, Mode, Region,
+        Returned,
     },
 };
 
@@ -31,14 +32,14 @@ impl<'a> Place<'a> {
         let until = |event: &&Event| event.pid == pid && event.ts <= at;
         for event in seen.events.iter().filter(until).rev() {
             match &event.what {
-                What::Mmap(mmap) => {
+                EventKind::Mmap(mmap) => {
                     if let Some(place) = mapped(seen, event, mmap)
                         && (place.start..place.end).contains(&address)
                     {
                         return Ok(place.at(seen, address));
                     }
                 }
-                What::Brk(Brk { old, new }) if (old.0..new.0).contains(&address) => {
+                EventKind::Brk(Brk { old, new }) if (old.0..new.0).contains(&address) => {
                     return Ok(Self {
                         region: Region::Heap,
                         start: old.0,
@@ -46,14 +47,14 @@ impl<'a> Place<'a> {
                         event,
                     });
                 }
-                What::Munmap(range)
+                EventKind::Munmap(range)
                     if range.ret == 0
                         && (range.addr.0..range.addr.0 + range.len).contains(&address) =>
                 {
                     break;
                 }
-                What::Brk(Brk { old, new }) if (new.0..old.0).contains(&address) => break,
-                What::Exec(_) => break,
+                EventKind::Brk(Brk { old, new }) if (new.0..old.0).contains(&address) => break,
+                EventKind::Exec(_) => break,
                 _ => {}
             }
         }
@@ -115,7 +116,7 @@ fn mapped<'a>(seen: &Observed, event: &'a Event, mmap: &Mmap) -> Option<Place<'a
 /// Where the kernel, in the exec, has begun to clear the rest of the last page that the file fills: the first address of
 /// BSS, and the fault in which it did so. Nothing where the file's part ends with a page.
 pub fn cleared<'a>(seen: &'a Observed, data: Place<'_>) -> Option<(&'a Event, u64)> {
-    let What::Mmap(Mmap {
+    let EventKind::Mmap(Mmap {
         by: By::Exec, file, ..
     }) = &data.event.what
     else {
@@ -131,11 +132,11 @@ pub fn cleared<'a>(seen: &'a Observed, data: Place<'_>) -> Option<(&'a Event, u6
     // The exec's own faults come before its event, and after the exec that was before it.
     let events = seen.events.iter().rev().filter(before);
     events
-        .skip_while(|event| !matches!(event.what, What::Exec(_)))
+        .skip_while(|event| !matches!(event.what, EventKind::Exec(_)))
         .skip(1)
-        .take_while(|event| !matches!(event.what, What::Exec(_)))
+        .take_while(|event| !matches!(event.what, EventKind::Exec(_)))
         .find_map(|event| match &event.what {
-            What::Fault(fault) if clears(fault) => Some((event, fault.addr.0)),
+            EventKind::Fault(fault) if clears(fault) => Some((event, fault.addr.0)),
             _ => None,
         })
 }
@@ -148,9 +149,9 @@ pub fn of_exec(seen: &Observed, pid: u32, at: u64) -> Vec<Place<'_>> {
         .iter()
         .filter(until)
         .rev()
-        .take_while(|event| !matches!(event.what, What::Exec(Exec { .. })))
+        .take_while(|event| !matches!(event.what, EventKind::Exec(Exec { .. })))
         .filter_map(|event| match &event.what {
-            What::Mmap(mmap) if mmap.by == By::Exec => mapped(seen, event, mmap),
+            EventKind::Mmap(mmap) if mmap.by == By::Exec => mapped(seen, event, mmap),
             _ => None,
         })
         .collect();
@@ -208,7 +209,7 @@ pub mod told {
 
     use std::sync::Arc;
 
-    use super::{Address, Brk, By, Exec, Fault, Mmap, Mode, Region, Returned, What};
+    use super::{Address, Brk, By, EventKind, Exec, Fault, Mmap, Mode, Region, Returned};
     use crate::{lab::story::Story, trace::event::FaultKind};
 
     pub const PROGRAM: &str = "/tmp/prog";
@@ -222,7 +223,7 @@ pub mod told {
             truncated: false,
             old_tid: None,
         };
-        story.event(pid, What::Exec(exec));
+        story.event(pid, EventKind::Exec(exec));
     }
 
     /// A private mapping; by exec where a region is given.
@@ -253,8 +254,8 @@ pub mod told {
             resident: None,
             private: None,
         };
-        match &mut story.event(pid, What::Mmap(mmap)).what {
-            What::Mmap(mmap) => mmap,
+        match &mut story.event(pid, EventKind::Mmap(mmap)).what {
+            EventKind::Mmap(mmap) => mmap,
             _ => unreachable!("it was made here"),
         }
     }
@@ -263,7 +264,7 @@ pub mod told {
     pub fn brk(story: &mut Story, pid: u32, old: u64, new: u64) {
         story.event(
             pid,
-            What::Brk(Brk {
+            EventKind::Brk(Brk {
                 old: Address(old),
                 new: Address(new),
             }),
@@ -318,7 +319,7 @@ mod tests {
             len: PAGE,
             ret: 0,
         };
-        story.event(1, What::Munmap(range));
+        story.event(1, EventKind::Munmap(range));
         told::brk(&mut story, 1, 0xa000, 0x9800);
         let seen = story.observed();
         let place = |address, at| Place::of(&seen, 1, address, at).map(|place| place.region);

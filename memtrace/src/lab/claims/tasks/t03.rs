@@ -9,7 +9,7 @@ use crate::{
         observed::{Mark, Observed},
         times::Times,
     },
-    trace::event::{Event, Events, What},
+    trace::event::{Event, EventKind, Events},
 };
 
 pub const CLAIM: Claim = Claim {
@@ -220,7 +220,7 @@ fn turns(seen: &Observed, one: u32, other: u32) -> Vec<u64> {
         .events
         .iter()
         .filter(|event| {
-            matches!(event.what, What::Runs(_)) && (event.tid == one || event.tid == other)
+            matches!(event.what, EventKind::Runs(_)) && (event.tid == one || event.tid == other)
         })
         .map(|event| (event.tid, event.ts))
         .collect();
@@ -283,7 +283,7 @@ mod tests {
             nice: None,
             rt_priority: 0,
         };
-        story.thread_event(pid, tid, What::Runs(runs)).ts = ts;
+        story.thread_event(pid, tid, EventKind::Runs(runs)).ts = ts;
     }
 
     /// The time for a process at each size, and for its turns; what a thread takes is 1000.
@@ -365,7 +365,7 @@ mod tests {
         assert!(matches!(judge(&seen), Err(Undecided::NotHere(_))));
         let mut seen = story([9000, 160_000, 400_000], None);
         seen.events
-            .retain(|event| !matches!(event.what, What::Cloned(_)));
+            .retain(|event| !matches!(event.what, EventKind::Cloned(_)));
         assert!(matches!(judge(&seen), Err(Undecided::NotHere(_))));
     }
 }

@@ -190,7 +190,7 @@ mod tests {
     use super::*;
     use crate::{
         lab::{observed::ThreadLook, story::Story},
-        trace::event::{Copied, What},
+        trace::event::{Copied, EventKind},
     };
 
     fn crash(story: &mut Story, pid: u32, tid: u32, threads: usize) {
@@ -223,7 +223,7 @@ mod tests {
                 thread: tid != 3,
                 by_exec: None,
             };
-            story.thread_event(3, tid, What::Exit(exit));
+            story.thread_event(3, tid, EventKind::Exit(exit));
         }
         let signal = if dead == 4 { 11 } else { 0 };
         story.mark(1, "after the thread's crash", &[("signal", signal)]);
@@ -265,7 +265,7 @@ mod tests {
     fn nothing_is_said_of_a_crash_that_was_not_seen() {
         let mut seen = story(false, 4);
         seen.events
-            .retain(|event| !matches!(event.what, What::Fault(_)));
+            .retain(|event| !matches!(event.what, EventKind::Fault(_)));
         assert!(matches!(judge(&seen), Err(Undecided::NotHere(_))));
     }
 }

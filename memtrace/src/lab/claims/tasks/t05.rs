@@ -7,7 +7,7 @@ use crate::{
         inside::{kcmp_agrees, shares},
         observed::{Mark, Observed},
     },
-    trace::event::{Clone, Event, Events, Mmap, ObjectKind, Runs, What},
+    trace::event::{Clone, Event, EventKind, Events, Mmap, ObjectKind, Runs},
 };
 
 pub const CLAIM: Claim = Claim {
@@ -61,7 +61,7 @@ impl<'a> Thread<'a> {
             .iter()
             .filter(|event| event.pid == mark.pid && event.ts < mark.ts)
             .filter_map(|event| match &event.what {
-                What::Mmap(mmap) => Some((event, mmap)),
+                EventKind::Mmap(mmap) => Some((event, mmap)),
                 _ => None,
             })
             .rfind(|(_, mmap)| (mmap.addr.0..mmap.addr.0 + mmap.len).contains(&address))
@@ -266,7 +266,7 @@ mod tests {
                 resident: None,
                 private: None,
             };
-            story.event(1, What::Mmap(mmap));
+            story.event(1, EventKind::Mmap(mmap));
             let birth = story.birth(1, tid, None);
             (birth.thread, birth.child_pid) = (true, 1);
             birth.objects = ByObject(SHARED.map(|kind| row(kind, true)).into());
@@ -311,14 +311,14 @@ mod tests {
         // One thing that both have, and no source that says otherwise.
         let mut seen = story();
         for event in &mut seen.events {
-            if let What::Runs(runs) = &mut event.what {
+            if let EventKind::Runs(runs) = &mut event.what {
                 (runs.policy, runs.nice) = (None, None);
             }
         }
         assert_eq!(verdict(&seen), Verdict::Qualified);
         let mut seen = story();
         for event in &mut seen.events {
-            if let What::Clone(clone) = &mut event.what {
+            if let EventKind::Clone(clone) = &mut event.what {
                 clone.objects.0[5] = row(ObjectKind::Group, false);
             }
         }

@@ -176,7 +176,7 @@ mod tests {
     use super::*;
     use crate::{
         lab::{inside::told::row, observed::ThreadLook, story::Story},
-        trace::event::{ByObject, What},
+        trace::event::{ByObject, EventKind},
     };
 
     /// Threads 2 and 3 of process 1: whether they get a CPU of their own, and share all resources.
@@ -231,7 +231,7 @@ mod tests {
     fn threads_that_only_run_together_are_not_scheduled_by_themselves() {
         let mut seen = story(true, true);
         seen.events
-            .retain(|event| !matches!(event.what, What::Rests(_)));
+            .retain(|event| !matches!(event.what, EventKind::Rests(_)));
         for mark in &mut seen.marks {
             mark.look.threads.clear();
         }

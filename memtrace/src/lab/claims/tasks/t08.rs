@@ -108,7 +108,7 @@ mod tests {
     use super::*;
     use crate::{
         lab::{inside::told::row, story::Story},
-        trace::event::{ByObject, What},
+        trace::event::{ByObject, EventKind},
     };
 
     /// Process 2 and thread 3 of process 1: whether each shares its address space, and the `task_struct` of the thread.
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(verdict([false, true], 1), Verdict::Refuted);
         let mut seen = story([false, true], 3);
         seen.events
-            .retain(|event| event.tid != 3 || !matches!(event.what, What::Runs(_)));
+            .retain(|event| event.tid != 3 || !matches!(event.what, EventKind::Runs(_)));
         assert_eq!(judge(&seen).expect("decided").verdict, Verdict::Refuted);
     }
 

@@ -2,8 +2,8 @@
 
 use crate::trace::{
     event::{
-        self, Account, Area, Cause, Event, FaultKind, ForkAccount, Joined, Left, Life, ObjectKind,
-        What,
+        self, Account, Area, Cause, Event, EventKind, FaultKind, ForkAccount, Life, ObjectKind,
+        ObjectReleased, ObjectShared,
     },
     model::Finished,
 };
@@ -72,7 +72,7 @@ impl Outcome {
         self.events
             .iter()
             .filter_map(|event| match &event.what {
-                What::Fault(fault) => Some(fault),
+                EventKind::Fault(fault) => Some(fault),
                 _ => None,
             })
             .collect()
@@ -100,7 +100,7 @@ impl Outcome {
     /// The copies, in order: who wrote which page, why it was shared, with whom, and how often it was mapped.
     pub fn copies(&self) -> Vec<String> {
         let copy = |event: &Event| {
-            let What::Fault(fault) = &event.what else {
+            let EventKind::Fault(fault) = &event.what else {
                 return None;
             };
             let cause = fault.cause.as_deref()?;
@@ -137,17 +137,17 @@ impl Outcome {
         };
         let line = |event: &Event| {
             let (by, objects): (String, Vec<String>) = match &event.what {
-                What::Share(share) => {
+                EventKind::Share(share) => {
                     let wanted = share.objects.0.iter().filter(|(kind, _)| of(*kind));
-                    let object = |(kind, is): &(ObjectKind, Joined)| {
+                    let object = |(kind, is): &(ObjectKind, ObjectShared)| {
                         let with = list(&is.with, is.with_count);
                         format!("{}#{} {with}", kind.name(), is.number)
                     };
                     (format!("+ {}", share.by), wanted.map(object).collect())
                 }
-                What::Unshare(unshare) => {
+                EventKind::Unshare(unshare) => {
                     let wanted = unshare.objects.0.iter().filter(|(kind, _)| of(*kind));
-                    let object = |(kind, was): &(ObjectKind, Left)| {
+                    let object = |(kind, was): &(ObjectKind, ObjectReleased)| {
                         let with = list(&was.with, was.with_count);
                         let now = was.now.map_or("-".to_owned(), |now| now.to_string());
                         format!("{}#{}>{now} {with}", kind.name(), was.number)
@@ -167,7 +167,7 @@ impl Outcome {
         self.events
             .iter()
             .filter_map(|event| match &event.what {
-                What::Clone(clone) => Some(clone),
+                EventKind::Clone(clone) => Some(clone),
                 _ => None,
             })
             .collect()

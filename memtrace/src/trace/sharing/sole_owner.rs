@@ -12,7 +12,7 @@ use super::{
 };
 
 /// A set of pages with what is known of them.
-pub(super) struct Solo {
+pub(super) struct SoleOwner {
     pub(super) key: Key,
     /// Where they were at the fork.
     pub(super) pages: Pages,
@@ -31,11 +31,11 @@ pub struct Key {
 
 /// The pages that address spaces have for themselves again.
 #[derive(Default)]
-pub struct Solos {
-    pub(super) by_mm: HashMap<u32, Vec<Solo>>,
+pub struct SoleOwners {
+    pub(super) by_mm: HashMap<u32, Vec<SoleOwner>>,
 }
 
-impl Solos {
+impl SoleOwners {
     /// Adds pages.
     pub fn add(&mut self, mm: u32, key: Key, pages: Pages, ledgers: &mut Ledgers) {
         if !pages.is_empty() {
@@ -48,12 +48,12 @@ impl Solos {
         self.set(mm, key, ledgers).pages.insert(at_fork);
     }
 
-    fn set(&mut self, mm: u32, key: Key, ledgers: &mut Ledgers) -> &mut Solo {
+    fn set(&mut self, mm: u32, key: Key, ledgers: &mut Ledgers) -> &mut SoleOwner {
         let solos = self.by_mm.entry(mm).or_default();
         let at = solos.iter().position(|solo| solo.key == key);
         let at = at.unwrap_or_else(|| {
             ledgers.hold(key.fork);
-            solos.push(Solo {
+            solos.push(SoleOwner {
                 key,
                 pages: Pages::new(),
             });
@@ -98,8 +98,8 @@ impl Solos {
     /// The address space has moved a range of its pages.
     pub fn relocate(&mut self, mm: u32, range: &Range<u64>, by: i64, ledgers: &mut Ledgers) {
         let solos = self.by_mm.get_mut(&mm).into_iter().flatten();
-        let moved: Vec<Solo> = solos
-            .map(|solo| Solo {
+        let moved: Vec<SoleOwner> = solos
+            .map(|solo| SoleOwner {
                 key: Key {
                     shift: solo.key.shift + by,
                     ..solo.key

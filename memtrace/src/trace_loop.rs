@@ -10,13 +10,13 @@ use tokio::{
 };
 
 use crate::{
-    cli::Shown,
+    cli::OutputArgs,
+    filter::EventFilter,
     output::{Sink, file::Kept},
     outputs::{Outputs, plan},
     probe::{Live, Options, Probe, Traced},
-    select::Only,
     session::Session,
-    target::{Asked, Interrupt, Signals, hurry},
+    target::{Interrupt, ReceivedSignal, Signals, hurry},
 };
 
 /// How often the ring buffer is read: what is shown is late by twice this.
@@ -35,7 +35,7 @@ pub fn event_loop() -> Result<Runtime> {
 }
 
 /// A trace under way: its hooks and its outputs.
-pub struct Follow {
+pub struct TraceLoop {
     /// The hooks.
     pub probe: Probe,
     /// What becomes of that which they see.
@@ -54,17 +54,17 @@ pub enum Step<T> {
     /// That which was waited for.
     Happened(T),
     /// A signal.
-    Asked(Asked),
+    Signal(ReceivedSignal),
     /// A period went by.
     Ticked,
 }
 
-impl Follow {
+impl TraceLoop {
     /// Attaches the hooks, then opens the outputs, none of which is to be one of `kept`. Nothing is traced yet.
     ///
     /// # Errors
     /// One of them can't be done.
-    pub fn open(shown: &Shown, traced: Traced, mut kept: Vec<Kept>) -> Result<Self> {
+    pub fn open(shown: &OutputArgs, traced: Traced, mut kept: Vec<Kept>) -> Result<Self> {
         let options = Options {
             traced,
             summary: shown.summary,
@@ -90,7 +90,7 @@ impl Follow {
     ///
     /// # Errors
     /// The kernel refuses it.
-    pub fn to(sink: Box<dyn Sink>, options: Options<'_>, only: Only) -> Result<Self> {
+    pub fn to(sink: Box<dyn Sink>, options: Options<'_>, only: EventFilter) -> Result<Self> {
         Self::with(Probe::attach(options)?, sink, options, only)
     }
 
@@ -98,7 +98,7 @@ impl Follow {
         mut probe: Probe,
         sink: Box<dyn Sink>,
         options: Options<'_>,
-        only: Only,
+        only: EventFilter,
     ) -> Result<Self> {
         let session = Session::new(probe.live()?, only, sink)?;
         let mut ticker = interval(PERIOD);
@@ -138,7 +138,7 @@ impl Follow {
 
     /// A signal from a program that is traced isn't for memtrace: one that ends its group, as servers do, means its own
     /// processes.
-    fn heard<T>(&mut self, asked: Asked) -> Result<Step<T>> {
+    fn heard<T>(&mut self, asked: ReceivedSignal) -> Result<Step<T>> {
         let is_others = self.is_family || asked.interrupt == Interrupt::Fatal;
         if let Some(pid) = asked.from.filter(|_| is_others)
             && self.is_traced(pid)?
@@ -148,7 +148,7 @@ impl Follow {
         if let Some(outputs) = &self.outputs {
             outputs.hurry();
         }
-        Ok(Step::Asked(asked))
+        Ok(Step::Signal(asked))
     }
 
     /// Whether a process, by its id as memtrace sees it, is traced, or was a moment ago.
@@ -185,12 +185,12 @@ impl Follow {
         &mut self,
         signals: &mut Signals,
         over: impl Future<Output = ()>,
-    ) -> Result<Option<Asked>> {
+    ) -> Result<Option<ReceivedSignal>> {
         let mut over = pin!(over);
         while !self.nothing_lives() {
             match self.step(signals, over.as_mut()).await? {
                 Step::Happened(()) => break,
-                Step::Asked(asked) => return Ok(Some(asked)),
+                Step::Signal(asked) => return Ok(Some(asked)),
                 Step::Ticked => {}
             }
         }

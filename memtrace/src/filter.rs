@@ -2,23 +2,23 @@
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use crate::trace::event::{EventType, FaultKind, What};
+use crate::trace::event::{EventKind, EventType, FaultKind};
 
 /// A set of kinds of events. It is asked about each event, so it is a bit mask: a bit per fault kind, then one per type of
 /// event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Only(u64);
+pub struct EventFilter(u64);
 
 const _: () = assert!(FaultKind::COUNT + EventType::ALL.len() <= u64::BITS as usize);
 
-impl Only {
+impl EventFilter {
     /// Everything.
     pub const ALL: Self = Self(u64::MAX);
 
     /// Whether it is among what was chosen.
-    pub fn wants(self, what: &What) -> bool {
+    pub fn matches(self, what: &EventKind) -> bool {
         let bit = match what {
-            What::Fault(fault) => fault.kind as usize,
+            EventKind::Fault(fault) => fault.kind as usize,
             other => FaultKind::COUNT + EventType::from(other) as usize,
         };
         self.0 & 1_u64 << bit != 0
@@ -51,7 +51,7 @@ impl Only {
     }
 }
 
-impl FromIterator<Self> for Only {
+impl FromIterator<Self> for EventFilter {
     fn from_iter<T: IntoIterator<Item = Self>>(parts: T) -> Self {
         Self(parts.into_iter().fold(0, |bits, Self(part)| bits | part))
     }
@@ -65,17 +65,17 @@ mod tests {
     use crate::output::samples;
     use crate::trace::event::Fault;
 
-    fn fault(kind: FaultKind) -> What {
-        What::Fault(Fault {
+    fn fault(kind: FaultKind) -> EventKind {
+        EventKind::Fault(Fault {
             kind,
             ..samples::fault()
         })
     }
 
     /// One of each but faults.
-    fn others() -> Vec<What> {
+    fn others() -> Vec<EventKind> {
         let story = samples::story().into_iter().map(|event| event.what);
-        let mut others: Vec<What> = Vec::new();
+        let mut others: Vec<EventKind> = Vec::new();
         for what in story.filter(|what| what.name() != "fault") {
             if !others.iter().any(|other| other.name() == what.name()) {
                 others.push(what);
@@ -84,8 +84,8 @@ mod tests {
         others
     }
 
-    fn only(names: &[&str]) -> Only {
-        let chosen = Only::names()
+    fn only(names: &[&str]) -> EventFilter {
+        let chosen = EventFilter::names()
             .filter(|(name, _)| names.contains(name))
             .map(|(_, only)| only);
         chosen.collect()
@@ -105,7 +105,7 @@ mod tests {
             let only = only(&[wanted.name()]);
             for event in &events {
                 assert_eq!(
-                    only.wants(event),
+                    only.matches(event),
                     event.name() == wanted.name(),
                     "{} of {only:?}",
                     event.name()
@@ -114,7 +114,7 @@ mod tests {
             assert!(
                 FaultKind::ALL
                     .into_iter()
-                    .all(|kind| !only.wants(&fault(kind))),
+                    .all(|kind| !only.matches(&fault(kind))),
                 "{}",
                 wanted.name()
             );
@@ -127,34 +127,37 @@ mod tests {
             let one = only(&[wanted.name()]);
             for kind in FaultKind::ALL {
                 assert_eq!(
-                    one.wants(&fault(kind)),
+                    one.matches(&fault(kind)),
                     kind == wanted,
                     "{kind:?} of {wanted:?}"
                 );
             }
-            assert!(only(&["fault"]).wants(&fault(wanted)), "{wanted:?}");
-            assert!(!others().iter().any(|event| one.wants(event)), "{wanted:?}");
+            assert!(only(&["fault"]).matches(&fault(wanted)), "{wanted:?}");
+            assert!(
+                !others().iter().any(|event| one.matches(event)),
+                "{wanted:?}"
+            );
         }
-        assert!(!others().iter().any(|event| only(&["fault"]).wants(event)));
+        assert!(!others().iter().any(|event| only(&["fault"]).matches(event)));
     }
 
     #[test]
     fn several_add_up_and_all_is_all() {
         let some = only(&["exec", "cow-copy"]);
-        assert!(some.wants(&fault(FaultKind::CowCopy)));
-        assert!(!some.wants(&fault(FaultKind::CowReuse)));
+        assert!(some.matches(&fault(FaultKind::CowCopy)));
+        assert!(!some.matches(&fault(FaultKind::CowReuse)));
         let named: Vec<_> = others()
             .iter()
-            .filter(|event| some.wants(event))
-            .map(What::name)
+            .filter(|event| some.matches(event))
+            .map(EventKind::name)
             .collect();
         assert_eq!(named, ["exec"]);
-        assert!(others().iter().all(|event| Only::ALL.wants(event)));
+        assert!(others().iter().all(|event| EventFilter::ALL.matches(event)));
     }
 
     #[test]
     fn no_name_means_two_things() {
-        let names: Vec<_> = Only::names().map(|(name, _)| name).collect();
+        let names: Vec<_> = EventFilter::names().map(|(name, _)| name).collect();
         assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
     }
 }
