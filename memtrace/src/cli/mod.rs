@@ -12,7 +12,7 @@ mod help;
 
 use self::help::{ATTACH_HELP, DOCTOR_HELP, LAB_HELP, RUN_HELP};
 use crate::filter::EventFilter;
-use crate::output::{Format, Seen};
+use crate::output::{Format, ReportFormat, Seen};
 use crate::probe::Backend;
 use crate::size;
 use crate::target::status;
@@ -99,8 +99,7 @@ pub struct OutputArgs {
     #[arg(short, long = "output", value_name = "FILE")]
     pub outputs: Vec<PathBuf>,
 
-    /// How to write it: to be read (text), or an object a line (json); by default as FILE ends (.json, .jsonl, .txt), or text.
-    /// With several outputs it is for those whose ending doesn't say it
+    /// How to write it; by default as FILE ends, or text. With several outputs it is for those whose ending doesn't say it
     #[arg(long, value_enum)]
     pub format: Option<Format>,
 
@@ -190,7 +189,7 @@ pub struct Lab {
 
     /// How to write it: to be read (text), or an object a line (json)
     #[arg(long, value_enum, default_value = "text")]
-    pub format: Format,
+    pub format: ReportFormat,
 
     /// The claims to decide, by their ids; all by default. `list` shows which there are
     #[arg(value_name = "ID")]
@@ -206,7 +205,7 @@ pub struct Lab {
 pub struct Doctor {
     /// How to write it: to be read (text), or one object (json)
     #[arg(long, value_enum, default_value = "text")]
-    pub format: Format,
+    pub format: ReportFormat,
 
     #[command(flatten)]
     pub kernel: Kernel,
@@ -357,7 +356,7 @@ mod tests {
     fn usage_errors_name_what_is_wrong() {
         assert!(error(&["--sumary", "ls"]).contains("'--sumary'"));
         assert!(error(&["-o", "f"]).contains("PROG"));
-        assert!(error(&["--format", "xml", "ls"]).contains("[possible values: text, json]"));
+        assert!(error(&["--format", "xml", "ls"]).contains("[possible values: text, json"));
         assert!(error(&["--summary", "--only", "exec", "ls"]).contains("'--summary'"));
     }
 

@@ -13,7 +13,7 @@ use super::{
     rows::{ROOT, Row, SUDO, State, rows},
     verdict::{Lack, Verdict, verdict},
 };
-use crate::output::{self, Escaped, Format};
+use crate::output::{self, Escaped, ReportFormat};
 
 /// The version of the JSON form.
 const SCHEMA: u32 = 1;
@@ -24,12 +24,12 @@ const WIDTH: usize = 80;
 ///
 /// # Errors
 /// It can't be written.
-pub fn report(findings: &Findings, format: Format) -> Result<()> {
+pub fn report(findings: &Findings, format: ReportFormat) -> Result<()> {
     let rows = rows(findings);
     let verdict = verdict(findings, &rows);
     let text = match format {
-        Format::Json => json(findings, &rows, &verdict)?,
-        Format::Text => text(&rows, &verdict, output::colour_wanted(&stdout())),
+        ReportFormat::Json => json(findings, &rows, &verdict)?,
+        ReportFormat::Text => text(&rows, &verdict, output::colour_wanted(&stdout())),
     };
     stdout()
         .write_all(text.as_bytes())

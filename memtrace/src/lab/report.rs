@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     cli::Lab,
-    output::{self, Format},
+    output::{self, ReportFormat},
 };
 
 /// What stands in place of a verdict.
@@ -26,7 +26,7 @@ const UNDECIDED: &str = "not decidable here";
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct Report {
-    format: Format,
+    format: ReportFormat,
     explain: bool,
     source: bool,
     /// Whether the progress is one line that is written over.
@@ -51,7 +51,7 @@ impl Report {
     /// # Errors
     /// It can't be written.
     pub fn list(&self, chosen: &[&Claim]) -> Result<()> {
-        if self.format == Format::Json {
+        if self.format == ReportFormat::Json {
             return chosen.iter().try_for_each(|claim| {
                 print(&json!({"id": claim.id, "claim": claim.short, "book": claim.book}))
             });
@@ -87,7 +87,7 @@ impl Report {
     /// # Errors
     /// It can't be written.
     pub fn decided(&self, one: &Decided) -> Result<()> {
-        if self.format == Format::Json {
+        if self.format == ReportFormat::Json {
             return print(&json(one)?);
         }
         if !self.explain {
@@ -113,7 +113,7 @@ impl Report {
     /// It can't be written.
     pub fn end(&self, all: &[Decided]) -> Result<()> {
         self.clear();
-        if self.format == Format::Json {
+        if self.format == ReportFormat::Json {
             return Ok(());
         }
         if !self.explain {

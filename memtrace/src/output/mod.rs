@@ -5,6 +5,8 @@ use std::{
     path::Path,
 };
 
+use clap::ValueEnum;
+
 use crate::trace::event::{End, Event, EventKind, Start};
 
 mod accounting;
@@ -35,23 +37,29 @@ pub use queue::Queue;
 pub use seen_json::to_json;
 pub use sink::Sink;
 
-/// What the output is made for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+/// How a trace is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// To be read (.txt)
     Text,
-    /// For programs: one JSON object a line.
+    /// A JSON object a line (.json, .jsonl)
     Json,
 }
 
 impl Format {
+    /// How the names of its files end.
+    const fn endings(self) -> &'static [&'static str] {
+        match self {
+            Self::Text => &["txt"],
+            Self::Json => &["json", "jsonl"],
+        }
+    }
+
     /// The format of a file by the ending of its name, if that is one of a format's.
     pub fn of(file: &Path) -> Option<Self> {
-        match file.extension()?.to_str()? {
-            "json" | "jsonl" => Some(Self::Json),
-            "txt" => Some(Self::Text),
-            _ => None,
-        }
+        let ending = file.extension()?.to_str()?;
+        let mut formats = Self::value_variants().iter().copied();
+        formats.find(|format| format.endings().contains(&ending))
     }
 
     /// Its name on the command line.
@@ -61,6 +69,15 @@ impl Format {
             Self::Json => "json",
         }
     }
+}
+
+/// How `lab` and `doctor` write what they found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// To be read
+    Text,
+    /// JSON, for programs
+    Json,
 }
 
 /// How the output is made.
