@@ -283,7 +283,14 @@ impl Model {
     fn copied(&mut self, address: u64, mm: u32, page: u64, record: &Fault, ts: u64) -> Cause {
         let frame = Frame::from_number(record.detail().frame.into());
         let map_count = (frame != Frame::Unknown).then_some(record.map_count);
-        let sharers = self.sharing.sharers(mm, page);
+        let mut sharers = self.sharing.sharers(mm, page);
+        // An address space goes between the exit of its last task and word that this is gone (exit_mm in kernel/exit.c).
+        if map_count.is_some_and(|count| count as usize <= sharers.len()) {
+            sharers.retain(|number| {
+                let mm = self.by_number.get(number).and_then(|at| self.mms.get(at));
+                mm.is_some_and(|mm| mm.running > 0)
+            });
+        }
         let alone = map_count.is_some_and(|count| count <= 1);
         let before = self.mms.get(&address).is_some_and(|mm| mm.before);
         // Whoever else maps the page is nobody who shares it since a fork that was seen.
