@@ -1,6 +1,6 @@
 //! The side channel by which a subject tells the test what it did: one JSON object a line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::io::Write;
 
@@ -112,6 +112,14 @@ pub struct Task {
     pub child_tid: u32,
     /// What it shares with its maker, as kcmp(2) says.
     pub shared: BTreeMap<ObjectKind, bool>,
+}
+
+impl Task {
+    /// Whether these are the names of its flags, in any order.
+    pub fn has_flags<'a>(&self, names: impl Iterator<Item = &'a str>) -> bool {
+        let own: BTreeSet<_> = self.flags.iter().flatten().map(String::as_str).collect();
+        own == names.collect()
+    }
 }
 
 /// A task that ended: with a code, or by a signal.

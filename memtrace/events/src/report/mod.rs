@@ -11,6 +11,7 @@ mod experiment;
 mod fault;
 mod line;
 mod memory;
+mod object;
 mod select;
 mod start;
 mod task;
@@ -27,12 +28,12 @@ pub use line::Line;
 pub use memory::{
     Brk, By, Lock, Madvise, Mmap, Mprotect, Mremap, Range, RemapFilePages, Returned, Shmat, Shmdt,
 };
+pub use object::{ByObject, ObjectKind, ObjectReleased, ObjectShared, Share, Unshare};
 pub use select::Events;
 pub use start::Start;
 pub use task::{
-    ByObject, ChildGlobal, Clone, Cloned, Copied, Exec, Exit, Failed, First, NotSurveyed,
-    ObjectKind, ObjectReleased, ObjectShared, Obtained, Requested, Row, Share, Shared, Task,
-    Unshare, VforkRelease,
+    ChildGlobal, Clone, Cloned, Copied, Exec, Exit, Failed, First, NotSurveyed, Obtained,
+    Requested, Row, Shared, Task, VforkRelease,
 };
 
 /// A name from a list that isn't memtrace's: of a system call, of a scheduling policy; or a few words.

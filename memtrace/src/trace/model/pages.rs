@@ -10,7 +10,7 @@ use memtrace_ebpf::{
 };
 use rustc_hash::FxHashSet as HashSet;
 
-use super::{Model, PAGE_SHIFT, Thread, loader::MAP_FIXED};
+use super::{Mm, Model, PAGE_SHIFT, Thread, loader::MAP_FIXED};
 use crate::trace::{
     call,
     event::{
@@ -286,10 +286,7 @@ impl Model {
         let mut sharers = self.sharing.sharers(mm, page);
         // An address space goes between the exit of its last task and word that this is gone (exit_mm in kernel/exit.c).
         if map_count.is_some_and(|count| count as usize <= sharers.len()) {
-            sharers.retain(|number| {
-                let mm = self.by_number.get(number).and_then(|at| self.mms.get(at));
-                mm.is_some_and(|mm| mm.running > 0)
-            });
+            sharers.retain(|&number| self.numbered(number).is_some_and(|mm| mm.running > 0));
         }
         let alone = map_count.is_some_and(|count| count <= 1);
         let before = self.mms.get(&address).is_some_and(|mm| mm.before);
@@ -321,7 +318,7 @@ impl Model {
         }
         let mut pids: Vec<u32> = sharers
             .iter()
-            .filter_map(|mm| self.mms.get(self.by_number.get(mm)?))
+            .filter_map(|&number| self.numbered(number))
             .flat_map(|mm| &mm.users)
             .filter_map(|tid| Some(self.threads.get(tid)?.ids.pid))
             .collect();
@@ -341,6 +338,11 @@ impl Model {
             sharer_count,
             map_count,
         }
+    }
+
+    /// The address space with this number, if it is there yet.
+    fn numbered(&self, number: u32) -> Option<&Mm> {
+        self.mms.get(self.by_number.get(&number)?)
     }
 
     /// The thread whose memory a `process_madvise` is about, or one that shares it.
