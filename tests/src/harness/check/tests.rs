@@ -28,7 +28,7 @@ fn good() -> Vec<Value> {
         })
     };
     vec![
-        json!({"type": "start", "schema": 1, "kernel": "6.18", "version": "0", "ts": 0, "backend": "tracepoints", "command": ["a"]}),
+        json!({"type": "start", "schema": 1, "kernel": "6.18", "version": "0", "ts": 0, "realtime": 1, "backend": "tracepoints", "command": ["a"]}),
         json!({
             "type": "clone", "ts": 1, "pid": 7, "tid": 7, "comm": "a", "call": "clone", "thread": false,
             "child_pid": 8, "child_tid": 8, "flags": ["CLONE_FILES"], "exit_signal": 17,
