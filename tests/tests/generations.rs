@@ -86,18 +86,18 @@ fn rest(trace: &Trace, truth: &Truth, i: usize, fork: &Fork, account: &ForkAccou
     let areas: Vec<_> = account.areas.iter().filter(is_anon).collect();
     let sum = |of: fn(&Area) -> u64| areas.iter().map(|area| of(area)).sum::<u64>();
     let own = told(truth);
-    let copied = trace
-        .faults()
-        .filter(|(event, fault)| {
-            let fork = fault.cause.as_ref().and_then(|cause| cause.fork.as_ref());
-            fork.is_some_and(|fork| fork.number as usize == i + 1)
-                && ANONYMOUS.contains(&fault.region)
-                && !own.contains(&key(event.tid, fault.addr.0, fault.pfn_after))
-        })
-        .count() as u64;
+    let copies = trace.faults().filter(|(_, fault)| {
+        let fork = fault.cause.as_ref().and_then(|cause| cause.fork.as_ref());
+        fork.is_some_and(|fork| fork.number as usize == i + 1) && ANONYMOUS.contains(&fault.region)
+    });
+    let elsewhere: Vec<_> = copies
+        .filter(|(event, fault)| !own.contains(&key(event.tid, fault.addr.0, fault.pfn_after)))
+        .collect();
     ensure!(
-        account.copied_again > 0 || sum(|area| area.copied) == outcome.copied() + copied,
-        "and {copied} elsewhere"
+        account.copied_again > 0
+            || sum(|area| area.copied) == outcome.copied() + elsewhere.len() as u64,
+        "and {} elsewhere: {elsewhere:#?}",
+        elsewhere.len()
     );
     ensure!(
         sum(|area| area.pages) >= outcome.pages
