@@ -34,6 +34,8 @@ pub struct Mm {
     pub users: Vec<u32>,
     /// How many of them have not begun to exit.
     pub running: u32,
+    /// When one of them last began to.
+    pub exited: u64,
     /// Its number; 0 while it has none, as an exec is not complete.
     pub number: u32,
     /// Whether a fork before the trace may have left pages of it shared.

@@ -122,7 +122,9 @@ fn arguments(guest: &Guest, image: &Path, initramfs: &Path, disk: &Path) -> Vec<
     drive.push(disk.to_string_lossy().replace(',', ",,"));
     let words: [(&str, OsString); 11] = [
         ("-machine", machine.into()),
-        ("-accel", "tcg".into()),
+        // With a thread for each CPU QEMU now and then goes on with code that another CPU has just patched: a tracepoint stays
+        // off on one CPU, or a breakpoint of the patching is run when it is over, and the kernel oopses.
+        ("-accel", "tcg,thread=single".into()),
         ("-cpu", processor.into()),
         ("-smp", guest.cpus.to_string().into()),
         ("-m", format!("{MEMORY}M").into()),

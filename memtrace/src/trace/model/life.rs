@@ -175,6 +175,7 @@ impl Model {
         if let Some(mm) = self.mms.get_mut(&mm_address) {
             // It is left when they are all gone: their ends write to it yet (exit_mm_release in kernel/fork.c).
             mm.running = mm.running.saturating_sub(1);
+            mm.exited = ts;
         }
         if let Some(event) = self.survey_ends(mm_address) {
             events.push(Event { ts, ..event });

@@ -262,9 +262,9 @@ impl Model {
                 }
             }
             FaultKind::CowReuse | FaultKind::UffdWp => {
-                self.sharing.taken_over(number, page);
-                for other in others {
-                    self.sharing.taken_over(number, other);
+                for page in others.chain([page]) {
+                    self.sharers(number, page, Some(1));
+                    self.sharing.taken_over(number, page);
                 }
             }
             FaultKind::ZeroRead
@@ -283,11 +283,7 @@ impl Model {
     fn copied(&mut self, address: u64, mm: u32, page: u64, record: &Fault, ts: u64) -> Cause {
         let frame = Frame::from_number(record.detail().frame.into());
         let map_count = (frame != Frame::Unknown).then_some(record.map_count);
-        let mut sharers = self.sharing.sharers(mm, page);
-        // An address space goes between the exit of its last task and word that this is gone (exit_mm in kernel/exit.c).
-        if map_count.is_some_and(|count| count as usize <= sharers.len()) {
-            sharers.retain(|&number| self.numbered(number).is_some_and(|mm| mm.running > 0));
-        }
+        let sharers = self.sharers(mm, page, map_count);
         let alone = map_count.is_some_and(|count| count <= 1);
         let before = self.mms.get(&address).is_some_and(|mm| mm.before);
         // Whoever else maps the page is nobody who shares it since a fork that was seen.
@@ -338,6 +334,20 @@ impl Model {
             sharer_count,
             map_count,
         }
+    }
+
+    /// The address spaces that share a page with this one, when its frame is mapped so often. Those whose last task has
+    /// exited leave before there is word that it is gone (`exit_mm` in `kernel/exit.c`): then fewer map the frame.
+    fn sharers(&mut self, mm: u32, page: u64, map_count: Option<u32>) -> Vec<u32> {
+        let sharers = self.sharing.sharers(mm, page);
+        if map_count.is_none_or(|count| count as usize > sharers.len()) {
+            return sharers;
+        }
+        let runs = |number: &u32| self.numbered(*number).is_some_and(|mm| mm.running > 0);
+        let (running, mut exited): (Vec<_>, Vec<_>) = sharers.into_iter().partition(runs);
+        exited.sort_by_key(|&number| self.numbered(number).map(|mm| mm.exited));
+        self.sharing.exited_at(mm, page, &exited);
+        running
     }
 
     /// The address space with this number, if it is there yet.

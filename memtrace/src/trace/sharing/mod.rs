@@ -8,7 +8,7 @@
 //!
 //! Pages are numbers, the address divided by 4 KiB; address spaces are numbers that never come again.
 
-use std::{ops::Range, sync::Arc};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use roaring::RoaringTreemap;
 
@@ -271,13 +271,30 @@ impl Sharing {
 
     /// The other address spaces that map the same frame, in the order of their numbers.
     pub fn sharers(&self, mm: u32, page: u64) -> Vec<u32> {
+        let others = self.others(mm, page);
+        others.into_iter().map(|(mm, _)| mm).collect()
+    }
+
+    /// These of a page's sharers map its frame no more: their last tasks have exited, in this order.
+    pub fn exited_at(&mut self, mm: u32, page: u64, exited: &[u32]) {
+        let others: BTreeMap<_, _> = self.others(mm, page).into_iter().collect();
+        for other in exited {
+            if let Some(&at) = others.get(other) {
+                self.leave_page(*other, at, Ending::GivenUp(Reason::Exit));
+            }
+        }
+    }
+
+    /// The other address spaces that map the same frame, in the order of their numbers, and at which page.
+    fn others(&self, mm: u32, page: u64) -> Vec<(u32, u64)> {
         let mut found = Vec::new();
         let mut ahead = vec![(mm, page, None)];
         while let Some((mm, page, came_by)) = ahead.pop() {
             for (edge, part) in self.edges.at(mm, page) {
                 if Some(edge) != came_by {
-                    found.push(part.other.mm);
-                    ahead.push((part.other.mm, part.other.page(part.pages), Some(edge)));
+                    let other = (part.other.mm, part.other.page(part.pages));
+                    found.push(other);
+                    ahead.push((other.0, other.1, Some(edge)));
                 }
             }
         }
