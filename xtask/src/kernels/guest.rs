@@ -186,7 +186,7 @@ mod tests {
     fn a_variant_has_its_own_processors_and_command_line() {
         let line = command_line("6.12-1cpu").unwrap_or_default();
         assert!(
-            line.contains("-machine pc,mem-merge=off -accel tcg -cpu max -smp 1 "),
+            line.contains("-machine pc,mem-merge=off -accel tcg,thread=single -cpu max -smp 1 "),
             "{line}"
         );
         assert!(
@@ -256,7 +256,7 @@ mod tests {
     fn arm64_has_another_machine_and_console() {
         let line = command_line("6.12-arm64").unwrap_or_default();
         assert!(
-            line.contains("-machine virt,mem-merge=off -accel tcg -cpu neoverse-n1 -smp 2 "),
+            line.contains("-machine virt,mem-merge=off -accel tcg,thread=single -cpu neoverse-n1 -smp 2 "),
             "{line}"
         );
         assert!(line.contains("console=ttyAMA0 "), "{line}");
