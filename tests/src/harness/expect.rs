@@ -30,16 +30,20 @@ impl Trace {
     pub fn fault_of(&self, touch: &Touch) -> Result<Seen<'_>> {
         let seen = self.only_fault(touch.tid, touch.addr, touch.from, touch.until);
         let seen = seen.with_context(|| format!("{touch:?}"))?;
-        seen.agrees_with(touch, self.counted(touch))
-            .with_context(|| format!("{:?} is not {touch:?}", seen.event))?;
+        seen.agrees_with(
+            touch,
+            [touch.within, (touch.from, touch.until)]
+                .map(|(from, until)| self.counted(touch.tid, from, until)),
+        )
+        .with_context(|| format!("{:?} is not {touch:?}", seen.event))?;
         Ok(seen)
     }
 
-    /// The faults of the thread at the time of the touch that the kernel counted, as the trace has it: minor and major. There
+    /// The faults of the thread at that time that the kernel counted, as the trace has it: minor and major. There
     /// may be more than one: the processor may ask once more for what is there already (`spurious`).
-    fn counted(&self, touch: &Touch) -> (u64, u64) {
+    fn counted(&self, tid: u32, from: u64, until: u64) -> (u64, u64) {
         let count = |how: Counted| {
-            self.faults_during(touch.tid, touch.from, touch.until)
+            self.faults_during(tid, from, until)
                 .filter(|(_, fault)| fault.counted == Some(how))
                 .count() as u64
         };
@@ -163,7 +167,8 @@ impl Seen<'_> {
         Ok(())
     }
 
-    fn agrees_with(&self, touch: &Touch, counted: (u64, u64)) -> Result<()> {
+    /// `least` and `most` were counted, by the trace: while rusage was asked NUMA balancing may hint at the pages of that.
+    fn agrees_with(&self, touch: &Touch, [least, most]: [(u64, u64); 2]) -> Result<()> {
         let fault = self.fault;
         ensure!(self.event.pid == touch.pid, "another process");
         self.comes_from(touch.code)?;
@@ -180,8 +185,9 @@ impl Seen<'_> {
         if touch.exact {
             ensure!(fault.addr.0 == touch.addr, "another address");
             ensure!(
-                counted == (touch.minor, touch.major),
-                "rusage counted otherwise than the trace, which has {counted:?}"
+                (least.0..=most.0).contains(&touch.minor)
+                    && (least.1..=most.1).contains(&touch.major),
+                "rusage counted otherwise than the trace, which has {least:?}, with rusage's own {most:?}"
             );
         }
         match &touch.file {

@@ -62,10 +62,12 @@ pub struct Touch {
     pub minor: u64,
     /// By how much `ru_majflt` of the thread grew.
     pub major: u64,
-    /// A time before the touch.
+    /// A time before the touch, and before rusage was asked.
     pub from: u64,
-    /// A time after it.
+    /// A time after it, and after rusage was asked again.
     pub until: u64,
+    /// Times between these: rusage had been asked, and was not asked again yet.
+    pub within: (u64, u64),
     /// The mapped file and the address's offset in it, from /proc/self/maps.
     pub file: Option<(String, u64)>,
     /// Where the program's code begins and ends: the instruction that touches is there.

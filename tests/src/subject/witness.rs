@@ -30,7 +30,9 @@ pub fn touch(name: &str, addr: u64, access: Access, exact: bool, act: impl FnOnc
     now()?;
     let from = now()?;
     let (minor, major) = counts()?;
+    let begin = now()?;
     act();
+    let end = now()?;
     let (minor_after, major_after) = counts()?;
     let until = now()?;
     let after = frame(addr)?;
@@ -49,6 +51,7 @@ pub fn touch(name: &str, addr: u64, access: Access, exact: bool, act: impl FnOnc
         major: major_after - major,
         from,
         until,
+        within: (begin, end),
         file,
         code,
     }))

@@ -256,7 +256,9 @@ mod tests {
     fn arm64_has_another_machine_and_console() {
         let line = command_line("6.12-arm64").unwrap_or_default();
         assert!(
-            line.contains("-machine virt,mem-merge=off -accel tcg,thread=single -cpu neoverse-n1 -smp 2 "),
+            line.contains(
+                "-machine virt,mem-merge=off -accel tcg,thread=single -cpu neoverse-n1 -smp 2 "
+            ),
             "{line}"
         );
         assert!(line.contains("console=ttyAMA0 "), "{line}");
