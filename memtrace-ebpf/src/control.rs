@@ -16,8 +16,8 @@ pub struct Config {
     pub zero_pfn: u32,
     /// 1: of each page that a write finds protected its frame is looked at; 0: only where it may be the page cache's or
     /// KSM's, as the accounts of forks need no more.
-    pub look: u32,
-    /// 1: what only the lab asks for is sent, too: see [`crate::record::Kind::Born`] and those after it.
+    pub read_frames: u32,
+    /// 1: what only the lab asks for is sent, too: see [`crate::record::Kind::BirthDetail`] and those after it.
     pub detail: u32,
     /// 1: `handle_mm_fault` is hooked, so that each fault is a [`crate::record::Handled`].
     pub handled: u32,

@@ -115,9 +115,9 @@ pub struct Facts {
     /// pool, whether the page is in no file's cache.
     pub fresh: bool,
     /// Whether a handler of userfaultfd is asked for the pages that are missing there.
-    pub attended: bool,
+    pub uffd_registered: bool,
     /// Whether userfaultfd write-protects pages there.
-    pub guarded: bool,
+    pub uffd_wp: bool,
     /// Whether the address space was left before the entry after could be read: that means nothing.
     pub left: bool,
     /// Whether the frame before is surely not the writer's alone: another entry maps it, or it is the page cache's or KSM's.
@@ -193,7 +193,7 @@ fn remapped(f: &Facts) -> Kind {
     let shared = is_shared(f);
     if f.same_frame {
         if write && !f.before.is_writable() && f.after.is_writable() {
-            if f.guarded && f.before.is_uffd_wp() {
+            if f.uffd_wp && f.before.is_uffd_wp() {
                 Kind::UffdWp
             } else if shared {
                 Kind::SharedWrite
@@ -226,8 +226,8 @@ fn is_huge_zero(f: &Facts, entry: Entry) -> bool {
 fn filled(f: &Facts) -> Kind {
     let write = f.error & error_code::WRITE != 0;
     match f.backing {
-        Backing::Anonymous | Backing::HugeTlb if f.attended => Kind::UffdFill,
-        Backing::Shmem if f.attended && f.fresh => Kind::UffdFill,
+        Backing::Anonymous | Backing::HugeTlb if f.uffd_registered => Kind::UffdFill,
+        Backing::Shmem if f.uffd_registered && f.fresh => Kind::UffdFill,
         // There is no zero page of this size: a read gets a frame, too (hugetlb_no_page in mm/hugetlb.c).
         Backing::HugeTlb if f.fresh => Kind::ZeroFill,
         Backing::Anonymous => {

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Error;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::output::Seen;
+use crate::output::Visible;
 
 /// How aya's error about a program that the kernel didn't load goes on: with the verifier's log, which may have hundreds of lines.
 /// The kernel's reason comes after it.
@@ -31,7 +31,7 @@ pub fn in_a_line(error: &Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     for cause in error.chain() {
         let words = cause.to_string();
-        let first = Seen(words.lines().next().unwrap_or_default()).to_string();
+        let first = Visible(words.lines().next().unwrap_or_default()).to_string();
         // It says what its cause says again, if that is there.
         let is_log = words.contains(LOG) && cause.source().is_some();
         if !is_log && parts.last() != Some(&first) {

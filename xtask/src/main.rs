@@ -34,11 +34,11 @@ use workspace::Workspace;
 )]
 struct Cli {
     #[command(subcommand)]
-    task: Task,
+    task: Command,
 }
 
 #[derive(Subcommand)]
-enum Task {
+enum Command {
     /// Get what the build needs and isn't there yet: bpf-linker and the sources of core.
     Setup,
     /// Set up, then leave memtrace in target/release/memtrace.
@@ -91,25 +91,25 @@ fn main() -> ExitCode {
     }
 }
 
-fn perform(task: Task) -> Result<()> {
-    if let Task::BenchAsRoot(bench) = task {
+fn perform(task: Command) -> Result<()> {
+    if let Command::BenchAsRoot(bench) = task {
         return bench.measure();
     }
     let workspace = Workspace::find()?;
     let done = match task {
-        Task::Setup => setup::perform(&workspace),
-        Task::Build { target: None } => memtrace::build(&workspace),
-        Task::Build {
+        Command::Setup => setup::perform(&workspace),
+        Command::Build { target: None } => memtrace::build(&workspace),
+        Command::Build {
             target: Some(target),
         } => memtrace::build_for(&workspace, target),
-        Task::Run { program } => memtrace::run(&workspace, &program),
-        Task::Test { filter } => suite::test_all(&workspace, filter.as_deref()),
-        Task::Soak { names } => soak::perform(&workspace, &names),
-        Task::Cycles { folders } => cycles::perform(&workspace, &folders),
-        Task::Check => check::perform(&workspace),
-        Task::Kernels(options) => kernels::perform(&workspace, &options),
-        Task::Bench(options) => bench::perform(&workspace, &options),
-        Task::BenchAsRoot(_) => Ok(()),
+        Command::Run { program } => memtrace::run(&workspace, &program),
+        Command::Test { filter } => suite::test_all(&workspace, filter.as_deref()),
+        Command::Soak { names } => soak::perform(&workspace, &names),
+        Command::Cycles { folders } => cycles::perform(&workspace, &folders),
+        Command::Check => check::perform(&workspace),
+        Command::Kernels(options) => kernels::perform(&workspace, &options),
+        Command::Bench(options) => bench::perform(&workspace, &options),
+        Command::BenchAsRoot(_) => Ok(()),
     };
     done.map_err(|error| workspace.blame_full_disk(error))
 }

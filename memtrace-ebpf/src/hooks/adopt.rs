@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use memtrace_ebpf::{
     control::{ADOPT_MAGIC, ADOPT_SURVEY, Adopted, PROBE_CALL},
-    record::{Kind, Surveyed, Task, VmaReason},
+    record::{ExistingTask, Kind, Surveyed, VmaReason},
     syscall,
 };
 
@@ -186,8 +186,8 @@ pub extern "C" fn next_thread() -> u32 {
         return 0;
     }
     search.added += 1;
-    ring::send_filled(Kind::Task, |record: &mut Task| {
-        record.head = ring::head(Kind::Task, tid, ts);
+    ring::send_filled(Kind::ExistingTask, |record: &mut ExistingTask| {
+        record.head = ring::head(Kind::ExistingTask, tid, ts);
         record.pid = pid;
         record.parent_pid = ids::ids(read_member(task, offset!(task_real_parent))).pid;
         record.ids = ids::ids(task);

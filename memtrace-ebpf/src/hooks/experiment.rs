@@ -3,7 +3,7 @@
 use aya_ebpf::{
     EbpfContext as _, helpers::generated::bpf_get_stack, programs::RawTracePointContext,
 };
-use memtrace_ebpf::record::{Born, CALLERS, Kind, RESTS_RUNNABLE, Rests, Runs};
+use memtrace_ebpf::record::{BirthDetail, CALLERS, Kind, SWITCH_OUT_RUNNABLE, SwitchIn, SwitchOut};
 
 use crate::hooks::{
     clock::now,
@@ -15,8 +15,8 @@ use crate::hooks::{
 /// The current task has made a child, at the time `ts` of its birth's record.
 #[inline(always)]
 pub(crate) fn born(ctx: &RawTracePointContext, parent: Object, child: u64, ts: u64) {
-    ring::send_filled(Kind::Born, |record: &mut Born| {
-        record.head = ring::head(Kind::Born, parent.load(offset!(task_pid)), ts);
+    ring::send_filled(Kind::BirthDetail, |record: &mut BirthDetail| {
+        record.head = ring::head(Kind::BirthDetail, parent.load(offset!(task_pid)), ts);
         record.child_tid = read_member(child, offset!(task_pid));
         record.tasks = [parent.address(), child];
         record.stacks = record
@@ -42,9 +42,9 @@ pub(crate) fn rests(ctx: &RawTracePointContext, task: Object, thread: &Thread, t
     // The tracepoint gives the state, too, but from 5.18 on only. Nobody makes the task runnable before the switch is over
     // (try_to_wake_up in kernel/sched/core.c waits for on_cpu).
     let state: u32 = task.load(offset!(task_state));
-    let mut head = thread.head(Kind::Rests, ts);
-    head.flags = u8::from(preempted & 1 != 0 || state == 0) * RESTS_RUNNABLE;
-    ring::send(Kind::Rests, Rests { head });
+    let mut head = thread.head(Kind::SwitchOut, ts);
+    head.flags = u8::from(preempted & 1 != 0 || state == 0) * SWITCH_OUT_RUNNABLE;
+    ring::send(Kind::SwitchOut, SwitchOut { head });
 }
 
 /// A traced thread gets the CPU.
@@ -55,9 +55,9 @@ pub(crate) fn runs(ctx: &RawTracePointContext) {
         return;
     };
     ring::send(
-        Kind::Runs,
-        Runs {
-            head: thread.head(Kind::Runs, now()),
+        Kind::SwitchIn,
+        SwitchIn {
+            head: thread.head(Kind::SwitchIn, now()),
             task,
             stack: read_member(task, offset!(task_stack)),
             mm: read_member(task, offset!(task_mm)),

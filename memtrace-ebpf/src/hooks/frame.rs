@@ -33,7 +33,7 @@ static PAGE: PerCpuArray<[u64; WORDS]> = PerCpuArray::with_max_entries(1, 0);
 /// A [global function](crate::hooks::verifier).
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn look_at(pfn: u64) -> u64 {
+pub extern "C" fn frame_use(pfn: u64) -> u64 {
     let Some(memory) = verifier::scratch(&PAGE) else {
         return 0;
     };

@@ -22,7 +22,7 @@ static CONFIG: Config = Config {
     follow: 0,
     summary: 0,
     zero_pfn: 0,
-    look: 0,
+    read_frames: 0,
     detail: 0,
     handled: 0,
     typed: 0,

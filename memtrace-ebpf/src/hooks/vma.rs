@@ -22,7 +22,7 @@ const LISTED: u32 = 64;
 
 /// Where an address lies.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum VmaLookup {
     /// In the thread's [`VmaCache`].
     Mapped,
     /// In no VMA.
@@ -39,7 +39,7 @@ pub(crate) fn locate(
     address: u64,
     ts: u64,
     reason: VmaReason,
-) -> Place {
+) -> VmaLookup {
     let seq: u32 = mm.load(offset!(mm_lock_seq));
     let cache = &thread.vma;
     if cache.mm == mm.address()
@@ -48,19 +48,19 @@ pub(crate) fn locate(
         && address >= cache.start
         && address < cache.end
     {
-        return Place::Mapped;
+        return VmaLookup::Mapped;
     }
     let found = match find_at_or_above(mm.address(), address) {
         // Below a stack that grows, it is the one that the kernel is about to extend (expand_stack).
         Lookup::Found(found) if found.start <= address || found.flags & vm::GROWSDOWN != 0 => found,
-        Lookup::Found(_) | Lookup::Nothing => return Place::Unmapped,
-        Lookup::Unreadable => return Place::Unknown,
+        Lookup::Found(_) | Lookup::Nothing => return VmaLookup::Unmapped,
+        Lookup::Unreadable => return VmaLookup::Unknown,
     };
     remember(thread, mm, found, seq, ts, reason);
     if found.start <= address {
-        Place::Mapped
+        VmaLookup::Mapped
     } else {
-        Place::Unmapped
+        VmaLookup::Unmapped
     }
 }
 

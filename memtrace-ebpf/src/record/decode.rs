@@ -5,8 +5,9 @@ use alloc::boxed::Box;
 use bytemuck::{Pod, try_pod_read_unaligned};
 
 use super::{
-    Birth, Born, Call, Exec, Exit, Failed, Fault, Gone, Handled, Header, Held, Kind, Objects,
-    Pages, Path, Rename, Rests, Returned, Runs, Surveyed, Task, Unobserved, Vma,
+    Birth, BirthDetail, Call, Exec, ExistingTask, Exit, Failed, Fault, FaultPending, Gone, Handled,
+    Header, Kind, Objects, Pages, Path, Rename, Returned, Surveyed, SwitchIn, SwitchOut,
+    Unobserved, Vma,
 };
 
 /// A record of the hooks. The rare large ones are boxed, as most are faults.
@@ -36,24 +37,24 @@ pub enum Record {
     Unobserved(Unobserved),
     /// See [`Rename`].
     Rename(Rename),
-    /// See [`Held`].
-    Held(Held),
+    /// See [`FaultPending`].
+    FaultPending(FaultPending),
     /// See [`Pages`].
     Pages(Box<Pages>),
     /// See [`Returned`].
     Returned(Returned),
     /// See [`Objects`].
     Objects(Box<Objects>),
-    /// See [`Task`].
-    Task(Box<Task>),
+    /// See [`ExistingTask`].
+    ExistingTask(Box<ExistingTask>),
     /// See [`Surveyed`].
     Surveyed(Box<Surveyed>),
-    /// See [`Born`].
-    Born(Box<Born>),
-    /// See [`Runs`].
-    Runs(Box<Runs>),
-    /// See [`Rests`].
-    Rests(Rests),
+    /// See [`BirthDetail`].
+    BirthDetail(Box<BirthDetail>),
+    /// See [`SwitchIn`].
+    SwitchIn(Box<SwitchIn>),
+    /// See [`SwitchOut`].
+    SwitchOut(SwitchOut),
 }
 
 impl Record {
@@ -84,15 +85,15 @@ impl Record {
             Kind::Call => Self::Call(Box::new(head(bytes)?.0)),
             Kind::Unobserved => Self::Unobserved(head(bytes)?.0),
             Kind::Rename => Self::Rename(head(bytes)?.0),
-            Kind::Held => Self::Held(head(bytes)?.0),
+            Kind::FaultPending => Self::FaultPending(head(bytes)?.0),
             Kind::Pages => Self::Pages(Box::new(head(bytes)?.0)),
             Kind::Returned => Self::Returned(head(bytes)?.0),
             Kind::Objects => Self::Objects(Box::new(head(bytes)?.0)),
-            Kind::Task => Self::Task(Box::new(head(bytes)?.0)),
+            Kind::ExistingTask => Self::ExistingTask(Box::new(head(bytes)?.0)),
             Kind::Surveyed => Self::Surveyed(Box::new(head(bytes)?.0)),
-            Kind::Born => Self::Born(Box::new(head(bytes)?.0)),
-            Kind::Runs => Self::Runs(Box::new(head(bytes)?.0)),
-            Kind::Rests => Self::Rests(head(bytes)?.0),
+            Kind::BirthDetail => Self::BirthDetail(Box::new(head(bytes)?.0)),
+            Kind::SwitchIn => Self::SwitchIn(Box::new(head(bytes)?.0)),
+            Kind::SwitchOut => Self::SwitchOut(head(bytes)?.0),
         })
     }
 
@@ -117,15 +118,15 @@ impl Record {
             Self::Call(record) => &record.head,
             Self::Unobserved(record) => &record.head,
             Self::Rename(record) => &record.head,
-            Self::Held(record) => &record.head,
+            Self::FaultPending(record) => &record.head,
             Self::Pages(record) => &record.head,
             Self::Returned(record) => &record.head,
             Self::Objects(record) => &record.head,
-            Self::Task(record) => &record.head,
+            Self::ExistingTask(record) => &record.head,
             Self::Surveyed(record) => &record.head,
-            Self::Born(record) => &record.head,
-            Self::Runs(record) => &record.head,
-            Self::Rests(record) => &record.head,
+            Self::BirthDetail(record) => &record.head,
+            Self::SwitchIn(record) => &record.head,
+            Self::SwitchOut(record) => &record.head,
         }
     }
 }

@@ -4,13 +4,13 @@ use bytemuck::{Pod, Zeroable};
 
 use super::Header;
 
-/// Return addresses that a [`Born`] has, at the most.
+/// Return addresses that a [`BirthDetail`] has, at the most.
 pub const CALLERS: usize = 16;
 
 /// More of a birth, at the same time as its [`super::Birth`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct Born {
+pub struct BirthDetail {
     /// Time, and the parent thread.
     pub head: Header,
     /// The child's thread.
@@ -28,7 +28,7 @@ pub struct Born {
 /// A thread gets the CPU of [`Header::cpu`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct Runs {
+pub struct SwitchIn {
     /// Time and thread.
     pub head: Header,
     /// Its `task_struct`.
@@ -49,13 +49,13 @@ pub struct Runs {
     pub pad: u32,
 }
 
-/// In [`Header::flags`] of a [`Rests`]: it could go on, another had to run. Otherwise it waits for something, or has ended.
-pub const RESTS_RUNNABLE: u8 = 1 << 0;
+/// In [`Header::flags`] of a [`SwitchOut`]: it could go on, another had to run. Otherwise it waits for something, or has ended.
+pub const SWITCH_OUT_RUNNABLE: u8 = 1 << 0;
 
 /// A thread leaves its CPU.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct Rests {
+pub struct SwitchOut {
     /// Time and thread.
     pub head: Header,
 }

@@ -272,7 +272,7 @@ pub struct Unobserved {
 /// happens meanwhile, and a reader that wants time order must wait for it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct Held {
+pub struct FaultPending {
     /// The fault's time and thread.
     pub head: Header,
 }

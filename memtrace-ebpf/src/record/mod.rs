@@ -47,8 +47,9 @@ pub enum Kind {
     Unobserved = 9,
     /// A [`Rename`].
     Rename = 10,
-    /// A [`Held`].
-    Held = 11,
+    /// A [`FaultPending`].
+    #[strum(serialize = "held")]
+    FaultPending = 11,
     /// A [`Pages`].
     Pages = 12,
     /// A [`Returned`].
@@ -56,17 +57,21 @@ pub enum Kind {
     Returned = 13,
     /// An [`Objects`].
     Objects = 14,
-    /// A [`Task`].
-    Task = 15,
+    /// An [`ExistingTask`].
+    #[strum(serialize = "task")]
+    ExistingTask = 15,
     /// A [`Surveyed`].
     #[strum(serialize = "survey")]
     Surveyed = 16,
-    /// A [`Born`].
-    Born = 17,
-    /// A [`Runs`].
-    Runs = 18,
-    /// A [`Rests`].
-    Rests = 19,
+    /// A [`BirthDetail`].
+    #[strum(serialize = "born")]
+    BirthDetail = 17,
+    /// A [`SwitchIn`].
+    #[strum(serialize = "runs")]
+    SwitchIn = 18,
+    /// A [`SwitchOut`].
+    #[strum(serialize = "rests")]
+    SwitchOut = 19,
     /// A [`Handled`].
     #[strum(serialize = "fault")]
     Handled = 20,

@@ -147,7 +147,7 @@ pub struct Objects {
 /// A thread that was there when memtrace attached: from now on it is traced.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct Task {
+pub struct ExistingTask {
     /// Time and thread.
     pub head: Header,
     /// The process.

@@ -12,7 +12,7 @@ mod help;
 
 use self::help::{ATTACH_HELP, DOCTOR_HELP, LAB_HELP, RUN_HELP};
 use crate::filter::EventFilter;
-use crate::output::{Format, ReportFormat, Seen};
+use crate::output::{Format, ReportFormat, Visible};
 use crate::probe::Backend;
 use crate::size;
 use crate::target::status;
@@ -233,7 +233,7 @@ impl Cli {
         Self::try_parse_from(words).map_err(|answer| {
             let seen = words
                 .iter()
-                .map(|word| Seen(&word.to_string_lossy()).to_string());
+                .map(|word| Visible(&word.to_string_lossy()).to_string());
             Self::try_parse_from(seen).err().unwrap_or(answer)
         })
     }

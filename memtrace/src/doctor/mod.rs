@@ -10,8 +10,8 @@ pub use self::subject::subject;
 use crate::cli;
 
 mod findings;
+mod inspect;
 mod job;
-mod look;
 mod report;
 mod rows;
 mod subject;
@@ -30,7 +30,7 @@ const FAILS: u8 = 1;
 /// # Errors
 /// It can't be written, or memtrace itself can't work.
 pub fn doctor(args: &cli::Doctor) -> Result<u8> {
-    let findings = look::look(&args.kernel)?;
+    let findings = inspect::inspect(&args.kernel)?;
     report::report(&findings, args.format)?;
     Ok(exit_status(&findings))
 }

@@ -53,7 +53,7 @@ pub struct Numbers {
 /// It can't be read, the file is of another kernel, or the kernel lacks a member that memtrace can't do without: the
 /// message names it.
 pub fn read(file: Option<&Path>) -> Result<Types> {
-    let types = look(file)?;
+    let types = read_partial(file)?;
     if let Some(member) = types.numbers.missing.first() {
         bail!(
             "this kernel's types have no {member}: memtrace doesn't know this kernel (it knows {})",
@@ -67,7 +67,7 @@ pub fn read(file: Option<&Path>) -> Result<Types> {
 ///
 /// # Errors
 /// It can't be read, or the file is of another kernel.
-pub fn look(file: Option<&Path>) -> Result<Types> {
+pub fn read_partial(file: Option<&Path>) -> Result<Types> {
     let mut structures: Vec<&str> = Layout::MEMBERS
         .iter()
         .map(|member| member.structure)

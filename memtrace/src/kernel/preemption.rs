@@ -21,7 +21,7 @@ pub enum Preemption {
 }
 
 /// Asks the kernel.
-pub fn look() -> Preemption {
+pub fn detect() -> Preemption {
     let version = uname().map(|names| names.version().to_string_lossy().into_owned());
     judge(&version.unwrap_or_default(), || mode(lockdown()))
 }

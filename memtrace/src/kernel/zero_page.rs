@@ -84,12 +84,12 @@ impl Sample {
             sample.zero,
             sample.file_frames[0],
             sample.file_frames[1],
-        ] = sample.look()?;
+        ] = sample.read_frames()?;
         Ok(sample)
     }
 
     /// The frames of all its pages.
-    fn look(&self) -> Result<[u64; PAGES]> {
+    fn read_frames(&self) -> Result<[u64; PAGES]> {
         let pagemap = File::open("/proc/self/pagemap").context("can't read /proc/self/pagemap")?;
         let mut entries = [0; 8 * PAGES];
         pagemap
@@ -176,7 +176,7 @@ mod tests {
         let before = (sample.frames, sample.file_frames);
         // Has the kernel move what it can.
         let _ = std::fs::write("/proc/sys/vm/compact_memory", "1");
-        let after = sample.look().expect("frames");
+        let after = sample.read_frames().expect("frames");
         assert_eq!([after[0], after[1]], before.0);
         assert_eq!([after[FILE_PAGES], after[FILE_PAGES + 1]], before.1);
     }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{
     claim::Method,
     decided::Decided,
-    finding::{Seen, Undecided},
+    finding::{Observation, Undecided},
 };
 use crate::output;
 
@@ -26,8 +26,8 @@ pub fn explain(one: &Decided, colour: bool) -> String {
             text += "\nWhat was seen\n";
             for seen in &finding.seen {
                 match seen {
-                    Seen::Text(words) => text += &wrapped(words),
-                    Seen::Event(event) => {
+                    Observation::Text(words) => text += &wrapped(words),
+                    Observation::Event(event) => {
                         // Writing to a String doesn't fail.
                         let _ = writeln!(text, "    {}", output::as_text(event, one.began, colour));
                     }

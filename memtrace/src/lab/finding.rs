@@ -35,14 +35,14 @@ pub struct Finding {
     /// The one figure that decides it, for the table: a few words.
     pub figure: String,
     /// What was observed, in order: sentences and the events themselves.
-    pub seen: Vec<Seen>,
+    pub seen: Vec<Observation>,
     /// Why that confirms, refutes or qualifies the claim.
     pub why: String,
 }
 
 /// A piece of evidence.
 #[derive(Clone, Debug)]
-pub enum Seen {
+pub enum Observation {
     /// A sentence.
     Text(String),
     /// An event of the trace.
@@ -68,19 +68,19 @@ impl Undecided {
 /// Gathers the evidence of a judge.
 #[derive(Debug, Default)]
 pub struct Evidence {
-    seen: Vec<Seen>,
+    seen: Vec<Observation>,
 }
 
 impl Evidence {
     /// Adds a sentence.
     pub fn say(&mut self, text: impl Into<String>) -> &mut Self {
-        self.seen.push(Seen::Text(text.into()));
+        self.seen.push(Observation::Text(text.into()));
         self
     }
 
     /// Adds an event.
     pub fn event(&mut self, event: &Event) -> &mut Self {
-        self.seen.push(Seen::Event(Box::new(event.clone())));
+        self.seen.push(Observation::Event(Box::new(event.clone())));
         self
     }
 

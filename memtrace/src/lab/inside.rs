@@ -5,7 +5,7 @@ use super::{
     observed::{Mark, Observed},
 };
 use crate::trace::event::{
-    Born, Clone, Event, EventKind, ObjectKind, Obtained, Rests, Return, Row, Runs,
+    BirthDetail, Clone, Event, EventKind, ObjectKind, Obtained, Return, Row, SwitchIn, SwitchOut,
 };
 
 /// Functions by which the kernel tells of a birth, and not those that make a task.
@@ -23,11 +23,11 @@ impl Observed {
     ///
     /// # Errors
     /// It was not seen.
-    pub fn born(&self, tid: u32) -> Result<(&Event, &Born), Undecided> {
+    pub fn born(&self, tid: u32) -> Result<(&Event, &BirthDetail), Undecided> {
         self.events
             .iter()
             .find_map(|event| match &event.what {
-                EventKind::Born(born) if born.child_tid == tid => Some((event, born)),
+                EventKind::BirthDetail(born) if born.child_tid == tid => Some((event, born)),
                 _ => None,
             })
             .ok_or_else(|| Undecided::because(format!("how {tid} was made was not seen")))
@@ -37,7 +37,7 @@ impl Observed {
     ///
     /// # Errors
     /// The kernel hides their names.
-    pub fn callers(&self, born: &Born) -> Result<Vec<&str>, Undecided> {
+    pub fn callers(&self, born: &BirthDetail) -> Result<Vec<&str>, Undecided> {
         let names: Vec<_> = born
             .callers
             .iter()
@@ -55,21 +55,21 @@ impl Observed {
     }
 
     /// When a thread got a CPU.
-    pub fn runs(&self, tid: u32) -> impl DoubleEndedIterator<Item = (&Event, &Runs)> {
+    pub fn runs(&self, tid: u32) -> impl DoubleEndedIterator<Item = (&Event, &SwitchIn)> {
         self.events
             .iter()
             .filter_map(move |event| match &event.what {
-                EventKind::Runs(runs) if event.tid == tid => Some((event, runs)),
+                EventKind::SwitchIn(runs) if event.tid == tid => Some((event, runs)),
                 _ => None,
             })
     }
 
     /// When a thread left its CPU.
-    pub fn rests(&self, tid: u32) -> impl Iterator<Item = (&Event, &Rests)> {
+    pub fn rests(&self, tid: u32) -> impl Iterator<Item = (&Event, &SwitchOut)> {
         self.events
             .iter()
             .filter_map(move |event| match &event.what {
-                EventKind::Rests(rests) if event.tid == tid => Some((event, rests)),
+                EventKind::SwitchOut(rests) if event.tid == tid => Some((event, rests)),
                 _ => None,
             })
     }
@@ -125,7 +125,9 @@ pub fn kcmp_agrees(
         let Some((_, shown)) = shown.iter().find(|(of, _)| *of == kind) else {
             continue;
         };
-        let found = marks.iter().map(|mark| mark.look.kcmp.get(name).copied());
+        let found = marks
+            .iter()
+            .map(|mark| mark.snapshot.kcmp.get(name).copied());
         let Some(found) = found.collect::<Option<Vec<_>>>() else {
             continue;
         };
@@ -172,7 +174,7 @@ pub mod told {
 
     impl Story {
         /// More of a birth. The functions are the innermost first.
-        pub fn born(&mut self, parent: u32, child: u32, functions: &[&str]) -> &mut Born {
+        pub fn born(&mut self, parent: u32, child: u32, functions: &[&str]) -> &mut BirthDetail {
             let symbols = &mut self.seen().symbols;
             let mut address = |name: &&str| {
                 let known = symbols.iter().find(|(_, known)| known == name);
@@ -185,22 +187,22 @@ pub mod told {
                 parent: Some(parent),
                 child: Some(child),
             };
-            let born = Born {
+            let born = BirthDetail {
                 child_pid: child,
                 child_tid: child,
                 task: both,
                 kernel_stack: both,
                 callers,
             };
-            match &mut self.event(parent, EventKind::Born(born)).what {
-                EventKind::Born(born) => born,
+            match &mut self.event(parent, EventKind::BirthDetail(born)).what {
+                EventKind::BirthDetail(born) => born,
                 _ => unreachable!("it was made here"),
             }
         }
 
         /// A thread gets a CPU.
-        pub fn runs(&mut self, pid: u32, tid: u32) -> &mut Runs {
-            let runs = Runs {
+        pub fn runs(&mut self, pid: u32, tid: u32) -> &mut SwitchIn {
+            let runs = SwitchIn {
                 cpu: 0,
                 task: Some(tid),
                 kernel_stack: Some(tid),
@@ -210,19 +212,19 @@ pub mod told {
                 nice: Some(0),
                 rt_priority: 0,
             };
-            match &mut self.thread_event(pid, tid, EventKind::Runs(runs)).what {
-                EventKind::Runs(runs) => runs,
+            match &mut self.thread_event(pid, tid, EventKind::SwitchIn(runs)).what {
+                EventKind::SwitchIn(runs) => runs,
                 _ => unreachable!("it was made here"),
             }
         }
 
         /// A thread leaves its CPU, as it waits for something.
         pub fn rests(&mut self, pid: u32, tid: u32) {
-            let rests = Rests {
+            let rests = SwitchOut {
                 cpu: 0,
                 runnable: false,
             };
-            self.thread_event(pid, tid, EventKind::Rests(rests));
+            self.thread_event(pid, tid, EventKind::SwitchOut(rests));
         }
 
         /// A call that makes a task returns.

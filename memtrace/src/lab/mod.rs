@@ -1,7 +1,7 @@
 //! `memtrace lab`: experiments that decide, on the running kernel, what a course's notes claim.
 //!
 //! A claim ([`claims`]) names a program ([`programs`]) and a judge. The program runs under trace ([`run`]) and says at
-//! its marks which addresses matter; there memtrace looks at it through /proc, too ([`look`]). The judge is a pure
+//! its marks which addresses matter; there memtrace looks at it through /proc, too ([`snapshot`]). The judge is a pure
 //! function from all of that ([`observed`]) to a verdict and its evidence ([`finding`]); [`report`] and [`explain`] show it.
 
 use std::collections::BTreeMap;
@@ -30,11 +30,11 @@ mod elf;
 mod explain;
 mod finding;
 mod inside;
-mod look;
 mod observed;
 mod programs;
 mod report;
 mod run;
+mod snapshot;
 #[cfg(test)]
 mod story;
 mod symbols;

@@ -45,12 +45,12 @@ pub struct Mark {
     /// The addresses and numbers that the program has given.
     pub values: BTreeMap<String, u64>,
     /// What the kernel says elsewhere at this moment.
-    pub look: Look,
+    pub snapshot: Snapshot,
 }
 
 /// The process at a mark, as /proc and kcmp(2) show it: a source that owes nothing to memtrace's hooks.
 #[derive(Clone, Debug, Default)]
-pub struct Look {
+pub struct Snapshot {
     /// /proc/PID/maps.
     pub maps: Vec<Mapping>,
     /// For each address that the mark names: the frame of its page by /proc/PID/pagemap; nothing where none is present.
@@ -62,7 +62,7 @@ pub struct Look {
     /// The position in each file that it has open, by /proc/PID/fdinfo.
     pub files: BTreeMap<u64, u64>,
     /// Its threads, by /proc/PID/task.
-    pub threads: Vec<ThreadLook>,
+    pub threads: Vec<ThreadSnapshot>,
     /// Where the mark has `kcmp=TID`: whether kcmp(2) finds the object of the marking thread and of that one the same,
     /// by `VM`, `FILES`, `FS`, `SIGHAND`, `IO`, `SYSVSEM`.
     pub kcmp: BTreeMap<&'static str, bool>,
@@ -85,7 +85,7 @@ pub struct Mapping {
 
 /// A thread, by /proc/PID/task/TID.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ThreadLook {
+pub struct ThreadSnapshot {
     /// Its id.
     pub tid: u32,
     /// `R`, `S`, `D` ...
@@ -226,20 +226,20 @@ impl Mark {
     /// The program gave none.
     pub fn frame(&self, key: &str) -> Result<Option<u64>, Undecided> {
         let address = self.value(key)?;
-        Ok(self.look.frames.get(&address).copied().flatten())
+        Ok(self.snapshot.frames.get(&address).copied().flatten())
     }
 
     /// The pages `page0` and on, which `mark_pages` of lab.h gives, and the frame of each by pagemap.
     pub fn pages(&self) -> Vec<(u64, Option<u64>)> {
         (0..)
             .map_while(|number| self.values.get(&format!("page{number}")))
-            .map(|&page| (page, self.look.frames.get(&page).copied().flatten()))
+            .map(|&page| (page, self.snapshot.frames.get(&page).copied().flatten()))
             .collect()
     }
 
     /// The mapping that an address lies in, by /proc/PID/maps.
     pub fn mapping(&self, address: u64) -> Option<&Mapping> {
-        let maps = self.look.maps.iter();
+        let maps = self.snapshot.maps.iter();
         maps.into_iter()
             .find(|mapping| (mapping.start..mapping.end).contains(&address))
     }

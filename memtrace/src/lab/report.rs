@@ -11,7 +11,7 @@ use super::{
     claim::{Claim, Method},
     decided::Decided,
     explain::explain,
-    finding::{Seen, Undecided, Verdict},
+    finding::{Observation, Undecided, Verdict},
     programs,
 };
 use crate::{
@@ -235,8 +235,8 @@ fn json(one: &Decided) -> Result<String> {
             row.figure = Some(&finding.figure);
             row.why = &finding.why;
             let evidence = finding.seen.iter().map(|seen| match seen {
-                Seen::Text(text) => Ok(json!(text)),
-                Seen::Event(event) => output::as_json(event),
+                Observation::Text(text) => Ok(json!(text)),
+                Observation::Event(event) => output::as_json(event),
             });
             row.evidence = evidence.collect::<serde_json::Result<_>>()?;
         }

@@ -28,9 +28,9 @@ use tokio::{
 
 use super::{
     elf::Elf,
-    look::{look, parse},
-    observed::{Look, Mark, Observed},
+    observed::{Mark, Observed, Snapshot},
     programs::Program,
+    snapshot::{parse, snapshot},
     symbols,
 };
 use crate::{
@@ -257,7 +257,7 @@ async fn take(mut stream: UnixStream) -> Result<Mark> {
     let other = values
         .get("kcmp")
         .and_then(|&other| u32::try_from(other).ok());
-    let look: Look = look(pid, tid, values.values().copied(), other)?;
+    let snapshot: Snapshot = snapshot(pid, tid, values.values().copied(), other)?;
     // Who is gone already doesn't wait.
     let _ = stream.write_all(b"\n").await;
     Ok(Mark {
@@ -266,6 +266,6 @@ async fn take(mut stream: UnixStream) -> Result<Mark> {
         tid,
         name,
         values,
-        look,
+        snapshot,
     })
 }

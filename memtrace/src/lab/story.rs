@@ -1,6 +1,6 @@
 //! For tests: what a judge is given, made by hand.
 
-use super::observed::{Look, Mark, Observed};
+use super::observed::{Mark, Observed, Snapshot};
 use crate::trace::event::{
     Access, Address, ByObject, Clone, Cloned, Copied, Counted, Event, EventKind, Exec, Exit, Fault,
     FaultKind, Mode, Region, Shared,
@@ -148,7 +148,7 @@ impl Story {
     }
 
     /// The program makes a mark, with values.
-    pub fn mark(&mut self, pid: u32, name: &str, values: &[(&str, u64)]) -> &mut Look {
+    pub fn mark(&mut self, pid: u32, name: &str, values: &[(&str, u64)]) -> &mut Snapshot {
         self.now += 1000;
         self.seen.marks.push(Mark {
             ts: self.now,
@@ -159,17 +159,22 @@ impl Story {
                 .iter()
                 .map(|(key, value)| ((*key).to_owned(), *value))
                 .collect(),
-            look: Look {
+            snapshot: Snapshot {
                 frames: values.iter().map(|(_, value)| (*value, None)).collect(),
-                ..Look::default()
+                ..Snapshot::default()
             },
         });
         let last = self.seen.marks.len() - 1;
-        &mut self.seen.marks[last].look
+        &mut self.seen.marks[last].snapshot
     }
 
     /// The same with pages, as `mark_pages` of lab.h names them; each has a frame, or none.
-    pub fn mark_pages(&mut self, pid: u32, name: &str, pages: &[(u64, Option<u64>)]) -> &mut Look {
+    pub fn mark_pages(
+        &mut self,
+        pid: u32,
+        name: &str,
+        pages: &[(u64, Option<u64>)],
+    ) -> &mut Snapshot {
         let names: Vec<_> = (0..pages.len())
             .map(|number| format!("page{number}"))
             .collect();
@@ -178,9 +183,9 @@ impl Story {
             .zip(pages)
             .map(|(name, page)| (name.as_str(), page.0))
             .collect();
-        let look = self.mark(pid, name, &values);
-        look.frames = pages.iter().copied().collect();
-        look
+        let snapshot = self.mark(pid, name, &values);
+        snapshot.frames = pages.iter().copied().collect();
+        snapshot
     }
 
     /// The story so far, to be changed.
@@ -194,7 +199,7 @@ impl Story {
     }
 }
 
-impl Look {
+impl Snapshot {
     /// What pagemap shows for the mark's addresses, in their order.
     pub fn frames(&mut self, frames: &[u64]) -> &mut Self {
         for (slot, frame) in self.frames.values_mut().zip(frames) {

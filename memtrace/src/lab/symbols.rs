@@ -20,7 +20,7 @@ pub fn of(events: &[Event]) -> BTreeMap<u64, String> {
     let wanted: BTreeSet<u64> = events
         .iter()
         .filter_map(|event| match &event.what {
-            EventKind::Born(born) => Some(born.callers.iter().map(|caller| caller.0)),
+            EventKind::BirthDetail(born) => Some(born.callers.iter().map(|caller| caller.0)),
             _ => None,
         })
         .flatten()

@@ -82,9 +82,9 @@ impl Palette {
             },
             EventKind::Clone(_)
             | EventKind::Cloned(_)
-            | EventKind::Born(_)
+            | EventKind::BirthDetail(_)
             | EventKind::Return(_)
-            | EventKind::Task(_)
+            | EventKind::ExistingTask(_)
             | EventKind::Share(_)
             | EventKind::Unshare(_)
             | EventKind::Exec(_)

@@ -52,9 +52,9 @@ impl Display for Escaped<'_> {
 }
 
 /// A sentence of memtrace's own about something that may have any name: as it is, but all of it is seen.
-pub struct Seen<'a>(pub &'a str);
+pub struct Visible<'a>(pub &'a str);
 
-impl Display for Seen<'_> {
+impl Display for Visible<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write_escaped(f, self.0, |_| false)
     }
@@ -123,7 +123,7 @@ mod tests {
             for shown in [
                 Escaped(&name).to_string(),
                 Quoted(&name).to_string(),
-                Seen(&name).to_string(),
+                Visible(&name).to_string(),
             ] {
                 assert!(shown.is_ascii() && shown.contains('\\'), "{shown:?}");
             }
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_sentence_keeps_its_backslashes() {
-        assert_eq!(Seen(r#""a\n" isn't"#).to_string(), r#""a\n" isn't"#);
+        assert_eq!(Visible(r#""a\n" isn't"#).to_string(), r#""a\n" isn't"#);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::trace::event::{End, Event, Start};
 const PATIENCE: u64 = 200_000_000;
 
 /// A sink that shows runs.
-pub(super) trait Runs: Sink {
+pub(super) trait FaultRuns: Sink {
     /// Writes a run of several faults.
     fn run(&mut self, run: &Run) -> io::Result<()>;
 }
@@ -23,7 +23,7 @@ pub(super) struct Fold<S> {
     since: Option<u64>,
 }
 
-impl<S: Runs> Fold<S> {
+impl<S: FaultRuns> Fold<S> {
     pub(super) const fn new(sink: S) -> Self {
         Self {
             sink,
@@ -42,7 +42,7 @@ impl<S: Runs> Fold<S> {
     }
 }
 
-impl<S: Runs> Sink for Fold<S> {
+impl<S: FaultRuns> Sink for Fold<S> {
     fn start(&mut self, start: &Start) -> io::Result<()> {
         self.sink.start(start)
     }

@@ -252,8 +252,7 @@ fn who(fork: &ForkAccount) -> String {
 
 /// What the copies were copies of.
 fn regions(out: &mut impl Write, forks: &[ForkAccount]) -> io::Result<()> {
-    type Place<'a> = (Region, Option<&'a Arc<str>>);
-    let mut sums: HashMap<Place, (u64, u64)> = HashMap::new();
+    let mut sums: HashMap<(Region, Option<&Arc<str>>), (u64, u64)> = HashMap::new();
     for area in forks.iter().flat_map(|fork| &fork.areas) {
         let Area {
             region,

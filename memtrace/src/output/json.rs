@@ -7,8 +7,8 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::seen_json;
 use super::sink::{Out, Sink};
+use super::visible_json;
 use crate::trace::event::{
     Access, Address, Cause, Counted, End, Event, EventKind, Fault, Global, Handled, Mode, Start,
 };
@@ -28,7 +28,7 @@ impl Json {
     }
 
     fn write(&mut self, line: &impl Serialize) -> io::Result<()> {
-        seen_json::write(&mut self.out, line)?;
+        visible_json::write(&mut self.out, line)?;
         self.out.write_all(b"\n")
     }
 }
@@ -189,7 +189,7 @@ impl Bytes {
     }
 
     fn string(&mut self, text: &str) -> io::Result<&mut Self> {
-        seen_json::write(&mut self.0, text)?;
+        visible_json::write(&mut self.0, text)?;
         Ok(self)
     }
 
@@ -246,7 +246,7 @@ mod tests {
     fn a_line_that_is_read_back_is_the_same() {
         for line in lines(&story()) {
             let read: Line = serde_json::from_str(&line).expect("a line");
-            assert_eq!(seen_json::to_json(&read).expect("JSON"), line);
+            assert_eq!(visible_json::to_json(&read).expect("JSON"), line);
         }
     }
 

@@ -23,19 +23,19 @@ mod run;
 pub mod samples;
 #[cfg(test)]
 mod schema;
-mod seen_json;
 mod sink;
 mod table;
 mod text;
 mod tree;
+mod visible_json;
 mod wording;
 
 pub use colour::wanted as colour_wanted;
-pub use escape::{Escaped, Seen};
+pub use escape::{Escaped, Visible};
 pub use gather::{Gather, Gathered};
 pub use queue::Queue;
-pub use seen_json::to_json;
 pub use sink::Sink;
+pub use visible_json::to_json;
 
 /// How a trace is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

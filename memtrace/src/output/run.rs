@@ -19,7 +19,7 @@ pub(super) struct Run {
     event: Event,
     first: Fault,
     /// Where the last fault was, and its time.
-    last: Place,
+    last: PerPage,
     until: u64,
     faults: u64,
     minor: u64,
@@ -42,7 +42,7 @@ impl Run {
         let mut run = Self {
             event: event.clone(),
             first: fault.clone(),
-            last: Place::of(fault),
+            last: PerPage::of(fault),
             until: event.ts,
             faults: 0,
             minor: 0,
@@ -100,7 +100,7 @@ impl Run {
             }
         }
         self.until = ts;
-        self.last = Place::of(fault);
+        self.last = PerPage::of(fault);
     }
 
     /// The event that it began with.
@@ -114,7 +114,7 @@ impl Run {
 
     /// The last fault.
     pub(super) fn last(&self) -> Fault {
-        let Place {
+        let PerPage {
             addr,
             offset,
             pfn_before,
@@ -175,14 +175,14 @@ impl Run {
 }
 
 /// What differs between the faults of a run and is shown.
-struct Place {
+struct PerPage {
     addr: Address,
     offset: Option<u64>,
     pfn_before: Option<u64>,
     pfn_after: Option<u64>,
 }
 
-impl Place {
+impl PerPage {
     const fn of(fault: &Fault) -> Self {
         Self {
             addr: fault.addr,

@@ -16,10 +16,10 @@ const EVENT: &str = "every line but start and end";
 const TYPE: &str = "`type`";
 
 /// A section, and a field in it.
-type Place = (String, String);
+type FieldPath = (String, String);
 
 /// Of each field its type, with `#` and the section where it has fields of its own, and whether it is always there.
-type Fields = BTreeMap<Place, (String, bool)>;
+type Fields = BTreeMap<FieldPath, (String, bool)>;
 
 /// A section by its title, by a link to it, or by its type.
 fn section(name: &str) -> String {
@@ -35,7 +35,7 @@ fn field(kind: &str, always: bool) -> (String, bool) {
 /// What `SCHEMA.md` has: the fields, what is said of each, and the names in each table of values.
 type Described = (
     Fields,
-    BTreeMap<Place, &'static str>,
+    BTreeMap<FieldPath, &'static str>,
     Vec<BTreeSet<&'static str>>,
 );
 
@@ -109,7 +109,7 @@ impl Types {
 }
 
 /// The fields of a definition with their schemas, and whether they are always there.
-fn fields<'a>(title: &str, definition: &'a Value) -> Vec<(Place, &'a Value, bool)> {
+fn fields<'a>(title: &str, definition: &'a Value) -> Vec<(FieldPath, &'a Value, bool)> {
     let all = definition["properties"].as_object().into_iter().flatten();
     let required = definition["required"].as_array();
     let is_required = |name| required.is_some_and(|all| all.contains(&Value::from(name)));
@@ -137,7 +137,7 @@ fn lines() -> Vec<Value> {
 }
 
 /// Takes in the fields that a line has, and those within them.
-fn meet(title: &str, line: &Value, fields: &Fields, met: &mut BTreeSet<Place>) {
+fn meet(title: &str, line: &Value, fields: &Fields, met: &mut BTreeSet<FieldPath>) {
     for (name, value) in line.as_object().into_iter().flatten() {
         let mut places = [title, EVENT]
             .map(|title| (section(title), name.clone()))

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::colour::Palette;
 use super::escape::Escaped;
-use super::fold::Runs;
+use super::fold::FaultRuns;
 use super::run::Run;
 use super::sink::{Out, Sink};
 use super::wording::{List, Seconds, TaskName};
@@ -91,7 +91,7 @@ impl Text {
     }
 }
 
-impl Runs for Text {
+impl FaultRuns for Text {
     fn run(&mut self, run: &Run) -> io::Result<()> {
         self.columns(run.event())?;
         let until = Seconds(run.until().saturating_sub(self.began));

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::colour::Palette;
 use super::wording::{Count, Object, Seconds, TaskName};
-use crate::trace::event::{End, Life, ObjectKind, Use};
+use crate::trace::event::{End, ObjectKind, TaskLifetime, Use};
 
 /// Tasks at most: the first.
 const TASKS: usize = 60;
@@ -73,7 +73,7 @@ fn left_out(out: &mut impl Write, end: &End) -> io::Result<()> {
 
 /// The kinds of objects to be shown: of the namespaces those of which tasks used different ones. The thread group is
 /// shared by those who share their limits.
-fn kinds(tasks: &[Life]) -> Vec<ObjectKind> {
+fn kinds(tasks: &[TaskLifetime]) -> Vec<ObjectKind> {
     let varies = |kind| {
         let uses = tasks.iter().flat_map(|task| &task.uses);
         let mut numbers = uses.filter(|of| of.kind == kind).map(|of| of.number);
@@ -89,7 +89,7 @@ fn kinds(tasks: &[Life]) -> Vec<ObjectKind> {
 
 /// Who is whose child, by their places.
 struct Tree<'a> {
-    tasks: &'a [Life],
+    tasks: &'a [TaskLifetime],
     roots: Vec<usize>,
     parents: Vec<Option<usize>>,
     children: Vec<Vec<usize>>,
@@ -102,7 +102,7 @@ struct Line {
 }
 
 impl<'a> Tree<'a> {
-    fn of(tasks: &'a [Life]) -> Self {
+    fn of(tasks: &'a [TaskLifetime]) -> Self {
         let mut tree = Self {
             tasks,
             roots: Vec::new(),
@@ -136,7 +136,7 @@ impl<'a> Tree<'a> {
 
     /// Adds the lines of a task and of all below it: `branch` stands before its own, `trunk` before theirs.
     fn add(&self, task: usize, branch: &str, trunk: &str, lines: &mut Vec<Line>) {
-        let Life {
+        let TaskLifetime {
             pid,
             tid,
             born_tid,
@@ -159,7 +159,7 @@ impl<'a> Tree<'a> {
 
 /// From when to when a task was traced.
 struct Times<'a> {
-    life: &'a Life,
+    life: &'a TaskLifetime,
     began: u64,
 }
 
@@ -176,19 +176,19 @@ impl Display for Times<'_> {
 
 /// What a task used of one kind, one after the other.
 struct History<'a> {
-    life: &'a Life,
+    life: &'a TaskLifetime,
     uses: Vec<&'a Use>,
     began: u64,
 }
 
 impl<'a> History<'a> {
-    fn of(kind: ObjectKind, life: &'a Life, began: u64) -> Self {
+    fn of(kind: ObjectKind, life: &'a TaskLifetime, began: u64) -> Self {
         let uses = life.uses.iter().filter(|of| of.kind == kind).collect();
         Self { life, uses, began }
     }
 
     /// Whether it is one object, which it shared with its parent all along.
-    fn is_its(&self, parent: &Life) -> bool {
+    fn is_its(&self, parent: &TaskLifetime) -> bool {
         let [only] = *self.uses else {
             return false;
         };
@@ -246,7 +246,7 @@ mod tests {
     const BEGAN: u64 = 5_000_000_000_000;
     const MS: u64 = 1_000_000;
 
-    fn section(tasks: Vec<Life>, tasks_left_out: u64) -> String {
+    fn section(tasks: Vec<TaskLifetime>, tasks_left_out: u64) -> String {
         let end = End {
             tasks: family(tasks),
             tasks_left_out,
@@ -315,7 +315,7 @@ mod tests {
     fn what_a_parent_shared_only_for_a_while_is_shown() {
         let mut parent = life(1, None, 0, &[(ObjectKind::Files, 1)]);
         let child = life(2, Some(1), 1000, &[(ObjectKind::Files, 1)]);
-        let shown = |parent: &Life| section(vec![parent.clone(), child.clone()], 0);
+        let shown = |parent: &TaskLifetime| section(vec![parent.clone(), child.clone()], 0);
         let line = |text: String| text.lines().last().map(str::to_owned);
         assert!(!line(shown(&parent)).expect("a line").contains("files"));
         parent.uses[0].until = Some(BEGAN + 2 * MS);
@@ -339,7 +339,7 @@ mod tests {
     #[test]
     fn an_exec_by_a_thread_leaves_two_lives_of_one_id() {
         let first = life(1, None, 0, &own(1));
-        let execed = Life {
+        let execed = TaskLifetime {
             born_tid: Some(2),
             ..life(1, Some(1), 1000, &own(2))
         };

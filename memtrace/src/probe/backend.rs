@@ -52,7 +52,7 @@ pub fn wants_fentry(asked: Option<Backend>, undisturbed: bool) -> bool {
     let granted = !FAULT_TRACEPOINTS.is_empty();
     match asked {
         Some(backend) => backend == Backend::Fentry,
-        None => !prefers_tracepoints(granted, undisturbed, preemption::look()),
+        None => !prefers_tracepoints(granted, undisturbed, preemption::detect()),
     }
 }
 

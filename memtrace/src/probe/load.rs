@@ -327,7 +327,7 @@ fn task(options: Options<'_>, types: &Types, sample: &Sample) -> Result<Config> 
         zero_pfn: u32::try_from(sample.zero)
             .context("the zero page's frame number is beyond 16 TiB")?,
         // What was shared before the trace shows in how often a frame is mapped alone.
-        look: u32::from(options.traced == Traced::Running || !options.summary),
+        read_frames: u32::from(options.traced == Traced::Running || !options.summary),
         detail: u32::from(options.traced == Traced::Experiments),
         handled: u32::from(types.fentry),
         typed: u32::from(helpers::are_typed()),

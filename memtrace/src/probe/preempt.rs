@@ -41,7 +41,7 @@ impl Functions {
 /// Whether the kernel may leave out a hook on a tracepoint.
 pub(super) fn leaves_tracepoints_out() -> bool {
     require::version(&require::release()).is_some_and(|version| version >= TRACEPOINTS_SINCE)
-        && preemption::look() != Preemption::Off
+        && preemption::detect() != Preemption::Off
 }
 
 /// The BPF object with calls of these functions; without any, where the kernel hasn't got them.

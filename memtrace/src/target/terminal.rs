@@ -27,7 +27,7 @@ pub enum Pushing {
 
 impl Pushing {
     /// Asks the kernel.
-    pub fn look() -> Self {
+    pub fn detect() -> Self {
         match fs::read_to_string(LEGACY) {
             Ok(value) if value.trim() == "0" => Self::Refused,
             Ok(_) => Self::Granted,
@@ -44,7 +44,7 @@ pub fn is_kept(credentials: &Credentials) -> bool {
         tty.read(true).custom_flags(libc::O_NOCTTY);
         tty.open("/dev/tty").is_ok()
     };
-    credentials.are_a_strangers() && Pushing::look() != Pushing::Refused && has_terminal()
+    credentials.are_a_strangers() && Pushing::detect() != Pushing::Refused && has_terminal()
 }
 
 /// Gives PROG a session of its own: it may still read and write the terminal, if that is among its open files, but not push

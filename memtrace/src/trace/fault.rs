@@ -14,7 +14,7 @@ use super::{
     bss::Bss,
     event::{self, Access, Address, Counted, FaultKind, Mode, Region},
     names,
-    region::{Mapped, Place},
+    region::{Location, Mapped},
 };
 
 /// The event of a fault. `vma` is the last that the thread's records told of, `bss` that of its address space; `ts` is the
@@ -55,10 +55,10 @@ pub fn event(
     });
     let place = match vma {
         Some(vma) => vma.place(fault.address, bss),
-        None if is_vsyscall(fault) => Place::nowhere(Region::Vdso),
+        None if is_vsyscall(fault) => Location::nowhere(Region::Vdso),
         // Where a page came something was mapped: the tree of VMAs was being changed when it was looked at.
-        None if flag(FAULT_UNMAPPED) && !after.is_present() => Place::nowhere(Region::Unmapped),
-        None => Place::nowhere(Region::Unknown),
+        None if flag(FAULT_UNMAPPED) && !after.is_present() => Location::nowhere(Region::Unmapped),
+        None => Location::nowhere(Region::Unknown),
     };
     let facts = Facts {
         error,
@@ -73,8 +73,8 @@ pub fn event(
         backing: vma.map_or(Backing::Unknown, |vma| vma.backing),
         grew: flag(FAULT_GREW),
         fresh: flag(FAULT_FRESH),
-        attended: vma.is_some_and(|vma| vma.flags & vm::UFFD_MISSING != 0),
-        guarded: vma.is_some_and(|vma| vma.flags & vm::UFFD_WP != 0),
+        uffd_registered: vma.is_some_and(|vma| vma.flags & vm::UFFD_MISSING != 0),
+        uffd_wp: vma.is_some_and(|vma| vma.flags & vm::UFFD_WP != 0),
         left: flag(FAULT_MM_GONE),
         shared_frame: Frame::is_shared(frame.into(), fault.map_count),
     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap as HashMap;
 
 use super::{
-    event::{Global, Life, Use},
+    event::{Global, TaskLifetime, Use},
     objects::Change,
 };
 
@@ -16,16 +16,16 @@ const USES: usize = 256;
 
 /// The lives of all tasks of a trace.
 #[derive(Default)]
-pub struct Lives {
-    rows: Vec<Life>,
+pub struct Lifetimes {
+    rows: Vec<TaskLifetime>,
     /// The rows of the tasks that live.
     living: HashMap<u32, usize>,
     left_out: u64,
 }
 
-impl Lives {
+impl Lifetimes {
     /// A task is traced from now on, a child of `parent`. Its number and its parent's are filled in.
-    pub fn begin(&mut self, tid: u32, parent: Option<u32>, life: Life) {
+    pub fn begin(&mut self, tid: u32, parent: Option<u32>, life: TaskLifetime) {
         if self.rows.len() >= TASKS {
             self.left_out += 1;
             self.living.remove(&tid);
@@ -35,7 +35,7 @@ impl Lives {
         let parent = parent.and_then(|parent| self.living.get(&parent).copied());
         let row = self.rows.len();
         self.living.insert(tid, row);
-        self.rows.push(Life {
+        self.rows.push(TaskLifetime {
             number: number(row),
             parent_number: parent.map(number),
             ..life
@@ -47,7 +47,7 @@ impl Lives {
         self.left_out += 1;
     }
 
-    fn row(&mut self, tid: u32) -> Option<&mut Life> {
+    fn row(&mut self, tid: u32) -> Option<&mut TaskLifetime> {
         let at = *self.living.get(&tid)?;
         self.rows.get_mut(at)
     }
@@ -107,7 +107,7 @@ impl Lives {
     }
 
     /// All rows in the order of births, and how many there are no rows for.
-    pub fn finish(self) -> (Vec<Life>, u64) {
+    pub fn finish(self) -> (Vec<TaskLifetime>, u64) {
         (self.rows, self.left_out)
     }
 
@@ -123,12 +123,12 @@ mod tests {
     use super::*;
     use crate::trace::event::ObjectKind;
 
-    fn life(tid: u32) -> Life {
-        Life {
+    fn life(tid: u32) -> TaskLifetime {
+        TaskLifetime {
             pid: tid,
             tid,
             comm: "".into(),
-            ..Life::default()
+            ..TaskLifetime::default()
         }
     }
 
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn rows_are_bounded() {
-        let mut lives = Lives::default();
+        let mut lives = Lifetimes::default();
         for tid in 0..TASKS as u32 {
             lives.begin(tid, tid.checked_sub(1), life(tid));
         }
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_rows_uses_are_bounded() {
-        let mut lives = Lives::default();
+        let mut lives = Lifetimes::default();
         lives.begin(1, None, life(1));
         lives.changed(1, &[change(None, 1)], 1);
         for number in 2..1000 {

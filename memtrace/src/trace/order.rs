@@ -30,7 +30,7 @@ impl Order {
     pub fn push(&mut self, records: &mut Vec<Record>) {
         for record in records.iter() {
             match record {
-                Record::Held(held) => {
+                Record::FaultPending(held) => {
                     self.held.insert(held.head.tid, held.head.ts);
                 }
                 Record::Fault(Fault { head, .. })
@@ -101,7 +101,7 @@ impl Order {
 mod tests {
     use std::convert::Infallible;
 
-    use memtrace_ebpf::record::{Exit, Fault, Header, Held, Path};
+    use memtrace_ebpf::record::{Exit, Fault, FaultPending, Header, Path};
 
     use super::*;
 
@@ -128,7 +128,7 @@ mod tests {
     }
 
     fn held(tid: u32, ts: u64) -> Record {
-        Record::Held(Held {
+        Record::FaultPending(FaultPending {
             head: head(tid, ts),
         })
     }
@@ -136,7 +136,7 @@ mod tests {
     fn released(order: &mut Order, until: u64) -> Vec<(u64, u64)> {
         let mut out = Vec::new();
         let Ok(()) = order.release(until, |record, ts| {
-            if !matches!(record, Record::Held(_)) {
+            if !matches!(record, Record::FaultPending(_)) {
                 out.push((record.header().ts, ts));
             }
             Ok::<(), Infallible>(())

@@ -94,7 +94,7 @@ pub struct Mapped {
 }
 
 /// A place in a VMA.
-pub struct Place {
+pub struct Location {
     /// What it belongs to.
     pub region: Region,
     /// In a library: which part.
@@ -105,7 +105,7 @@ pub struct Place {
     pub offset: Option<u64>,
 }
 
-impl Place {
+impl Location {
     /// A place that is in no known VMA.
     pub const fn nowhere(region: Region) -> Self {
         Self {
@@ -154,7 +154,7 @@ impl Mapped {
     }
 
     /// What an address in it belongs to, in an address space with this BSS.
-    pub fn place(&self, address: u64, bss: Option<&Bss>) -> Place {
+    pub fn place(&self, address: u64, bss: Option<&Bss>) -> Location {
         if self.backing == Backing::Anonymous
             && self.region != Region::Stack
             && let Some(image) = bss.and_then(|bss| bss.at(address))
@@ -164,7 +164,7 @@ impl Mapped {
         let tail = self.region == Region::Data && address >= self.end_data;
         let page = (address & !(PAGE_SIZE - 1)).saturating_sub(self.start);
         let file = self.file();
-        Place {
+        Location {
             region: if tail { Region::Bss } else { self.region },
             part: self.part,
             offset: file.as_ref().map(|_| self.pgoff * PAGE_SIZE + page),
@@ -173,11 +173,11 @@ impl Mapped {
     }
 
     /// The BSS of the program or of a library.
-    fn bss(&self, image: &Image) -> Place {
+    fn bss(&self, image: &Image) -> Location {
         if image.file == self.exe {
-            return Place::nowhere(Region::Bss);
+            return Location::nowhere(Region::Bss);
         }
-        Place {
+        Location {
             region: Region::Lib,
             part: Some(Part::Bss),
             file: image.path.clone(),
@@ -186,7 +186,7 @@ impl Mapped {
     }
 
     /// The parts that it has of BSS and of other memory, and what each is.
-    pub fn parts(&self, bss: &Bss) -> Vec<(Range<u64>, Place)> {
+    pub fn parts(&self, bss: &Bss) -> Vec<(Range<u64>, Location)> {
         let parts = bss.parts(&(self.start..self.end)).into_iter();
         parts
             .map(|part| (part.clone(), self.place(part.start, Some(bss))))
@@ -194,7 +194,7 @@ impl Mapped {
     }
 
     /// What its first address belongs to, in an address space with this BSS.
-    pub fn first(&self, bss: Option<&Bss>) -> Place {
+    pub fn first(&self, bss: Option<&Bss>) -> Location {
         self.place(self.start, bss)
     }
 

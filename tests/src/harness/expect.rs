@@ -9,7 +9,7 @@ use crate::subject::report::{Death, Fact, Touch};
 
 /// A fault that was found for a touch and agrees with it.
 #[derive(Debug, Clone, Copy)]
-pub struct Seen<'a> {
+pub struct MatchedFault<'a> {
     /// The event.
     pub event: &'a Event,
     /// The fault.
@@ -19,7 +19,7 @@ pub struct Seen<'a> {
 impl Trace {
     /// The fault of the subject's touch `name`, which must agree in everything that the subject could find out: the
     /// thread, the time, the address, the access, the frames, the file, and how the kernel counted it.
-    pub fn fault(&self, name: &str) -> Result<Seen<'_>> {
+    pub fn fault(&self, name: &str) -> Result<MatchedFault<'_>> {
         match self.touches(name)?[..] {
             [touch] => self.fault_of(touch),
             ref touches => bail!("{} touches {name:?}", touches.len()),
@@ -27,7 +27,7 @@ impl Trace {
     }
 
     /// As [`Self::fault`], for a touch of one's own choice.
-    pub fn fault_of(&self, touch: &Touch) -> Result<Seen<'_>> {
+    pub fn fault_of(&self, touch: &Touch) -> Result<MatchedFault<'_>> {
         let seen = self.only_fault(touch.tid, touch.addr, touch.from, touch.until);
         let seen = seen.with_context(|| format!("{touch:?}"))?;
         seen.agrees_with(
@@ -51,7 +51,7 @@ impl Trace {
     }
 
     /// The invalid access that the subject reports a child to have died of.
-    pub fn death(&self, name: &str) -> Result<(&Death, Seen<'_>)> {
+    pub fn death(&self, name: &str) -> Result<(&Death, MatchedFault<'_>)> {
         let death = self.facts.iter().find_map(|fact| match fact {
             Fact::Death(death) if death.name == name => Some(death),
             _ => None,
@@ -88,7 +88,7 @@ impl Trace {
     }
 
     /// The one fault of a thread in the page of `addr` in that time, spurious ones aside.
-    fn only_fault(&self, tid: u32, addr: u64, from: u64, until: u64) -> Result<Seen<'_>> {
+    fn only_fault(&self, tid: u32, addr: u64, from: u64, until: u64) -> Result<MatchedFault<'_>> {
         let found: Vec<_> = self
             .faults_during(tid, from, until)
             .filter(|(_, fault)| {
@@ -96,7 +96,7 @@ impl Trace {
             })
             .collect();
         match found[..] {
-            [(event, fault)] => Ok(Seen { event, fault }),
+            [(event, fault)] => Ok(MatchedFault { event, fault }),
             [] => bail!("no such fault in the trace"),
             _ => bail!("{} such faults: {:?}", found.len(), found[0].0),
         }
@@ -109,7 +109,7 @@ pub fn faults_as_counted<'a>(
     name: &str,
     kind: &str,
     region: &str,
-) -> Result<Option<Seen<'a>>> {
+) -> Result<Option<MatchedFault<'a>>> {
     let touch = trace.touches(name)?[0];
     if touch.minor + touch.major > 0 {
         return trace.fault_of(touch)?.is(kind, region).map(Some);
@@ -123,7 +123,7 @@ pub fn faults_as_counted<'a>(
     Ok(None)
 }
 
-impl Seen<'_> {
+impl MatchedFault<'_> {
     /// It is of this kind and in this region.
     pub fn is(self, kind: &str, region: &str) -> Result<Self> {
         self.check("kind", self.fault.kind.name(), kind)?;

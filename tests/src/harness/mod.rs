@@ -12,7 +12,7 @@ mod trace;
 pub mod truth;
 
 pub use attach::{Attached, Attended};
-pub use expect::{Seen, faults_as_counted};
+pub use expect::{MatchedFault, faults_as_counted};
 pub use memtrace::{Memtrace, subject};
 pub use redis::{HeldSave, Redis, RedisServer};
 pub use run::{Run, Running, command, untraced, wait_for, within};

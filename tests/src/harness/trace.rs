@@ -4,7 +4,9 @@ use std::io::Write;
 use std::sync::LazyLock;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use memtrace_events::{Account, End, Event, Events, ForkAccount, Life, Line, ObjectKind, Start};
+use memtrace_events::{
+    Account, End, Event, Events, ForkAccount, Line, ObjectKind, Start, TaskLifetime,
+};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -119,7 +121,7 @@ impl Trace {
     }
 
     /// The lives of the tasks that have, or had, that thread id.
-    pub fn lives(&self, tid: u32) -> impl Iterator<Item = &Life> {
+    pub fn lives(&self, tid: u32) -> impl Iterator<Item = &TaskLifetime> {
         self.end.tasks.iter().filter(move |life| life.tid == tid)
     }
 

@@ -32,7 +32,7 @@ pub struct Truth {
     /// Of each frame that is shared.
     edges: HashMap<u64, Vec<Edge>>,
     /// Frames that one process alone has left, and how that came.
-    alone: HashMap<u64, (usize, Left)>,
+    sole_owners: HashMap<u64, (usize, Release)>,
     /// All forks, in their order.
     pub forks: Vec<Fork>,
     /// All copies.
@@ -130,7 +130,7 @@ impl Edge {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Left {
+enum Release {
     Copied,
     Exec,
     Exit,
@@ -152,7 +152,7 @@ impl Truth {
             moved: HashMap::new(),
             frames: HashMap::new(),
             edges: HashMap::new(),
-            alone: HashMap::new(),
+            sole_owners: HashMap::new(),
             forks: Vec::new(),
             copies: Vec::new(),
         })
@@ -210,16 +210,16 @@ impl Truth {
                     }
                 }
             }
-            Deed::Unmap | Deed::Discard => self.give_up(act, Left::Unmapped)?,
+            Deed::Unmap | Deed::Discard => self.give_up(act, Release::Unmapped)?,
             Deed::Over => {
-                self.give_up(act, Left::Unmapped)?;
+                self.give_up(act, Release::Unmapped)?;
                 let start = act.pages.first().context("no pages")?.0;
                 let place = start..start + (act.pages.len() * PAGE) as u64;
                 self.moved.entry(act.pid).or_default().push((place, None));
             }
-            Deed::Exit => self.give_up(act, Left::Exit)?,
+            Deed::Exit => self.give_up(act, Release::Exit)?,
             Deed::Exec => {
-                self.give_up(act, Left::Exec)?;
+                self.give_up(act, Release::Exec)?;
                 let made = self.forks.iter_mut().find(|fork| fork.child == act.pid);
                 made.context("an exec, but no fork")?.exec = Some(act.from);
             }
@@ -249,7 +249,7 @@ impl Truth {
                     .entry(before)
                     .or_default()
                     .push(Edge { fork: number, ends });
-                self.alone.remove(&before);
+                self.sole_owners.remove(&before);
             } else {
                 self.outcome(number, parent, addr)?.at_once += 1;
             }
@@ -284,13 +284,13 @@ impl Truth {
                     edges == sharers.len(),
                     "{edges} edges, and {sharers:?} share it"
                 );
-                let number = self.leave(act.pid, old, Left::Copied)?;
+                let number = self.leave(act.pid, old, Release::Copied)?;
                 *self.by(number, act.pid, addr)? += 1;
                 sharers.sort_unstable();
                 Some(Cause::Fork(number, sharers))
             }
             Some(old) => {
-                let number = self.write_alone(act.pid, addr, old, is_copy)?;
+                let number = self.write_of_sole_owner(act.pid, addr, old, is_copy)?;
                 number.filter(|_| is_copy).map(Cause::Reference)
             }
         };
@@ -308,25 +308,25 @@ impl Truth {
     }
 
     /// A write of a frame that nobody else has. The fork since which that is so.
-    fn write_alone(
+    fn write_of_sole_owner(
         &mut self,
         pid: Pid,
         addr: u64,
         frame: u64,
         is_copy: bool,
     ) -> Result<Option<usize>> {
-        let Some((number, how)) = self.alone.remove(&frame) else {
+        let Some((number, how)) = self.sole_owners.remove(&frame) else {
             ensure!(!is_copy, "copied, though nobody else has had it");
             return Ok(None);
         };
         let outcome = self.outcome(number, pid, addr)?;
         match how {
-            Left::Copied => outcome.copied_again += u64::from(is_copy),
-            Left::Exec => outcome.exec -= 1,
-            Left::Exit => outcome.exit -= 1,
-            Left::Unmapped => outcome.munmap -= 1,
+            Release::Copied => outcome.copied_again += u64::from(is_copy),
+            Release::Exec => outcome.exec -= 1,
+            Release::Exit => outcome.exit -= 1,
+            Release::Unmapped => outcome.munmap -= 1,
         }
-        if how != Left::Copied {
+        if how != Release::Copied {
             if is_copy {
                 *self.by(number, pid, addr)? += 1;
             } else {
@@ -336,21 +336,21 @@ impl Truth {
         Ok(Some(number))
     }
 
-    fn give_up(&mut self, act: &Act, how: Left) -> Result<()> {
+    fn give_up(&mut self, act: &Act, how: Release) -> Result<()> {
         for &(addr, before, _) in &act.pages {
             let place = self.frames.get_mut(&act.pid).context("no such process")?;
             let frame = place.remove(&addr);
             ensure!(frame == private(before), "{addr:#x} has changed before");
             let Some(frame) = frame else { continue };
-            self.alone.remove(&frame);
+            self.sole_owners.remove(&frame);
             if self.edges.contains_key(&frame) {
                 let number = self.leave(act.pid, frame, how)?;
                 let outcome = self.outcome(number, act.pid, addr)?;
                 match how {
-                    Left::Exec => outcome.exec += 1,
-                    Left::Exit => outcome.exit += 1,
-                    Left::Unmapped => outcome.munmap += 1,
-                    Left::Copied => bail!("a copy is no giving up"),
+                    Release::Exec => outcome.exec += 1,
+                    Release::Exit => outcome.exit += 1,
+                    Release::Unmapped => outcome.munmap += 1,
+                    Release::Copied => bail!("a copy is no giving up"),
                 }
             }
         }
@@ -358,7 +358,7 @@ impl Truth {
     }
 
     /// A process leaves a frame. The fork whose edge that ends.
-    fn leave(&mut self, pid: Pid, frame: u64, how: Left) -> Result<usize> {
+    fn leave(&mut self, pid: Pid, frame: u64, how: Release) -> Result<usize> {
         let edges = self.edges.remove(&frame).context("nobody shares it")?;
         let (mut own, mut rest): (Vec<_>, Vec<_>) = edges
             .into_iter()
@@ -373,7 +373,7 @@ impl Truth {
             });
         }
         if rest.is_empty() {
-            self.alone.insert(frame, (ended.fork, how));
+            self.sole_owners.insert(frame, (ended.fork, how));
         } else {
             self.edges.insert(frame, rest);
         }

@@ -23,11 +23,15 @@ pub struct Library {
 pub fn c_library() -> Result<Library> {
     let mut found = None;
     // SAFETY: the callback gets `found` back as its data, for the length of this call.
-    unsafe { libc::dl_iterate_phdr(Some(look), (&raw mut found).cast()) };
+    unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut found).cast()) };
     found.context("libc.so is not among the program's libraries")
 }
 
-unsafe extern "C" fn look(info: *mut libc::dl_phdr_info, _size: usize, data: *mut c_void) -> c_int {
+unsafe extern "C" fn visit(
+    info: *mut libc::dl_phdr_info,
+    _size: usize,
+    data: *mut c_void,
+) -> c_int {
     // SAFETY: the dynamic linker hands over a valid entry, and `data` is c_library's `found`.
     let (info, found) = unsafe { (&*info, &mut *data.cast::<Option<Library>>()) };
     // SAFETY: the entry's name is a C string.

@@ -26,11 +26,14 @@ pub(super) const FRESH: Turn = |f| pages(f, true, true);
 pub(super) const CAME_BACK: Turn = |f| pages(f, true, false);
 pub(super) const NOT_MORE: Turn = |f| pages(f, false, false);
 
-pub(super) fn attended(f: Facts, attended: bool) -> Facts {
-    Facts { attended, ..f }
+pub(super) fn uffd_registered(f: Facts, uffd_registered: bool) -> Facts {
+    Facts {
+        uffd_registered,
+        ..f
+    }
 }
-pub(super) const ATTENDED: Turn = |f| self::attended(f, true);
-pub(super) const ATTENDED_NOT: Turn = |f| self::attended(f, false);
+pub(super) const UFFD_REGISTERED: Turn = |f| uffd_registered(f, true);
+pub(super) const NOT_UFFD_REGISTERED: Turn = |f| uffd_registered(f, false);
 pub(super) const SIGNALLED: Turn = |f| Facts { signal: true, ..f };
 pub(super) const NOT_SIGNALLED: Turn = |f| Facts { signal: false, ..f };
 pub(super) const GONE_AGAIN: Turn = |f| mapped(&f, f.before, Entry::NONE);
@@ -57,8 +60,8 @@ pub(super) const SHMEM: Turn = |f| backed(f, Backing::Shmem);
 pub(super) const SPECIAL: Turn = |f| backed(f, Backing::Special);
 pub(super) const UNKNOWN: Turn = |f| backed(f, Backing::Unknown);
 
-pub(super) const GUARDED_NOT: Turn = |f| Facts {
-    guarded: false,
+pub(super) const NOT_UFFD_WP: Turn = |f| Facts {
+    uffd_wp: false,
     ..f
 };
 pub(super) const WRITABLE_BEFORE: Turn = |f| mapped(&f, pte(RW | DIRTY | OLD), f.after);

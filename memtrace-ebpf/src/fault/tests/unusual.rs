@@ -7,7 +7,7 @@ pub(super) fn supplied() -> Vec<Case> {
     use Backing::{Anonymous, HugeTlb, Shmem};
     let fresh = pte(RW | DIRTY | NEW);
     let supplied = |error, backing, after| Facts {
-        attended: true,
+        uffd_registered: true,
         ..facts(error, backing, Entry::NONE, after)
     };
     vec![
@@ -15,7 +15,7 @@ pub(super) fn supplied() -> Vec<Case> {
             Kind::UffdFill,
             supplied(WRITE, Anonymous, fresh),
             &[
-                (ATTENDED_NOT, Kind::ZeroFill),
+                (NOT_UFFD_REGISTERED, Kind::ZeroFill),
                 (OVER_ANOTHER, Kind::CowCopy),
                 (OVER_ITSELF, Kind::CowReuse),
                 (PRIVATE_FILE, Kind::FileCow),
@@ -25,30 +25,33 @@ pub(super) fn supplied() -> Vec<Case> {
         case(
             Kind::UffdFill,
             FRESH(supplied(WRITE, HugeTlb, pmd(RW | DIRTY | NEW))),
-            &[(ATTENDED_NOT, Kind::ZeroFill)],
+            &[(NOT_UFFD_REGISTERED, Kind::ZeroFill)],
         ),
         // A page that is in the shared memory already is not missing there.
         case(
             Kind::UffdFill,
             FRESH(supplied(WRITE, Shmem, fresh)),
-            &[(NOT_MORE, Kind::SharedWrite), (ATTENDED_NOT, Kind::ShmFill)],
+            &[
+                (NOT_MORE, Kind::SharedWrite),
+                (NOT_UFFD_REGISTERED, Kind::ShmFill),
+            ],
         ),
     ]
 }
 
 /// Pages that userfaultfd has protected.
-pub(super) fn guarded() -> Vec<Case> {
+pub(super) fn uffd_wp() -> Vec<Case> {
     let protected = pte(RO | DIRTY | UFFD_WP | OLD);
-    let guarded = |backing| Facts {
-        guarded: true,
+    let uffd_wp = |backing| Facts {
+        uffd_wp: true,
         ..facts(WRITE, backing, protected, pte(RW | DIRTY | OLD))
     };
     vec![
         case(
             Kind::UffdWp,
-            guarded(Backing::Anonymous),
+            uffd_wp(Backing::Anonymous),
             &[
-                (GUARDED_NOT, Kind::CowReuse),
+                (NOT_UFFD_WP, Kind::CowReuse),
                 (UNMARKED, Kind::CowReuse),
                 // A fork had left it shared, too.
                 (TO_NEW, Kind::CowCopy),
@@ -58,8 +61,8 @@ pub(super) fn guarded() -> Vec<Case> {
         ),
         case(
             Kind::UffdWp,
-            guarded(Backing::Shmem),
-            &[(GUARDED_NOT, Kind::SharedWrite)],
+            uffd_wp(Backing::Shmem),
+            &[(NOT_UFFD_WP, Kind::SharedWrite)],
         ),
     ]
 }

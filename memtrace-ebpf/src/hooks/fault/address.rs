@@ -12,7 +12,7 @@ use crate::hooks::{
     kernel::Object,
     paging::{EntryCache, entry},
     thread::Thread,
-    vma::{self, Place},
+    vma::{self, VmaLookup},
 };
 
 /// The VMA of a fault wasn't found.
@@ -22,9 +22,9 @@ pub(crate) const UNPLACED: u8 = FAULT_UNMAPPED | FAULT_VMA_UNKNOWN;
 #[inline(always)]
 pub(crate) fn place(thread: &mut Thread, mm: Object, address: u64, ts: u64) -> u8 {
     match vma::locate(thread, mm, address, ts, VmaReason::Fault) {
-        Place::Mapped => 0,
-        Place::Unmapped => FAULT_UNMAPPED,
-        Place::Unknown => FAULT_VMA_UNKNOWN,
+        VmaLookup::Mapped => 0,
+        VmaLookup::Unmapped => FAULT_UNMAPPED,
+        VmaLookup::Unknown => FAULT_VMA_UNKNOWN,
     }
 }
 
@@ -40,10 +40,10 @@ pub(crate) fn walk(thread: &mut Thread, pgd: u64, address: u64, read: &mut Entry
     entry(map, pgd, address, &mut thread.table, read)
 }
 
-/// What is said of the frame that this entry of the level maps for the address: [`frame::look_at`].
+/// What is said of the frame that this entry of the level maps for the address: [`frame::frame_use`].
 #[inline(always)]
-pub(crate) fn look_at(entry: u64, level: u32, address: u64) -> u64 {
+pub(crate) fn frame_use(entry: u64, level: u32, address: u64) -> u64 {
     // Of a huge page the part at the address; its entry has other bits below the frame.
     let inside = u64::from(level >> 1) * 511;
-    frame::look_at((entry & arch::FRAME) >> 12 & !inside | address >> 12 & inside)
+    frame::frame_use((entry & arch::FRAME) >> 12 & !inside | address >> 12 & inside)
 }

@@ -8,7 +8,7 @@ use memtrace_ebpf::{
 
 use crate::hooks::{
     fault::{
-        address::{look_at, walk},
+        address::{frame_use, walk},
         count::count_pages,
     },
     kernel::{Object, config, offset},
@@ -48,10 +48,10 @@ pub(crate) fn open(thread: &mut Thread, mm: Object, began: &FaultStart, mut read
         [0; 2]
     };
     let level = launder_scalar(before.level as u32, &mut thread.launder_scalar);
-    let look = is_protected_write(error, before.bits, level)
-        & u32::from(config!(look) != 0 || !is_plain(thread));
-    let page = if launder_scalar(look, &mut thread.launder_scalar) != 0 {
-        look_at(before.bits, level, address)
+    let read_frames = is_protected_write(error, before.bits, level)
+        & u32::from(config!(read_frames) != 0 || !is_plain(thread));
+    let page = if launder_scalar(read_frames, &mut thread.launder_scalar) != 0 {
+        frame_use(before.bits, level, address)
     } else {
         0
     };

@@ -8,7 +8,7 @@ use memtrace_ebpf::{
 
 use crate::hooks::{
     cache,
-    fault::{address::look_at, kind::open_kind},
+    fault::{address::frame_use, kind::open_kind},
     kernel::{Object, config, offset, read_member},
     thread::{CLOSED, Thread},
     verifier::launder_scalar,
@@ -99,7 +99,7 @@ pub(crate) fn compare_pages(thread: &Thread, after: Entry, level: u8) -> u8 {
     // The pool's pages that are nobody else's aren't in the mapping (hugetlb_no_page in mm/hugetlb.c), nor is the copy of
     // one that is there: then that is, too.
     let address = thread.open.address;
-    let frame = (look_at(after.bits, u32::from(level), address) >> 32) as u32;
+    let frame = (frame_use(after.bits, u32::from(level), address) >> 32) as u32;
     let copied = cache::has_page(thread.vma.file, index_of(thread, address, level));
     let fresh = frame == Frame::Anonymous as u32 && copied == 0;
     u8::from(fresh) * FAULT_FRESH

@@ -1,6 +1,6 @@
 //! The records of faults.
 
-use memtrace_ebpf::record::{Fault, FaultDetail, Handled, Header, Held, Kind, Unobserved};
+use memtrace_ebpf::record::{Fault, FaultDetail, FaultPending, Handled, Header, Kind, Unobserved};
 
 use crate::hooks::{
     fault::count::Counted,
@@ -70,7 +70,7 @@ pub(crate) fn send_unobserved(thread: &Thread, counted: Counted, ts: u64) {
 pub(crate) fn pause(thread: &mut Thread) {
     if thread.open.state == OPEN && config!(summary) == 0 && thread.open.mm != thread.pre_exec_mm {
         thread.open.state = HELD;
-        let head = thread.head(Kind::Held, thread.open.ts);
-        ring::send(Kind::Held, Held { head });
+        let head = thread.head(Kind::FaultPending, thread.open.ts);
+        ring::send(Kind::FaultPending, FaultPending { head });
     }
 }

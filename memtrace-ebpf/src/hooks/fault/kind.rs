@@ -64,8 +64,8 @@ pub extern "C" fn open_kind(after: u64, level: u32, flags: u32, signal: u32) -> 
         },
         grew: flags & FAULT_GREW != 0,
         fresh: flags & FAULT_FRESH != 0,
-        attended: flags & UNPLACED == 0 && cache.flags & vm::UFFD_MISSING != 0,
-        guarded: flags & UNPLACED == 0 && cache.flags & vm::UFFD_WP != 0,
+        uffd_registered: flags & UNPLACED == 0 && cache.flags & vm::UFFD_MISSING != 0,
+        uffd_wp: flags & UNPLACED == 0 && cache.flags & vm::UFFD_WP != 0,
         left: flags & FAULT_MM_GONE != 0,
         shared_frame: Frame::is_shared(open.frame, open.map_count),
     }) as u32

@@ -24,7 +24,7 @@ pub struct End {
     /// What became of the pages that each fork left shared, in the order of the forks.
     pub forks: Vec<ForkAccount>,
     /// The tasks with the objects that each used, in the order of their births.
-    pub tasks: Vec<Life>,
+    pub tasks: Vec<TaskLifetime>,
     /// Tasks that are not among them, as they were too many.
     pub tasks_left_out: u64,
     /// Events that had to be shown out of their time's order, with a later `ts`.
@@ -101,7 +101,7 @@ pub struct ForkAccount {
     /// The other side gave the page up; then it was written, and reused without a copy.
     pub taken_over: u64,
     /// One side gave the page up, and the other has not written it since.
-    pub given_up: GivenUp,
+    pub given_up: ReleasedPages,
     /// Shared to the end of the trace.
     pub still_shared: u64,
     /// It is not known what became of these: the page was changed in a way that memtrace does not see (swapped out, merged,
@@ -127,7 +127,7 @@ pub struct ForkAccount {
 
 /// By what a page was given up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct GivenUp {
+pub struct ReleasedPages {
     /// An exec replaced the address space.
     pub exec: u64,
     /// The process ended.
@@ -160,7 +160,7 @@ pub struct Area {
 
 /// A task with the objects that it used.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Life {
+pub struct TaskLifetime {
     /// Its own number, from 1 in the order of the births: an id may come again, and an exec may give a task another's.
     pub number: u32,
     /// Process.

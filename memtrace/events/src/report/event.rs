@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize, Serializer};
 use strum::{EnumDiscriminants, IntoStaticStr, VariantArray};
 
 use super::{
-    Born, Brk, Clone, Cloned, Exec, Exit, Failed, Fault, Lock, Madvise, Mmap, Mprotect, Mremap,
-    Name, Range, RemapFilePages, Rests, Return, Runs, Share, Shmat, Shmdt, Task, Unshare,
+    BirthDetail, Brk, Clone, Cloned, Exec, ExistingTask, Exit, Failed, Fault, Lock, Madvise, Mmap,
+    Mprotect, Mremap, Name, Range, RemapFilePages, Return, Share, Shmat, Shmdt, SwitchIn,
+    SwitchOut, Unshare,
 };
 
 /// Something that happened to a task.
@@ -71,7 +72,7 @@ impl Serialize for Event {
             Fault,
             Clone,
             Cloned,
-            Task,
+            ExistingTask,
             Share,
             Unshare,
             Exec,
@@ -90,9 +91,9 @@ impl Serialize for Event {
             Munlock,
             Mseal,
             Lost,
-            Born,
-            Runs,
-            Rests,
+            BirthDetail,
+            SwitchIn,
+            SwitchOut,
             Return
         )
     }
@@ -126,7 +127,9 @@ pub enum EventKind {
     /// The call that made a task has returned.
     Cloned(Cloned),
     /// A task was there when memtrace attached.
-    Task(Task),
+    #[serde(rename = "task")]
+    #[strum_discriminants(strum(serialize = "task"))]
+    ExistingTask(ExistingTask),
     /// A task uses objects that others use, too.
     Share(Share),
     /// A task has stopped using objects that others still use.
@@ -164,11 +167,17 @@ pub enum EventKind {
     /// Records were lost, as the reader was too slow, or hooks were left out.
     Lost(Lost),
     /// For the lab: more of a birth.
-    Born(Born),
+    #[serde(rename = "born")]
+    #[strum_discriminants(strum(serialize = "born"))]
+    BirthDetail(BirthDetail),
     /// For the lab: a thread gets a CPU.
-    Runs(Runs),
+    #[serde(rename = "runs")]
+    #[strum_discriminants(strum(serialize = "runs"))]
+    SwitchIn(SwitchIn),
     /// For the lab: a thread leaves its CPU.
-    Rests(Rests),
+    #[serde(rename = "rests")]
+    #[strum_discriminants(strum(serialize = "rests"))]
+    SwitchOut(SwitchOut),
     /// For the lab: a call that makes a task returns.
     Return(Return),
 }
@@ -199,7 +208,10 @@ impl EventType {
 
     /// Whether only the lab gets it.
     pub const fn is_for_lab(self) -> bool {
-        matches!(self, Self::Born | Self::Runs | Self::Rests | Self::Return)
+        matches!(
+            self,
+            Self::BirthDetail | Self::SwitchIn | Self::SwitchOut | Self::Return
+        )
     }
 }
 

@@ -7,7 +7,7 @@ use super::{Address, Name};
 
 /// More of a birth: it follows its [`super::Clone`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Born {
+pub struct BirthDetail {
     /// The child's process.
     pub child_pid: u32,
     /// The child's thread.
@@ -33,7 +33,7 @@ pub struct Both {
 
 /// A thread gets a CPU. What the kernel doesn't tell is none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Runs {
+pub struct SwitchIn {
     /// The CPU.
     pub cpu: u32,
     /// Its `task_struct`.
@@ -59,7 +59,7 @@ pub struct Runs {
 
 /// A thread leaves its CPU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Rests {
+pub struct SwitchOut {
     /// The CPU.
     pub cpu: u32,
     /// Whether it could go on, but another had to run. If not it waits for something, or has ended.

@@ -18,9 +18,9 @@ mod task;
 
 pub use crate::FaultKind;
 pub use address::Address;
-pub use end::{Account, Area, End, ForkAccount, GivenUp, Life, Use};
+pub use end::{Account, Area, End, ForkAccount, ReleasedPages, TaskLifetime, Use};
 pub use event::{Event, EventKind, EventType, Global, Lost};
-pub use experiment::{Born, Both, Rests, Return, Runs};
+pub use experiment::{BirthDetail, Both, Return, SwitchIn, SwitchOut};
 pub use fault::{
     Access, Cause, Counted, CowCause, Fault, ForkRef, Handled, Mode, NO_CALL, Part, Region,
 };
@@ -32,8 +32,8 @@ pub use object::{ByObject, ObjectKind, ObjectReleased, ObjectShared, Share, Unsh
 pub use select::Events;
 pub use start::Start;
 pub use task::{
-    ChildGlobal, Clone, Cloned, Copied, Exec, Exit, Failed, First, NotSurveyed, Obtained,
-    Requested, Row, Shared, Task, VforkRelease,
+    ChildGlobal, Clone, Cloned, Copied, Exec, ExistingTask, Exit, Failed, First, NotSurveyed,
+    Obtained, Requested, Row, Shared, VforkRelease,
 };
 
 /// A name from a list that isn't memtrace's: of a system call, of a scheduling policy; or a few words.

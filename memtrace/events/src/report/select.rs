@@ -1,6 +1,8 @@
 //! The events of one type among those of a trace.
 
-use super::{Clone, Cloned, Event, EventKind, Exec, Exit, Fault, Mmap, Share, Task, Unshare};
+use super::{
+    Clone, Cloned, Event, EventKind, Exec, ExistingTask, Exit, Fault, Mmap, Share, Unshare,
+};
 
 /// A method for each type of event.
 macro_rules! selections {
@@ -29,7 +31,7 @@ pub trait Events {
         /// The returns, in the parent, of calls that made a task.
         cloned: Cloned,
         /// The tasks that were there at attach.
-        tasks: Task,
+        tasks: ExistingTask,
         /// What came to be shared.
         shares: Share,
         /// What was no longer shared.

@@ -293,7 +293,7 @@ pub enum VforkRelease {
 
 /// A task that was there when memtrace attached.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Task {
+pub struct ExistingTask {
     /// The parent process, as memtrace's pid namespace has it; 0 where it isn't in it.
     pub ppid: u32,
     /// Its objects.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::BEGAN;
 use crate::trace::event::{
-    Account, Address, Area, End, ForkAccount, Global, Life, NotSurveyed, ObjectKind, Region, Use,
+    Account, Address, Area, End, ForkAccount, Global, NotSurveyed, ObjectKind, Region,
+    TaskLifetime, Use,
 };
 
 /// A process with 24 faults that its exec took, and this many copies.
@@ -69,13 +70,13 @@ pub(in crate::output) fn whole_end() -> End {
     second.dur = None;
     second.incomplete = true;
     second.areas[1].file = None;
-    let execed = Life {
+    let execed = TaskLifetime {
         pid: 1234,
         born_tid: Some(1238),
         ..life(1234, Some(1234), 3_000, &[(ObjectKind::Mm, 3)])
     };
     second.not_surveyed = Some(not_surveyed());
-    let in_container = Life {
+    let in_container = TaskLifetime {
         global: Some(Global {
             pid: 71_235,
             tid: 71_235,
@@ -151,7 +152,7 @@ pub(in crate::output) fn life(
     parent: Option<u32>,
     micros: u64,
     objects: &[(ObjectKind, u32)],
-) -> Life {
+) -> TaskLifetime {
     let from = BEGAN + micros * 1000;
     let until = Some(from + 100_000_000);
     let one = |&(kind, number): &(ObjectKind, u32)| Use {
@@ -160,7 +161,7 @@ pub(in crate::output) fn life(
         from,
         until,
     };
-    Life {
+    TaskLifetime {
         pid,
         tid: pid,
         parent,
@@ -168,12 +169,12 @@ pub(in crate::output) fn life(
         from,
         until,
         uses: objects.iter().map(one).collect(),
-        ..Life::default()
+        ..TaskLifetime::default()
     }
 }
 
 /// Numbers lives in their order. Each one's parent is the last before it that has the id.
-pub(in crate::output) fn family(mut lives: Vec<Life>) -> Vec<Life> {
+pub(in crate::output) fn family(mut lives: Vec<TaskLifetime>) -> Vec<TaskLifetime> {
     for at in 0..lives.len() {
         let (before, rest) = lives.split_at_mut(at);
         let life = &mut rest[0];

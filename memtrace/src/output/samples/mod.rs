@@ -133,7 +133,7 @@ pub fn story() -> Vec<Event> {
                     tid: 71_235,
                 });
             }
-            EventKind::Task(task) if task.resident.is_none() => event.tid = 1236,
+            EventKind::ExistingTask(task) if task.resident.is_none() => event.tid = 1236,
             EventKind::Share(_) => {
                 event.global = Some(Global {
                     pid: 71_234,

@@ -2,7 +2,7 @@
 
 use super::BEGAN;
 use crate::trace::event::{
-    ByObject, EventKind, ObjectKind, ObjectReleased, ObjectShared, Share, Task, Unshare,
+    ByObject, EventKind, ExistingTask, ObjectKind, ObjectReleased, ObjectShared, Share, Unshare,
 };
 
 /// Every such event, and each way it can be told.
@@ -14,7 +14,7 @@ pub(super) fn objects() -> Vec<EventKind> {
 }
 
 fn tasks() -> Vec<EventKind> {
-    let process = Task {
+    let process = ExistingTask {
         ppid: 1000,
         objects: ByObject(vec![
             (ObjectKind::Mm, 4),
@@ -27,12 +27,15 @@ fn tasks() -> Vec<EventKind> {
         resident: Some(5120),
         private: Some(4097),
     };
-    let thread = Task {
+    let thread = ExistingTask {
         resident: None,
         private: None,
         ..process.clone()
     };
-    vec![EventKind::Task(process), EventKind::Task(thread)]
+    vec![
+        EventKind::ExistingTask(process),
+        EventKind::ExistingTask(thread),
+    ]
 }
 
 fn shares() -> [Share; 3] {

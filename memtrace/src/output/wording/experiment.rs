@@ -3,10 +3,10 @@
 use std::fmt::{self, Display, Formatter};
 use std::io::{self, Write};
 
-use crate::trace::event::{Born, Rests, Return, Runs};
+use crate::trace::event::{BirthDetail, Return, SwitchIn, SwitchOut};
 
-pub(super) fn born(out: &mut impl Write, born: &Born) -> io::Result<()> {
-    let Born {
+pub(super) fn born(out: &mut impl Write, born: &BirthDetail) -> io::Result<()> {
+    let BirthDetail {
         child_tid,
         task,
         kernel_stack,
@@ -22,8 +22,8 @@ pub(super) fn born(out: &mut impl Write, born: &Born) -> io::Result<()> {
     )
 }
 
-pub(super) fn runs(out: &mut impl Write, runs: &Runs) -> io::Result<()> {
-    let Runs {
+pub(super) fn runs(out: &mut impl Write, runs: &SwitchIn) -> io::Result<()> {
+    let SwitchIn {
         cpu,
         task,
         kernel_stack,
@@ -50,7 +50,7 @@ pub(super) fn runs(out: &mut impl Write, runs: &Runs) -> io::Result<()> {
     }
 }
 
-pub(super) fn rests(out: &mut impl Write, rests: &Rests) -> io::Result<()> {
+pub(super) fn rests(out: &mut impl Write, rests: &SwitchOut) -> io::Result<()> {
     let why = if rests.runnable {
         "it could go on, but another has to run"
     } else {

@@ -47,7 +47,7 @@ fn what(out: &mut impl Write, event: &Event, palette: Palette) -> io::Result<()>
         EventKind::Fault(fault) => fault::write(out, fault, palette),
         EventKind::Clone(clone) => task::clone(out, clone, event.pid, palette),
         EventKind::Cloned(cloned) => task::cloned(out, cloned),
-        EventKind::Task(task) => task::there(out, task, event.pid == event.tid, palette),
+        EventKind::ExistingTask(task) => task::there(out, task, event.pid == event.tid, palette),
         EventKind::Share(share) => object::share(out, share, palette),
         EventKind::Unshare(unshare) => object::unshare(out, unshare, event.ts, palette),
         EventKind::Exec(exec) => task::exec(out, exec, palette),
@@ -68,9 +68,9 @@ fn what(out: &mut impl Write, event: &Event, palette: Palette) -> io::Result<()>
         }
         EventKind::Mseal(range) => memory::mseal(out, range),
         EventKind::Lost(lost) => write_lost(out, lost, palette),
-        EventKind::Born(born) => experiment::born(out, born),
-        EventKind::Runs(runs) => experiment::runs(out, runs),
-        EventKind::Rests(rests) => experiment::rests(out, rests),
+        EventKind::BirthDetail(born) => experiment::born(out, born),
+        EventKind::SwitchIn(runs) => experiment::runs(out, runs),
+        EventKind::SwitchOut(rests) => experiment::rests(out, rests),
         EventKind::Return(returned) => experiment::returned(out, returned),
     }
 }

@@ -11,8 +11,8 @@ use super::{Count, ErrorName, Flags, List, SignalName, Size, Span, size_of};
 use crate::output::colour::Palette;
 use crate::output::escape::{Escaped, Quoted};
 use crate::trace::event::{
-    ByObject, Clone, Cloned, Exec, Exit, Failed, First, NotSurveyed, ObjectKind, Obtained, Row,
-    Shared, Task, VforkRelease,
+    ByObject, Clone, Cloned, Exec, ExistingTask, Exit, Failed, First, NotSurveyed, ObjectKind,
+    Obtained, Row, Shared, VforkRelease,
 };
 
 /// A birth, told in the line of `maker`, a process.
@@ -212,7 +212,7 @@ pub(super) fn cloned(out: &mut impl Write, cloned: &Cloned) -> io::Result<()> {
 /// A task that was there at attach.
 pub(super) fn there(
     out: &mut impl Write,
-    task: &Task,
+    task: &ExistingTask,
     process: bool,
     palette: Palette,
 ) -> io::Result<()> {

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use memtrace_ebpf::record::{Ids, Surveyed, Task, Vma};
+use memtrace_ebpf::record::{ExistingTask, Ids, Surveyed, Vma};
 
 use super::{Mm, Model, existing, global, until_nul};
 use crate::trace::{
-    event::{self, By, Event, EventKind, Life},
+    event::{self, By, Event, EventKind, TaskLifetime},
     objects::Means,
     region::{Mapped, Survey},
 };
@@ -15,7 +15,7 @@ use super::birth::shown;
 
 impl Model {
     /// A thread is traced from now on.
-    pub(super) fn task(&mut self, task: &Task, ts: u64, events: &mut Vec<Event>) {
+    pub(super) fn task(&mut self, task: &ExistingTask, ts: u64, events: &mut Vec<Event>) {
         let (pid, tid) = (task.pid, task.head.tid);
         if self.is_of(tid, pid) {
             // Its birth has been seen: it was in the kernel's list a moment before.
@@ -40,7 +40,7 @@ impl Model {
         if let Some(process) = self.processes.get_mut(&pid) {
             process.counts.base(task.min_flt, task.maj_flt);
         }
-        let what = EventKind::Task(event::Task {
+        let what = EventKind::ExistingTask(event::ExistingTask {
             ppid: task.parent_pid,
             objects: self.objects.numbers(tid),
             resident: None,
@@ -60,13 +60,13 @@ impl Model {
 
     /// The life of a task begins in which it is known, though nobody has told of its birth.
     pub(super) fn meet(&mut self, own: Ids, ids: Ids, comm: Arc<str>, ts: u64) {
-        let life = Life {
+        let life = TaskLifetime {
             pid: ids.pid,
             tid: ids.tid,
             global: global(ids, own.pid, own.tid),
             comm,
             from: ts,
-            ..Life::default()
+            ..TaskLifetime::default()
         };
         self.lives.begin(own.tid, None, life);
     }
@@ -126,7 +126,7 @@ impl Model {
         self.rename_mapped(surveyed.mm, &pending.vmas);
         let total = |of: fn(&memtrace_ebpf::record::Vma) -> u64| pending.vmas.iter().map(of).sum();
         if let Some(mut leader) = leader {
-            if let EventKind::Task(task) = &mut leader.what {
+            if let EventKind::ExistingTask(task) = &mut leader.what {
                 task.resident = Some(total(|vma| vma.resident));
                 task.private = Some(total(|vma| vma.private));
             }

@@ -9,7 +9,7 @@ use memtrace_ebpf::{
 
 use super::{Mm, Model, Process, Thread, by_call, global, until_nul};
 use crate::trace::{
-    event::{self, Cloned, Copied, Event, EventKind, First, Life, Shared, VforkRelease},
+    event::{self, Cloned, Copied, Event, EventKind, First, Shared, TaskLifetime, VforkRelease},
     matrix::matrix,
     names::{self, flag},
     objects::Means,
@@ -72,14 +72,14 @@ impl Model {
         if birth.followed != 0 {
             self.add(birth, ids, comm.clone(), ts);
             let parent = self.parent_of(birth);
-            let life = Life {
+            let life = TaskLifetime {
                 pid: ids.pid,
                 tid: ids.tid,
                 global: global(ids, birth.child_pid, child_tid),
                 parent: parent.map(|parent| self.shown(parent)),
                 comm,
                 from: ts,
-                ..Life::default()
+                ..TaskLifetime::default()
             };
             self.lives.begin(child_tid, parent, life);
             self.lives.changed(child_tid, &changes, ts);

@@ -1,6 +1,8 @@
 //! What only the lab asks for.
 
-use memtrace_ebpf::record::{Born, RESTS_RUNNABLE, RETURNED_IN_CHILD, Rests, Returned, Runs};
+use memtrace_ebpf::record::{
+    BirthDetail, RETURNED_IN_CHILD, Returned, SWITCH_OUT_RUNNABLE, SwitchIn, SwitchOut,
+};
 use rustc_hash::FxHashMap as HashMap;
 
 use super::Model;
@@ -45,7 +47,7 @@ impl Numbers {
 }
 
 impl Model {
-    pub(super) fn born(&mut self, born: &Born, ts: u64) -> Option<Event> {
+    pub(super) fn born(&mut self, born: &BirthDetail, ts: u64) -> Option<Event> {
         let (parent, child) = (born.head.tid, born.child_tid);
         let ids = self.threads.get(&child)?.ids;
         let lives = |tid| tid != child && self.threads.contains_key(&tid);
@@ -56,7 +58,7 @@ impl Model {
         let task = both(&mut self.tasks, born.tasks);
         let kernel_stack = both(&mut self.kernel_stacks, born.stacks);
         let known = born.callers.iter().take(born.depth as usize);
-        let what = EventKind::Born(event::Born {
+        let what = EventKind::BirthDetail(event::BirthDetail {
             child_pid: ids.pid,
             child_tid: ids.tid,
             task,
@@ -66,10 +68,10 @@ impl Model {
         self.event(parent, ts, what)
     }
 
-    pub(super) fn runs(&mut self, runs: &Runs, ts: u64) -> Option<Event> {
+    pub(super) fn runs(&mut self, runs: &SwitchIn, ts: u64) -> Option<Event> {
         let tid = runs.head.tid;
         let told = runs.static_prio != 0;
-        let what = EventKind::Runs(event::Runs {
+        let what = EventKind::SwitchIn(event::SwitchIn {
             cpu: runs.head.cpu.into(),
             task: self.tasks.of(runs.task, tid),
             kernel_stack: self.kernel_stacks.of(runs.stack, tid),
@@ -86,10 +88,10 @@ impl Model {
         self.event(tid, ts, what)
     }
 
-    pub(super) fn rests(&self, rests: &Rests, ts: u64) -> Option<Event> {
-        let what = EventKind::Rests(event::Rests {
+    pub(super) fn rests(&self, rests: &SwitchOut, ts: u64) -> Option<Event> {
+        let what = EventKind::SwitchOut(event::SwitchOut {
             cpu: rests.head.cpu.into(),
-            runnable: rests.head.flags & RESTS_RUNNABLE != 0,
+            runnable: rests.head.flags & SWITCH_OUT_RUNNABLE != 0,
         });
         self.event(rests.head.tid, ts, what)
     }

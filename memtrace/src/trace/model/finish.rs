@@ -6,7 +6,7 @@ use memtrace_ebpf::record::{Known, Tally};
 
 use super::{Model, pages};
 use crate::trace::{
-    event::{Account, ForkAccount, Life},
+    event::{Account, ForkAccount, TaskLifetime},
     sharing::Leave,
 };
 
@@ -20,7 +20,7 @@ pub struct Finished {
     /// The accounts of the forks.
     pub forks: Vec<ForkAccount>,
     /// The tasks.
-    pub tasks: Vec<Life>,
+    pub tasks: Vec<TaskLifetime>,
     /// Tasks that were too many.
     pub tasks_left_out: u64,
 }

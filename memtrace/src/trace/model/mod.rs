@@ -19,11 +19,11 @@ use super::{
         Returned, Share, Unshare,
     },
     files::Files,
-    lives::Lives,
+    lives::Lifetimes,
     losses::Losses,
     names,
     objects::Objects,
-    region::{Mapped, Mm, Place},
+    region::{Location, Mapped, Mm},
     sharing::Sharing,
 };
 
@@ -134,7 +134,7 @@ pub struct Model {
     by_number: HashMap<u32, u64>,
     files: Files,
     objects: Objects,
-    lives: Lives,
+    lives: Lifetimes,
     sharing: Sharing,
     forks: u32,
     /// Forks whose child isn't traced.
@@ -166,7 +166,7 @@ impl Model {
             by_number: HashMap::default(),
             files: Files::default(),
             objects: Objects::default(),
-            lives: Lives::default(),
+            lives: Lifetimes::default(),
             sharing: Sharing::default(),
             forks: 0,
             unfollowed: Unfollowed::default(),
@@ -225,12 +225,12 @@ impl Model {
             Record::Pages(pages) => {
                 self.pending(pages.mm, &pages.head).pages(&pages);
             }
-            Record::Task(task) => self.task(&task, ts, events),
+            Record::ExistingTask(task) => self.task(&task, ts, events),
             Record::Surveyed(surveyed) => self.surveyed(&surveyed, ts, events),
-            Record::Held(_) => {}
-            Record::Born(born) => events.extend(self.born(&born, ts)),
-            Record::Runs(runs) => events.extend(self.runs(&runs, ts)),
-            Record::Rests(rests) => events.extend(self.rests(&rests, ts)),
+            Record::FaultPending(_) => {}
+            Record::BirthDetail(born) => events.extend(self.born(&born, ts)),
+            Record::SwitchIn(runs) => events.extend(self.runs(&runs, ts)),
+            Record::SwitchOut(rests) => events.extend(self.rests(&rests, ts)),
         }
     }
 
@@ -433,7 +433,7 @@ impl Model {
 }
 
 /// A mapping that was there before any call was seen to make it.
-fn existing(vma: &Vma, first: Place, by: By) -> Mmap {
+fn existing(vma: &Vma, first: Location, by: By) -> Mmap {
     use memtrace_ebpf::fault::vm;
     let surveyed = |pages| (by == By::Attach).then_some(pages);
     Mmap {

@@ -284,10 +284,10 @@ impl Model {
         let frame = Frame::from_number(record.detail().frame.into());
         let map_count = (frame != Frame::Unknown).then_some(record.map_count);
         let sharers = self.sharers(mm, page, map_count);
-        let alone = map_count.is_some_and(|count| count <= 1);
+        let mapped_once = map_count.is_some_and(|count| count <= 1);
         let before = self.mms.get(&address).is_some_and(|mm| mm.before);
         // Whoever else maps the page is nobody who shares it since a fork that was seen.
-        let of_others = before && !alone && sharers.is_empty();
+        let of_others = before && !mapped_once && sharers.is_empty();
         let no_fork = matches!(frame, Frame::Ksm | Frame::PageCache) || of_others;
         let blame = if no_fork {
             self.sharing.lost(mm, page);
@@ -298,9 +298,9 @@ impl Model {
         let because = match (frame, blame) {
             (Frame::Ksm, _) => CowCause::Ksm,
             (Frame::PageCache, _) => CowCause::PageCache,
-            (_, Some(Blame { reference, .. })) if reference && alone => CowCause::Reference,
+            (_, Some(Blame { reference, .. })) if reference && mapped_once => CowCause::Reference,
             (_, Some(_)) => CowCause::Fork,
-            (Frame::Anonymous, None) if alone => CowCause::Reference,
+            (Frame::Anonymous, None) if mapped_once => CowCause::Reference,
             (Frame::Anonymous, None) if before => CowCause::ForkBefore,
             (_, None) => CowCause::Unknown,
         };

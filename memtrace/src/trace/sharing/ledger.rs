@@ -193,9 +193,9 @@ impl Ledger {
             Ending::Copied if mm == self.parent => &mut account.by_parent,
             Ending::Copied => &mut account.by_others,
             Ending::TakenOver => &mut account.taken_over,
-            Ending::GivenUp(Reason::Exec) => &mut account.given_up.exec,
-            Ending::GivenUp(Reason::Exit) => &mut account.given_up.exit,
-            Ending::GivenUp(Reason::Munmap) => &mut account.given_up.munmap,
+            Ending::Released(Reason::Exec) => &mut account.given_up.exec,
+            Ending::Released(Reason::Exit) => &mut account.given_up.exit,
+            Ending::Released(Reason::Munmap) => &mut account.given_up.munmap,
             Ending::StillShared => &mut account.still_shared,
             Ending::Unknown => &mut account.unknown,
         }
@@ -217,7 +217,7 @@ fn in_area(area: &mut Area, ending: Ending) -> &mut u64 {
     match ending {
         Ending::Copied => &mut area.copied,
         Ending::TakenOver => &mut area.taken_over,
-        Ending::GivenUp(_) => &mut area.given_up,
+        Ending::Released(_) => &mut area.given_up,
         Ending::StillShared => &mut area.still_shared,
         Ending::Unknown => &mut area.unknown,
     }

@@ -116,7 +116,7 @@ enum Ending {
     /// It was written, and taken over without a copy.
     TakenOver,
     /// It was given up.
-    GivenUp(Reason),
+    Released(Reason),
     /// The end of the trace.
     StillShared,
     /// Something that was not seen.
@@ -127,7 +127,7 @@ impl Ending {
     /// Whether what the only other sharer does with the page next still belongs to the account: it has the old frame for
     /// itself now, or has left it a moment before.
     fn leaves_solo(self) -> bool {
-        matches!(self, Self::Copied | Self::TakenOver | Self::GivenUp(_))
+        matches!(self, Self::Copied | Self::TakenOver | Self::Released(_))
     }
 }
 
@@ -280,7 +280,7 @@ impl Sharing {
         let others: BTreeMap<_, _> = self.others(mm, page).into_iter().collect();
         for other in exited {
             if let Some(&at) = others.get(other) {
-                self.leave_page(*other, at, Ending::GivenUp(Reason::Exit));
+                self.leave_page(*other, at, Ending::Released(Reason::Exit));
             }
         }
     }
@@ -336,7 +336,7 @@ impl Sharing {
     /// A range of pages was unmapped, discarded, or mapped over.
     pub fn gave_up(&mut self, mm: u32, pages: &Range<u64>) {
         self.unsurveyed.changed(mm, pages);
-        self.leave(mm, Some(pages), Ending::GivenUp(Reason::Munmap));
+        self.leave(mm, Some(pages), Ending::Released(Reason::Munmap));
         self.solos.forget_range(mm, pages, &mut self.ledgers);
     }
 
@@ -355,8 +355,8 @@ impl Sharing {
     /// An address space is gone.
     pub fn left(&mut self, mm: u32, how: Leave) {
         let ending = match how {
-            Leave::Exec => Ending::GivenUp(Reason::Exec),
-            Leave::Exit => Ending::GivenUp(Reason::Exit),
+            Leave::Exec => Ending::Released(Reason::Exec),
+            Leave::Exit => Ending::Released(Reason::Exit),
             Leave::Unseen => Ending::Unknown,
         };
         self.leave(mm, None, ending);

@@ -51,7 +51,7 @@ fn tasks(outcome: &Outcome) -> Vec<(u32, Option<u64>, Option<u64>)> {
         .events
         .iter()
         .filter_map(|event| match &event.what {
-            EventKind::Task(task) => Some((event.tid, task.resident, task.private)),
+            EventKind::ExistingTask(task) => Some((event.tid, task.resident, task.private)),
             _ => None,
         })
         .collect()
@@ -119,7 +119,7 @@ fn what_is_found_is_told() {
         .find(|event| event.tid == 500)
         .expect("its event");
     assert_eq!((first.ts, &*first.comm), (surveyed, "server"));
-    let EventKind::Task(task) = &first.what else {
+    let EventKind::ExistingTask(task) = &first.what else {
         panic!("a task")
     };
     assert_eq!(task.ppid, 1);

@@ -2,9 +2,9 @@
 
 use bytemuck::{Pod, bytes_of};
 use memtrace_ebpf::record::{
-    Birth, Born, Call, Detail, Exec, Exit, Failed, Fault, Gone, Handled, Header, Held, Kind,
-    Objects, Pages, Path, Rename, Rests, Returned, Runs, Surveyed, Task, Unobserved, Vma,
-    VmaReason,
+    Birth, BirthDetail, Call, Detail, Exec, ExistingTask, Exit, Failed, Fault, FaultPending, Gone,
+    Handled, Header, Kind, Objects, Pages, Path, Rename, Returned, Surveyed, SwitchIn, SwitchOut,
+    Unobserved, Vma, VmaReason,
 };
 
 use super::random::Random;
@@ -49,15 +49,15 @@ fn each() -> Vec<(Kind, Vec<u8>)> {
         bytes(Kind::Call, Call::default(), b""),
         bytes(Kind::Unobserved, Unobserved::default(), b""),
         bytes(Kind::Rename, Rename::default(), b""),
-        bytes(Kind::Held, Held::default(), b""),
+        bytes(Kind::FaultPending, FaultPending::default(), b""),
         bytes(Kind::Pages, Pages::default(), b""),
         bytes(Kind::Returned, Returned::default(), b""),
         bytes(Kind::Objects, Objects::default(), b""),
-        bytes(Kind::Task, Task::default(), b""),
+        bytes(Kind::ExistingTask, ExistingTask::default(), b""),
         bytes(Kind::Surveyed, Surveyed::default(), b""),
-        bytes(Kind::Born, Born::default(), b""),
-        bytes(Kind::Runs, Runs::default(), b""),
-        bytes(Kind::Rests, Rests::default(), b""),
+        bytes(Kind::BirthDetail, BirthDetail::default(), b""),
+        bytes(Kind::SwitchIn, SwitchIn::default(), b""),
+        bytes(Kind::SwitchOut, SwitchOut::default(), b""),
         bytes(Kind::Handled, Handled::default(), b""),
         bytes(Kind::Failed, failed, b"ls\0"),
     ]

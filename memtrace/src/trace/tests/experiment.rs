@@ -6,7 +6,7 @@ use super::{
     regions::program,
     story::{Outcome, Story},
 };
-use crate::trace::event::{Address, Born, Both, EventKind, Return, Runs};
+use crate::trace::event::{Address, BirthDetail, Both, EventKind, Return, SwitchIn};
 
 /// Addresses of objects.
 const TASKS: [u64; 3] = [
@@ -20,21 +20,21 @@ const STACKS: [u64; 3] = [
     0xffff_c900_0001_0000,
 ];
 
-fn births(outcome: &Outcome) -> Vec<&Born> {
+fn births(outcome: &Outcome) -> Vec<&BirthDetail> {
     let events = outcome.events.iter();
     events
         .filter_map(|event| match &event.what {
-            EventKind::Born(born) => Some(born),
+            EventKind::BirthDetail(born) => Some(born),
             _ => None,
         })
         .collect()
 }
 
-fn runs(outcome: &Outcome) -> Vec<(u32, &Runs)> {
+fn runs(outcome: &Outcome) -> Vec<(u32, &SwitchIn)> {
     let events = outcome.events.iter();
     events
         .filter_map(|event| match &event.what {
-            EventKind::Runs(runs) => Some((event.tid, runs)),
+            EventKind::SwitchIn(runs) => Some((event.tid, runs)),
             _ => None,
         })
         .collect()
@@ -120,7 +120,7 @@ fn a_thread_that_gets_a_cpu_is_the_one_that_was_born() {
     story.rests(100, 1);
     let outcome = story.play();
     let runs = runs(&outcome);
-    let child = Runs {
+    let child = SwitchIn {
         cpu: 1,
         task: Some(2),
         kernel_stack: Some(2),
@@ -142,7 +142,7 @@ fn a_thread_that_gets_a_cpu_is_the_one_that_was_born() {
     let events = outcome.events.iter();
     let rests: Vec<_> = events
         .filter_map(|event| match &event.what {
-            EventKind::Rests(rests) => Some((event.tid, rests.runnable)),
+            EventKind::SwitchOut(rests) => Some((event.tid, rests.runnable)),
             _ => None,
         })
         .collect();

@@ -4,7 +4,7 @@ use memtrace_ebpf::{record::Bounds, syscall};
 
 use super::story::{FORK, Outcome, Story, VFORK, counters};
 use crate::trace::{
-    event::{EventKind, Life, ObjectKind},
+    event::{EventKind, ObjectKind, TaskLifetime},
     names::flag,
 };
 
@@ -23,7 +23,7 @@ fn shared_of(outcome: &Outcome, kind: ObjectKind) -> Vec<String> {
 }
 
 /// What a task used of a kind: numbers, from when to when.
-fn uses(life: &Life, kind: ObjectKind) -> Vec<(u32, u64, Option<u64>)> {
+fn uses(life: &TaskLifetime, kind: ObjectKind) -> Vec<(u32, u64, Option<u64>)> {
     life.uses
         .iter()
         .filter(|used| used.kind == kind)

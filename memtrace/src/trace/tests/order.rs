@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, convert::Infallible};
 use memtrace_ebpf::record::Tally;
 
 use super::{
-    machine::{Machine, Seen},
+    machine::{Machine, Statistics},
     story::{Outcome, ZERO, booked},
 };
 use crate::trace::{
@@ -57,7 +57,7 @@ fn plain(truth: &[Record]) -> (Vec<Event>, Finished) {
     (events, model.finish(&[], &Tally::default()))
 }
 
-fn check(seed: u64) -> (usize, Seen, Outcome) {
+fn check(seed: u64) -> (usize, Statistics, Outcome) {
     let mut machine = Machine::new(seed);
     let (early, events, finished) = read(&mut machine);
     machine.truth.sort_by_key(|record| record.header().ts);

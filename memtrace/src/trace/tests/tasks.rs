@@ -61,8 +61,8 @@ fn ended_by_exec(tid: u32) -> event::Exit {
 type Kin = (u32, u32, Option<u32>, Option<u32>, Option<u32>);
 
 fn lives(outcome: &Outcome) -> Vec<Kin> {
-    let kin = |life: &event::Life| {
-        let event::Life {
+    let kin = |life: &event::TaskLifetime| {
+        let event::TaskLifetime {
             number,
             tid,
             born_tid,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use memtrace_events::{Account, Counted, Events, Fault, FaultKind, Life, Name, Region};
+use memtrace_events::{Account, Counted, Events, Fault, FaultKind, Name, Region, TaskLifetime};
 
 use super::trace::Trace;
 
@@ -62,7 +62,7 @@ pub(super) fn always(trace: &Trace) -> Result<()> {
 }
 
 /// Lives are numbered in the order of births, and each parent was born before.
-fn lives(lives: &[Life]) -> Result<()> {
+fn lives(lives: &[TaskLifetime]) -> Result<()> {
     for (at, life) in lives.iter().enumerate() {
         ensure!(
             life.number as usize == at + 1,

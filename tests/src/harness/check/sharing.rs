@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use memtrace_events::{
-    Area, By, Clone, Cloned, CowCause, EventKind, Events, Fault, FaultKind, ForkAccount, Life,
-    ObjectKind, Obtained, Row, Share, Unshare,
+    Area, By, Clone, Cloned, CowCause, EventKind, Events, Fault, FaultKind, ForkAccount,
+    ObjectKind, Obtained, Row, Share, TaskLifetime, Unshare,
 };
 
 use crate::harness::Trace;
@@ -176,7 +176,7 @@ fn adds_up(account: &ForkAccount) -> Result<()> {
 }
 
 /// A task uses one object of a kind at a time, and none when it has ended.
-fn uses(life: &Life) -> Result<()> {
+fn uses(life: &TaskLifetime) -> Result<()> {
     let mut last: BTreeMap<ObjectKind, Option<u64>> = BTreeMap::new();
     for object in &life.uses {
         ensure!(

@@ -85,7 +85,7 @@ impl Batch<'_> {
     /// # Errors
     /// It does not say.
     pub fn parents_tables(&self) -> Result<u64, Undecided> {
-        let kib = self.mark.look.status.get("VmPTE");
+        let kib = self.mark.snapshot.status.get("VmPTE");
         let kib = kib.ok_or_else(|| Undecided::because("/proc/PID/status has no VmPTE"))?;
         Ok(kib * 1024)
     }

@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn maps_must_agree() {
         let mut seen = story([8, 0]);
-        seen.marks[1].look.maps[0].start += PAGE;
+        seen.marks[1].snapshot.maps[0].start += PAGE;
         assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
     }
 }

@@ -49,7 +49,8 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
         _ => false,
     });
     let mapping = mapping.ok_or_else(|| Undecided::because("the call of mmap was not seen"))?;
-    let status = |mark: &Mark, what: &str| mark.look.status.get(what).copied().unwrap_or_default();
+    let status =
+        |mark: &Mark, what: &str| mark.snapshot.status.get(what).copied().unwrap_or_default();
     let grew = |what| status(mapped, what).saturating_sub(status(before, what));
     evidence.say("The memory was mapped:").event(mapping);
     evidence.say(format!(
@@ -172,7 +173,7 @@ mod tests {
     fn pagemap_must_agree() {
         for (mark, frame) in [(1, Some(7)), (2, None)] {
             let mut seen = story(&[]);
-            seen.marks[mark].look.frames.insert(0x2000, frame);
+            seen.marks[mark].snapshot.frames.insert(0x2000, frame);
             assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
         }
     }

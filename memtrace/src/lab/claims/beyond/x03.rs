@@ -180,7 +180,7 @@ mod tests {
             (5, 0x1000, None),
         ] {
             let mut seen = story([4, 1]);
-            seen.marks[mark].look.frames.insert(page, frame);
+            seen.marks[mark].snapshot.frames.insert(page, frame);
             assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
         }
     }

@@ -168,7 +168,7 @@ mod tests {
         for (mark, page) in [(1, PAGES[1]), (2, PAGES[0]), (2, PAGES[3])] {
             let mut seen = story([5; 4], 9);
             seen.marks[mark]
-                .look
+                .snapshot
                 .frames
                 .insert(page, (page != PAGES[0]).then_some(77).or(Some(5)));
             assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));

@@ -258,7 +258,7 @@ fn tell(evidence: &mut Evidence, what: &str, events: &[&Event]) {
 
 /// The end of the heap, by /proc/PID/maps.
 fn heaps_end(mark: &Mark) -> Option<u64> {
-    let maps = mark.look.maps.iter();
+    let maps = mark.snapshot.maps.iter();
     maps.filter(|mapping| mapping.name == "[heap]")
         .map(|mapping| mapping.end)
         .max()
@@ -339,9 +339,10 @@ mod tests {
                 name: name.to_owned(),
                 ..Mapping::default()
             };
-            let look = self.story.mark(1, name, &[("block", block)]);
-            look.maps = vec![mapping(0x1000, self.end, "[heap]")];
-            look.maps
+            let snapshot = self.story.mark(1, name, &[("block", block)]);
+            snapshot.maps = vec![mapping(0x1000, self.end, "[heap]")];
+            snapshot
+                .maps
                 .extend(self.mapped.map(|addr| mapping(addr, addr + 0x1000, "")));
         }
     }
@@ -405,10 +406,10 @@ mod tests {
     #[test]
     fn maps_must_agree() {
         let alter: [fn(&mut Observed); 3] = [
-            |seen| seen.marks[1].look.maps[0].end = 0x8000,
-            |seen| seen.marks[6].look.maps[1].name = "[heap]".to_owned(),
+            |seen| seen.marks[1].snapshot.maps[0].end = 0x8000,
+            |seen| seen.marks[6].snapshot.maps[1].name = "[heap]".to_owned(),
             |seen| {
-                seen.marks[7].look.maps.push(Mapping {
+                seen.marks[7].snapshot.maps.push(Mapping {
                     start: 0x7000_0000,
                     end: 0x7000_1000,
                     ..Mapping::default()

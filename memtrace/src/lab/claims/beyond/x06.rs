@@ -207,7 +207,7 @@ mod tests {
     fn pagemap_must_agree() {
         for (populated, frame) in [(4, None), (0, Some(5))] {
             let mut seen = story(populated);
-            seen.marks[2].look.frames.insert(0x20_1000, frame);
+            seen.marks[2].snapshot.frames.insert(0x20_1000, frame);
             assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
         }
     }

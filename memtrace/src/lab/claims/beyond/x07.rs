@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn pagemap_must_agree() {
         let mut seen = story(1, HUGE, 4096);
-        seen.marks[3].look.frames.insert(AT + 4096, Some(7));
+        seen.marks[3].snapshot.frames.insert(AT + 4096, Some(7));
         assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
     }
 }

@@ -154,8 +154,8 @@ mod tests {
         for (mib, spawned) in [1, 64, 512].into_iter().zip(spawned) {
             let tables = mib * 2048 + 40_960;
             for (name, bytes) in [("fork and exec", Some(tables)), ("posix_spawn", spawned)] {
-                let look = story.mark(1, name, &[("mib", mib)]);
-                look.status.insert("VmPTE".to_owned(), tables / 1024);
+                let snapshot = story.mark(1, name, &[("mib", mib)]);
+                snapshot.status.insert("VmPTE".to_owned(), tables / 1024);
                 for _ in 0..5 {
                     child += 1;
                     story.birth(1, child, bytes.map(copied));
@@ -211,7 +211,7 @@ mod tests {
     fn the_parents_tables_must_agree() {
         let mut seen = story([None; 3]);
         for mark in &mut seen.marks {
-            mark.look.status.insert("VmPTE".to_owned(), 10);
+            mark.snapshot.status.insert("VmPTE".to_owned(), 10);
         }
         assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
     }

@@ -157,7 +157,7 @@ fn cross_check(
     faults: u64,
     evidence: &mut Evidence,
 ) -> Result<(), Undecided> {
-    let size = |mark: &Mark| mark.look.status.get("VmSize").copied();
+    let size = |mark: &Mark| mark.snapshot.status.get("VmSize").copied();
     let (Some(before), Some(after)) = (size(alone), size(together)) else {
         return Err(Undecided::because("/proc/PID/status has no VmSize"));
     };
@@ -171,7 +171,11 @@ fn cross_check(
             mapped / 1024
         ),
     )?;
-    let counted = together.look.faults.0.saturating_sub(alone.look.faults.0);
+    let counted = together
+        .snapshot
+        .faults
+        .0
+        .saturating_sub(alone.snapshot.faults.0);
     evidence.agree(
         counted >= faults,
         format!(
@@ -259,8 +263,8 @@ mod tests {
     fn story(pages: [u64; 2]) -> Observed {
         let mut story = Story::default();
         let start = |thread: u64| 0x1000_0000 * (thread + 1);
-        let look = story.mark(1, "alone", &[("threads", 2)]);
-        look.status.insert("VmSize".to_owned(), 100);
+        let snapshot = story.mark(1, "alone", &[("threads", 2)]);
+        snapshot.status.insert("VmSize".to_owned(), 100);
         for (thread, pages) in (0..).zip(pages) {
             mmap(&mut story, start(thread));
             for page in 0..pages {
@@ -270,10 +274,11 @@ mod tests {
             let here = [("here", start(thread) + STACK - 8), ("levels", pages)];
             story.mark(1, "thread", &here);
         }
-        let look = story.mark(1, "together", &[]);
-        look.status
+        let snapshot = story.mark(1, "together", &[]);
+        snapshot
+            .status
             .insert("VmSize".to_owned(), 100 + 2 * STACK / 1024);
-        look.faults.0 = pages.iter().sum();
+        snapshot.faults.0 = pages.iter().sum();
         let here = [("here", start(0) + STACK - 8), ("levels", 1 << 20)];
         story.mark(2, "runaway", &here);
         let fault = story.fault(2, start(0) + 4000, FaultKind::Invalid, 0, 0);
@@ -301,12 +306,12 @@ mod tests {
     fn status_must_agree() {
         let mut seen = story([1, 100]);
         for mark in &mut seen.marks {
-            mark.look.status.insert("VmSize".to_owned(), 100);
+            mark.snapshot.status.insert("VmSize".to_owned(), 100);
         }
         assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
         let mut seen = story([1, 100]);
         for mark in &mut seen.marks {
-            mark.look.faults.0 = 0;
+            mark.snapshot.faults.0 = 0;
         }
         assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
     }

@@ -141,7 +141,13 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
         used / 1024
     ));
     fork(seen, asked, &mut evidence);
-    let size = asked.look.status.get("VmSize").copied().unwrap_or_default() * 1024;
+    let size = asked
+        .snapshot
+        .status
+        .get("VmSize")
+        .copied()
+        .unwrap_or_default()
+        * 1024;
     evidence.agree(
         size >= promised,
         format!(
@@ -299,8 +305,8 @@ mod tests {
                     .pfn_before = None;
             }
         }
-        let look = story.mark(1, "asked", &[]);
-        look.status.insert("VmSize".to_owned(), promised / 1024);
+        let snapshot = story.mark(1, "asked", &[]);
+        snapshot.status.insert("VmSize".to_owned(), promised / 1024);
         story.observed()
     }
 
@@ -333,7 +339,7 @@ mod tests {
     #[test]
     fn status_must_agree() {
         let mut seen = story([true; 5]);
-        seen.marks[1].look.status.insert("VmSize".to_owned(), 1);
+        seen.marks[1].snapshot.status.insert("VmSize".to_owned(), 1);
         assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
     }
 }

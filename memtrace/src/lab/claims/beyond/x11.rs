@@ -65,8 +65,8 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
         "mlock returned after {in_call} page faults of the program; but inside the call the kernel counts \
          {by_mlock} that it took itself, for {pages} pages."
     ));
-    let present = |mark: &Mark| mark.look.frames.values().flatten().count() as u64;
-    let frames_kept = locked.look.frames == touched.look.frames;
+    let present = |mark: &Mark| mark.snapshot.frames.values().flatten().count() as u64;
+    let frames_kept = locked.snapshot.frames == touched.snapshot.frames;
     evidence.agree(
         present(locked) == pages,
         format!(
@@ -103,10 +103,10 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
         .filter(|(_, fault)| fault.kind == FaultKind::CowCopy)
         .count();
     let changed = touched
-        .look
+        .snapshot
         .frames
         .iter()
-        .filter(|(address, frame)| written.look.frames.get(address) != Some(frame))
+        .filter(|(address, frame)| written.snapshot.frames.get(address) != Some(frame))
         .count();
     evidence.agree(
         changed == copies,
@@ -115,7 +115,13 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
              copies"
         ),
     )?;
-    let lock = |mark: &Mark| mark.look.status.get("VmLck").copied().unwrap_or_default();
+    let lock = |mark: &Mark| {
+        mark.snapshot
+            .status
+            .get("VmLck")
+            .copied()
+            .unwrap_or_default()
+    };
     evidence.say(format!(
         "By VmLck in /proc/PID/status the parent had {} KiB locked, its child {}.",
         lock(touched),
@@ -202,7 +208,7 @@ mod tests {
     fn pagemap_must_agree() {
         for (mark, frame) in [(1, None), (2, None), (4, Some(10))] {
             let mut seen = story(false, true);
-            seen.marks[mark].look.frames.insert(LOCKED, frame);
+            seen.marks[mark].snapshot.frames.insert(LOCKED, frame);
             let result = judge(&seen);
             assert!(matches!(result, Err(Undecided::Contradiction(_))), "{mark}");
         }

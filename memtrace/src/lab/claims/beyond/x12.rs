@@ -158,13 +158,13 @@ mod tests {
         let mut story = Story::default();
         let pages = [("usual", 0x1000), ("wiped", 0x2000), ("left_out", 0x3000)];
         story.mark(1, "before the fork", &pages).frames(&[1, 2, 3]);
-        let look = story.mark(2, "child", &pages);
+        let snapshot = story.mark(2, "child", &pages);
         for ((at, found), frame) in [0x1000, 0x2000, 0x3000].into_iter().zip(found).zip(1..) {
             if found == Found::Page {
-                look.frames.insert(at, Some(frame));
+                snapshot.frames.insert(at, Some(frame));
             }
             if found != Found::Nothing {
-                look.maps.push(Mapping {
+                snapshot.maps.push(Mapping {
                     start: at,
                     end: at + 0x1000,
                     ..Mapping::default()
@@ -198,11 +198,11 @@ mod tests {
         use Found::{Empty, Nothing, Page};
         for (at, frame) in [(0x1000, Some(7)), (0x2000, Some(2))] {
             let mut seen = story([Page, Empty, Nothing]);
-            seen.marks[1].look.frames.insert(at, frame);
+            seen.marks[1].snapshot.frames.insert(at, frame);
             assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
         }
         let mut seen = story([Page, Empty, Nothing]);
-        seen.marks[1].look.maps.clear();
+        seen.marks[1].snapshot.maps.clear();
         assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
     }
 

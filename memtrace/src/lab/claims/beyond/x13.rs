@@ -130,7 +130,7 @@ fn case(
         })
     };
     let (read, closed) = (of_child("child has read")?, of_child("child has closed")?);
-    if let Some(&same) = read.look.kcmp.get("FILES") {
+    if let Some(&same) = read.snapshot.kcmp.get("FILES") {
         evidence.agree(
             same == table,
             format!(
@@ -144,18 +144,18 @@ fn case(
         .marks
         .iter()
         .rfind(|mark| mark.pid == before.pid && mark.ts < read.ts)
-        .and_then(|mark| mark.look.files.get(&file));
-    let (Some(&start), Some(&position)) = (start, read.look.files.get(&file)) else {
+        .and_then(|mark| mark.snapshot.files.get(&file));
+    let (Some(&start), Some(&position)) = (start, read.snapshot.files.get(&file)) else {
         return Err(Undecided::because(
             "the file was not open, or /proc/PID/fdinfo can't be read",
         ));
     };
-    if position != start + length || closed.look.files.contains_key(&file) {
+    if position != start + length || closed.snapshot.files.contains_key(&file) {
         return Err(Undecided::because(
             "/proc/PID/fdinfo does not show that the child has read, and closed, its file",
         ));
     }
-    let of_parent = after.look.files.get(&file).copied();
+    let of_parent = after.snapshot.files.get(&file).copied();
     evidence.say(format!(
         "The file's position was {start}. The child read {length} bytes, which moved its position to \
          {position}, and closed the file. Then the parent's was {}.",
@@ -186,21 +186,21 @@ mod tests {
         let mut at = 0;
         for (child, table) in (2..).zip(tables) {
             story.birth(1, child, Some(Copied::default())).shared.files = table;
-            let look = story.mark(child, "child has read", &[]);
-            look.files.insert(FILE, at + 10);
-            look.kcmp.insert("FILES", table);
+            let snapshot = story.mark(child, "child has read", &[]);
+            snapshot.files.insert(FILE, at + 10);
+            snapshot.kcmp.insert("FILES", table);
             story.mark(child, "child has closed", &[]);
             let after = if child == 2 {
                 "after fork"
             } else {
                 "after clone"
             };
-            let look = story.mark(1, after, &[("child", u64::from(child))]);
+            let snapshot = story.mark(1, after, &[("child", u64::from(child))]);
             if position {
                 at += 10;
             }
             if !table {
-                look.files.insert(FILE, at);
+                snapshot.files.insert(FILE, at);
             }
         }
         story.observed()
@@ -228,11 +228,11 @@ mod tests {
     #[test]
     fn kcmp_and_fdinfo_must_agree() {
         let mut seen = story([false, true], true);
-        seen.marks[1].look.kcmp.insert("FILES", true);
+        seen.marks[1].snapshot.kcmp.insert("FILES", true);
         assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
         let mut seen = story([false, true], true);
         let last = seen.marks.last_mut().expect("there is one");
-        last.look.files.insert(FILE, 20);
+        last.snapshot.files.insert(FILE, 20);
         assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
     }
 }

@@ -37,7 +37,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     let merged = seen.mark("merged")?;
     let written = seen.mark("written")?;
     let unmerged = seen.mark("unmerged")?;
-    let mut pages = merged.look.frames.iter();
+    let mut pages = merged.snapshot.frames.iter();
     let (Some((&first, &Some(frame))), true) = (pages.next(), distinct(before) > 1) else {
         return Err(Undecided::because(
             "the pages were not there, each in its own frame",
@@ -53,7 +53,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     evidence.say(format!(
         "By /proc/PID/pagemap the {} pages had {} frames at first, and {} after a while; {with_it} of them \
          are frame {frame:#x}. Who did it is the kernel thread ksmd; the program noticed nothing.",
-        before.look.frames.len(),
+        before.snapshot.frames.len(),
         distinct(before),
         distinct(merged),
     ));
@@ -80,12 +80,12 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
         )?;
     }
     let others_kept = merged
-        .look
+        .snapshot
         .frames
         .iter()
         .skip(1)
-        .all(|(page, frame)| written.look.frames.get(page) == Some(frame));
-    let own = written.look.frames.get(&first).copied().flatten();
+        .all(|(page, frame)| written.snapshot.frames.get(page) == Some(frame));
+    let own = written.snapshot.frames.get(&first).copied().flatten();
     evidence.agree(
         copied == (own != Some(frame)) && others_kept,
         format!(
@@ -104,11 +104,11 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
                 "When the program took its request back, the kernel gave each page a frame of its own: \
                  /proc/PID/pagemap shows {} frames for {} pages then.",
                 distinct(unmerged),
-                unmerged.look.frames.len()
+                unmerged.snapshot.frames.len()
             ))
             .event(event);
     }
-    let parted = distinct(unmerged) == unmerged.look.frames.len();
+    let parted = distinct(unmerged) == unmerged.snapshot.frames.len();
 
     let figure = format!(
         "{with_it} pages in 1 frame, a write {}",
@@ -163,7 +163,7 @@ fn conclude(
 
 /// How many frames the pages of a mark lie in.
 fn distinct(mark: &Mark) -> usize {
-    let mut frames: Vec<u64> = mark.look.frames.values().flatten().copied().collect();
+    let mut frames: Vec<u64> = mark.snapshot.frames.values().flatten().copied().collect();
     frames.sort_unstable();
     frames.dedup();
     frames.len()
@@ -229,7 +229,7 @@ mod tests {
     fn without_merging_there_is_no_verdict() {
         let copy = Some(FaultKind::CowCopy);
         let mut seen = story(copy, [20, 21, 22]);
-        seen.marks[2].look.frames(&[1, 2, 3]);
+        seen.marks[2].snapshot.frames(&[1, 2, 3]);
         assert!(
             matches!(judge(&seen), Err(Undecided::NotHere(why)) if why.contains("five seconds"))
         );
@@ -244,7 +244,7 @@ mod tests {
     fn pagemap_must_agree() {
         for (mark, frames) in [(2, [8, 8, 8]), (3, [9, 9, 9]), (3, [20, 7, 9])] {
             let mut seen = story(Some(FaultKind::CowCopy), [20, 21, 22]);
-            seen.marks[mark].look.frames(&frames);
+            seen.marks[mark].snapshot.frames(&frames);
             let result = judge(&seen);
             assert!(
                 matches!(result, Err(Undecided::Contradiction(_))),

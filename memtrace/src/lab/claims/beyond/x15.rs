@@ -153,7 +153,7 @@ fn huge_pages(seen: &Observed, batch: &Batch) -> u64 {
 mod tests {
     use super::*;
     use crate::{
-        lab::{finding::Seen, story::Story},
+        lab::{finding::Observation, story::Story},
         trace::event::{Copied, Event, EventKind, FaultKind},
     };
 
@@ -171,8 +171,8 @@ mod tests {
                     }
                 }
                 let tables = 40_960 + mib * growth;
-                let look = story.mark(1, name, &[("mib", mib)]);
-                look.status.insert("VmPTE".to_owned(), tables / 1024);
+                let snapshot = story.mark(1, name, &[("mib", mib)]);
+                snapshot.status.insert("VmPTE".to_owned(), tables / 1024);
                 for _ in 0..5 {
                     child += 1;
                     let copied = Copied {
@@ -205,7 +205,7 @@ mod tests {
             finding
                 .seen
                 .iter()
-                .any(|seen| matches!(seen, Seen::Text(text) if text.contains(words)))
+                .any(|seen| matches!(seen, Observation::Text(text) if text.contains(words)))
         };
         assert!(says("128 MiB in pages of 4 KiB a fork had 32788 entries"));
         assert!(says("128 MiB in pages of 2 MiB a fork had 84 entries"));
@@ -236,7 +236,7 @@ mod tests {
     fn the_parents_tables_must_agree() {
         let mut seen = story(2048, 2048);
         for mark in &mut seen.marks {
-            mark.look.status.insert("VmPTE".to_owned(), 10);
+            mark.snapshot.status.insert("VmPTE".to_owned(), 10);
         }
         assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
     }

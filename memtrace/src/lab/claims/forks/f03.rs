@@ -6,7 +6,7 @@ use crate::{
         finding::{Evidence, Finding, Undecided, Verdict},
         observed::Observed,
     },
-    trace::event::Runs,
+    trace::event::SwitchIn,
 };
 
 pub const CLAIM: Claim = Claim {
@@ -66,7 +66,11 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
             mark.pid, birth.pid
         ),
     )?;
-    let by_proc = mark.look.threads.iter().find(|thread| thread.tid == child);
+    let by_proc = mark
+        .snapshot
+        .threads
+        .iter()
+        .find(|thread| thread.tid == child);
     if let (Some(thread), Some(nice)) = (by_proc, child_runs.1.nice) {
         evidence.agree(
             thread.nice == i64::from(nice),
@@ -79,7 +83,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
 
     let own_task = of_parent != of_child;
     let own_pid = clone.child_pid != birth.pid;
-    let scheduling = |runs: &Runs| (runs.policy.clone(), runs.nice, runs.rt_priority);
+    let scheduling = |runs: &SwitchIn| (runs.policy.clone(), runs.nice, runs.rt_priority);
     let copied = scheduling(parent_runs.1) == scheduling(child_runs.1);
     let nice = child_runs
         .1
@@ -112,7 +116,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::{observed::ThreadLook, story::Story};
+    use crate::lab::{observed::ThreadSnapshot, story::Story};
 
     /// The child, 2, has the `task_struct` `task`, and this nice value; its parent has task 1, and nice 5.
     fn story(task: u32, nice: i32) -> Observed {
@@ -121,10 +125,10 @@ mod tests {
         story.birth(1, 2, None);
         story.born(1, 2, &[]).task.child = Some(task);
         story.runs(2, 2).nice = Some(nice);
-        story.mark(2, "child of fork", &[]).threads = vec![ThreadLook {
+        story.mark(2, "child of fork", &[]).threads = vec![ThreadSnapshot {
             tid: 2,
             nice: nice.into(),
-            ..ThreadLook::default()
+            ..ThreadSnapshot::default()
         }];
         story.mark(1, "fork", &[("child", 2)]);
         story.observed()
@@ -141,7 +145,7 @@ mod tests {
     #[test]
     fn the_kernel_must_say_the_same_elsewhere() {
         let mut seen = story(2, 5);
-        seen.marks[0].look.threads[0].nice = 7;
+        seen.marks[0].snapshot.threads[0].nice = 7;
         assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
         let mut seen = story(2, 5);
         (seen.marks[0].pid, seen.marks[0].tid) = (1, 1);

@@ -32,7 +32,7 @@ pub const CLAIM: Claim = Claim {
 
 /// The position in a file that a process has open.
 fn position(mark: &Mark, file: u64) -> Result<u64, Undecided> {
-    mark.look.files.get(&file).copied().ok_or_else(|| {
+    mark.snapshot.files.get(&file).copied().ok_or_else(|| {
         Undecided::because(format!(
             "/proc/{}/fdinfo doesn't show the file {file}",
             mark.pid
@@ -155,9 +155,9 @@ mod tests {
             row(ObjectKind::Files, !files),
         ]);
         story.born(1, 2, &[]).kernel_stack.child = Some(if stack { 2 } else { 1 });
-        let look = story.mark(2, "child of fork", &[]);
-        look.files = at(10);
-        look.kcmp = [("VM", !mm), ("FILES", !files)].into();
+        let snapshot = story.mark(2, "child of fork", &[]);
+        snapshot.files = at(10);
+        snapshot.kcmp = [("VM", !mm), ("FILES", !files)].into();
         story.mark(1, "fork", &[("child", 2)]).files = at(position);
         story.observed()
     }
@@ -181,7 +181,7 @@ mod tests {
     fn kcmp_must_agree() {
         for kind in ["VM", "FILES"] {
             let mut seen = story([true; 3], 10);
-            seen.marks[1].look.kcmp.insert(kind, true);
+            seen.marks[1].snapshot.kcmp.insert(kind, true);
             assert!(
                 matches!(judge(&seen), Err(Undecided::Contradiction(_))),
                 "{kind}"
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn a_read_that_moves_nothing_decides_nothing() {
         let mut seen = story([true; 3], 0);
-        seen.marks[1].look.files.insert(3, 0);
+        seen.marks[1].snapshot.files.insert(3, 0);
         assert!(matches!(judge(&seen), Err(Undecided::NotHere(_))));
     }
 }

@@ -224,7 +224,7 @@ mod tests {
     fn pagemap_must_agree() {
         for mark in 0..2 {
             let mut seen = story([11, 12, 13, 14]);
-            seen.marks[mark].look.frames.insert(0x2000, Some(99));
+            seen.marks[mark].snapshot.frames.insert(0x2000, Some(99));
             assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
         }
     }

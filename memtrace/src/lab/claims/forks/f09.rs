@@ -231,7 +231,7 @@ mod tests {
     fn pagemap_must_agree() {
         for mark in [1, 2, 4] {
             let mut seen = story(&[0], &[1], REUSE);
-            seen.marks[mark].look.frames.insert(0x4000, Some(99));
+            seen.marks[mark].snapshot.frames.insert(0x4000, Some(99));
             assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
         }
     }

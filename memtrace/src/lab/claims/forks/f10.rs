@@ -194,12 +194,12 @@ mod tests {
     fn pagemap_must_agree() {
         for mark in 0..4 {
             let mut seen = story([11, 12]).observed();
-            seen.marks[mark].look.frames.insert(MAIN, Some(99));
+            seen.marks[mark].snapshot.frames.insert(MAIN, Some(99));
             assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
         }
         let mut seen = story([21, 12]).observed();
         for mark in &mut seen.marks {
-            mark.look.frames.insert(MAIN, Some(11));
+            mark.snapshot.frames.insert(MAIN, Some(11));
         }
         assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
     }

@@ -182,7 +182,7 @@ mod tests {
     use super::*;
     use crate::{
         lab::story::Story,
-        trace::event::{End, FaultKind, Life, Use},
+        trace::event::{End, FaultKind, TaskLifetime, Use},
     };
 
     const CODE: u64 = 0x1000;
@@ -205,13 +205,13 @@ mod tests {
                 from,
                 until,
             };
-            tasks.push(Life {
+            tasks.push(TaskLifetime {
                 pid,
                 tid: pid,
                 parent: Some(1),
                 comm: "prog".into(),
                 uses: vec![used(spaces[0], 0, Some(at)), used(spaces[1], at, None)],
-                ..Life::default()
+                ..TaskLifetime::default()
             });
         };
         step(&mut story, 1, 11);
@@ -250,7 +250,7 @@ mod tests {
     fn pagemap_must_agree() {
         for mark in 0..3 {
             let mut seen = story([3, 4], 12, 11);
-            seen.marks[mark].look.frames.insert(CODE, Some(99));
+            seen.marks[mark].snapshot.frames.insert(CODE, Some(99));
             assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
         }
     }

@@ -161,7 +161,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
 /// they may.
 fn gap(before: &Mark, account: &ForkAccount) -> Result<u64, Undecided> {
     let kib = before
-        .look
+        .snapshot
         .status
         .get("RssAnon")
         .ok_or_else(|| Undecided::because("/proc/PID/status has no RssAnon"))?;
@@ -204,8 +204,8 @@ mod tests {
             for time in 0..FORKS as u32 {
                 let child = 10 + at * 10 + time;
                 let pages = mib * 256 + 26;
-                let look = story.mark(1, "before a fork", &[("mib", mib)]);
-                look.status.insert("RssAnon".to_owned(), pages * 4);
+                let snapshot = story.mark(1, "before a fork", &[("mib", mib)]);
+                snapshot.status.insert("RssAnon".to_owned(), pages * 4);
                 let left = Copied {
                     pages,
                     ..Copied::default()
@@ -265,8 +265,8 @@ mod tests {
     #[test]
     fn the_kernels_count_must_agree() {
         let mut seen = story([8, 8, 8]);
-        let look = &mut seen.marks[12].look;
-        look.status.insert("RssAnon".to_owned(), 4);
+        let snapshot = &mut seen.marks[12].snapshot;
+        snapshot.status.insert("RssAnon".to_owned(), 4);
         assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
     }
 }

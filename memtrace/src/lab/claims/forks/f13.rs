@@ -195,7 +195,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
 /// Whether a child's `task_struct` and kernel stack are its own.
 fn own_task(seen: &Observed, child: u32) -> Option<bool> {
     let born = seen.events.iter().find_map(|event| match &event.what {
-        EventKind::Born(born) if born.child_tid == child => Some(born),
+        EventKind::BirthDetail(born) if born.child_tid == child => Some(born),
         _ => None,
     })?;
     let differ = |both: &Both| Some(both.parent? != both.child?);
@@ -236,7 +236,7 @@ fn check(evidence: &mut Evidence, cases: &[Case]) -> Result<usize, Undecided> {
     let mut compared = 0;
     for case in cases {
         for part in &PARTS {
-            let same = part.kcmp.and_then(|name| case.mark.look.kcmp.get(name));
+            let same = part.kcmp.and_then(|name| case.mark.snapshot.kcmp.get(name));
             let (Some(same), Some(got)) = (same, case.got(part.kind)) else {
                 continue;
             };
@@ -299,8 +299,8 @@ mod tests {
             };
             story.birth(1, child, None).objects =
                 ByObject(PARTS.iter().map(|part| (part.kind, row(part))).collect());
-            let look = story.mark(1, "cloned", &[("flags", flags), ("kcmp", u64::from(child))]);
-            look.kcmp = PARTS
+            let snapshot = story.mark(1, "cloned", &[("flags", flags), ("kcmp", u64::from(child))]);
+            snapshot.kcmp = PARTS
                 .iter()
                 .filter_map(|part| Some((part.kcmp?, shared(flags, part))))
                 .collect();
@@ -337,7 +337,7 @@ mod tests {
     #[test]
     fn kcmp_must_agree() {
         let mut seen = story(as_flagged);
-        seen.marks[1].look.kcmp.insert("VM", false);
+        seen.marks[1].snapshot.kcmp.insert("VM", false);
         assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
     }
 }

@@ -164,7 +164,7 @@ fn case<'a>(seen: &'a Observed, name: &str) -> Result<Case<'a>, Undecided> {
     let sleeps = seen.events.iter().find(|event| {
         event.pid == birth.pid
             && (birth.ts..cloned.ts).contains(&event.ts)
-            && matches!(&event.what, EventKind::Rests(rests) if !rests.runnable)
+            && matches!(&event.what, EventKind::SwitchOut(rests) if !rests.runnable)
     });
     Ok(Case {
         birth,

@@ -73,7 +73,7 @@ impl<'a> Case<'a> {
 
     /// kcmp and pagemap must agree.
     fn check(&self, evidence: &mut Evidence, call: &str) -> Result<(), Undecided> {
-        if let Some(same) = self.child.look.kcmp.get("VM") {
+        if let Some(same) = self.child.snapshot.kcmp.get("VM") {
             evidence.agree(
                 *same == self.same_space(),
                 format!(
@@ -183,9 +183,9 @@ mod tests {
         {
             let values = |is| [("page", PAGE), ("is", is)];
             let at_page = |story: &mut Story, pid, name: &str, is, frame| {
-                let look = story.mark(pid, name, &values(is));
-                look.frames.insert(PAGE, Some(frame));
-                look.kcmp.insert("VM", same);
+                let snapshot = story.mark(pid, name, &values(is));
+                snapshot.frames.insert(PAGE, Some(frame));
+                snapshot.kcmp.insert("VM", same);
             };
             at_page(&mut story, 1, &format!("before the {call}"), 1, 10);
             story.birth(1, child, (!same).then(Copied::default));
@@ -224,11 +224,11 @@ mod tests {
     #[test]
     fn kcmp_and_pagemap_must_agree() {
         let mut seen = story([(true, false, 2), FORK]);
-        seen.marks[1].look.kcmp.insert("VM", false);
+        seen.marks[1].snapshot.kcmp.insert("VM", false);
         assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
         for (mark, frame) in [(0, 11), (2, 11), (6, 10)] {
             let mut seen = story([(true, false, 2), FORK]);
-            seen.marks[mark].look.frames.insert(PAGE, Some(frame));
+            seen.marks[mark].snapshot.frames.insert(PAGE, Some(frame));
             assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
         }
     }

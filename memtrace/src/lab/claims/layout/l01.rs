@@ -1,6 +1,6 @@
 //! L1: how large an address space is.
 
-use super::place::{PAGE, size};
+use super::extent::{PAGE, size};
 use crate::{
     lab::{
         claim::{Claim, Method},
@@ -57,7 +57,7 @@ fn maps_agree(end: &Mark, limit: u64, evidence: &mut Evidence) -> Result<(), Und
         format!("/proc/PID/maps has a mapping at {highest:#x}, the highest page by the trace, too"),
     )?;
     evidence.agree(
-        end.look
+        end.snapshot
             .maps
             .iter()
             // The one page of the kernel's that programs may call.
@@ -172,7 +172,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
 mod tests {
     use super::*;
     use crate::{
-        lab::{claims::layout::place::told, observed::Mapping, story::Story},
+        lab::{claims::layout::extent::told, observed::Mapping, story::Story},
         trace::event::Access,
     };
 
@@ -256,9 +256,9 @@ mod tests {
     #[test]
     fn maps_must_agree() {
         let mut seen = story(1 << 47, true);
-        seen.marks[1].look.maps[0].end = 1 << 50;
+        seen.marks[1].snapshot.maps[0].end = 1 << 50;
         assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
-        seen.marks[1].look.maps.clear();
+        seen.marks[1].snapshot.maps.clear();
         assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
     }
 }

@@ -1,6 +1,6 @@
 //! L2: the order of the regions.
 
-use super::place::{Place, size};
+use super::extent::{Extent, size};
 use crate::{
     lab::{
         claim::{Claim, Method},
@@ -46,24 +46,24 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     let mut places = Vec::new();
     for (name, region) in ORDER {
         let address = mark.value(name)?;
-        let place = Place::of(seen, mark.pid, address, mark.ts)?;
-        if place.region != region {
+        let extent = Extent::of(seen, mark.pid, address, mark.ts)?;
+        if extent.region != region {
             return Err(Undecided::because(format!(
                 "what the program calls {name} lies in {} by the trace",
-                place.region.name()
+                extent.region.name()
             )));
         }
-        places.push((name, address, place));
+        places.push((name, address, extent));
     }
-    for &(name, address, place) in &places {
-        let Place { start, end, .. } = place;
+    for &(name, address, extent) in &places {
+        let Extent { start, end, .. } = extent;
         evidence.say(format!(
             "{name}: {start:#x} to {end:#x}, {}, and the program's at {address:#x}. The first fault there since the exec:",
             size(end - start)
         ));
         let first = seen.faults().find(|(event, fault)| {
             event.pid == mark.pid
-                && event.ts >= place.event.ts
+                && event.ts >= extent.event.ts
                 && (start..end).contains(&fault.addr.0)
         });
         if let Some((event, _)) = first {
@@ -71,7 +71,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
         } else {
             evidence
                 .say("none, as the kernel had put its pages there already; it was mapped by")
-                .event(place.event);
+                .event(extent.event);
         }
     }
     for (address, wanted) in [("heap", "[heap]"), ("stack", "[stack]")] {
@@ -92,11 +92,11 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     )?;
 
     let falls = |places: &[u64]| places.windows(2).all(|two| two[0] > two[1]);
-    let starts: Vec<_> = places.iter().map(|(_, _, place)| place.start).collect();
+    let starts: Vec<_> = places.iter().map(|(_, _, extent)| extent.start).collect();
     let without_mappings: Vec<_> = [&starts[..1], &starts[2..]].concat();
     let mut names: Vec<_> = places
         .iter()
-        .map(|(name, _, place)| (place.start, *name))
+        .map(|(name, _, extent)| (extent.start, *name))
         .collect();
     names.sort_unstable();
     let names: Vec<_> = names.into_iter().rev().map(|(_, name)| name).collect();
@@ -126,7 +126,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
 mod tests {
     use super::*;
     use crate::{
-        lab::{claims::layout::place::told, observed::Mapping, story::Story},
+        lab::{claims::layout::extent::told, observed::Mapping, story::Story},
         trace::event::EventKind,
     };
 
@@ -167,15 +167,15 @@ mod tests {
             }
         }
         seen.marks[0].values.insert("heap".into(), 0x110);
-        seen.marks[0].look.maps[2].start = 0x110;
-        seen.marks[0].look.maps[2].end = 0x111;
+        seen.marks[0].snapshot.maps[2].start = 0x110;
+        seen.marks[0].snapshot.maps[2].end = 0x111;
         assert_eq!(verdict(&seen), Verdict::Refuted);
     }
 
     #[test]
     fn the_trace_and_maps_must_agree_on_what_is_where() {
         let mut seen = story(0x5_0000, 0xf_0100);
-        seen.marks[0].look.maps[0].name = "[heap]".into();
+        seen.marks[0].snapshot.maps[0].name = "[heap]".into();
         assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
         seen.marks[0].values.insert("heap".into(), 0x4000);
         assert!(matches!(judge(&seen), Err(Undecided::NotHere(_))));

@@ -1,6 +1,6 @@
 //! L3: what lies in the area of mappings.
 
-use super::place::Place;
+use super::extent::Extent;
 use crate::{
     lab::{
         claim::{Claim, Method},
@@ -31,23 +31,23 @@ pub const CLAIM: Claim = Claim {
 
 fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     let mark = seen.mark("touched")?;
-    let place = |name| Place::of(seen, mark.pid, mark.value(name)?, mark.ts);
-    let (heap, stack) = (place("heap")?, place("stack")?);
-    let (shared, library) = (place("shared")?, place("library")?);
-    for (place, region, what) in [
+    let extent = |name| Extent::of(seen, mark.pid, mark.value(name)?, mark.ts);
+    let (heap, stack) = (extent("heap")?, extent("stack")?);
+    let (shared, library) = (extent("shared")?, extent("library")?);
+    for (extent, region, what) in [
         (heap, Region::Heap, "the heap"),
         (stack, Region::Stack, "the stack"),
         (shared, Region::Shm, "the shared memory"),
         (library, Region::Lib, "the library"),
     ] {
-        if place.region != region {
+        if extent.region != region {
             return Err(Undecided::because(format!(
                 "{what} lies in {} by the trace",
-                place.region.name()
+                extent.region.name()
             )));
         }
     }
-    let is_between = |place: &Place<'_>| heap.end <= place.start && place.end <= stack.start;
+    let is_between = |extent: &Extent<'_>| heap.end <= extent.start && extent.end <= stack.start;
     let mut evidence = Evidence::default();
     evidence
         .say(format!(
@@ -131,7 +131,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
 mod tests {
     use super::*;
     use crate::{
-        lab::{claims::layout::place::told, observed::Mapping, story::Story},
+        lab::{claims::layout::extent::told, observed::Mapping, story::Story},
         trace::event::FaultKind,
     };
 
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn maps_must_agree() {
         let mut seen = story(0x5_0000, 0x6_0000);
-        seen.marks[0].look.maps[1].name.clear();
+        seen.marks[0].snapshot.maps[1].name.clear();
         assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
     }
 }

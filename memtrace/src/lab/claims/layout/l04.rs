@@ -1,6 +1,6 @@
 //! L4: the stack grows downwards.
 
-use super::place::{Place, size};
+use super::extent::{Extent, size};
 use crate::{
     lab::{
         claim::{Claim, Method},
@@ -29,7 +29,7 @@ pub const CLAIM: Claim = Claim {
 
 /// The stack as /proc/PID/maps has it.
 pub fn in_maps(mark: &Mark) -> Result<&Mapping, Undecided> {
-    let mut maps = mark.look.maps.iter();
+    let mut maps = mark.snapshot.maps.iter();
     maps.find(|mapping| mapping.name == "[stack]")
         .ok_or_else(|| Undecided::because("/proc/PID/maps shows no stack"))
 }
@@ -37,7 +37,7 @@ pub fn in_maps(mark: &Mark) -> Result<&Mapping, Undecided> {
 fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     let top = seen.mark("at the top")?;
     let bottom = seen.mark("at the bottom")?;
-    let stack = Place::of(seen, top.pid, top.value("here")?, top.ts)?;
+    let stack = Extent::of(seen, top.pid, top.value("here")?, top.ts)?;
     // Not what the mark itself does with the stack below.
     let (from, to) = (top.value("here")?, bottom.value("here")?);
     let calls = from.min(to)..=from.max(to);
@@ -127,7 +127,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::{claims::layout::place::told, story::Story};
+    use crate::lab::{claims::layout::extent::told, story::Story};
 
     /// The stack, from 0xf0000 to 0x100000 at first, is touched at these addresses; at last it is from `start` on.
     fn story(touched: &[u64], start: u64) -> Observed {

@@ -1,8 +1,8 @@
 //! L5: how large the stack can be.
 
 use super::{
+    extent::{Extent, PAGE, size},
     l04::in_maps,
-    place::{PAGE, Place, size},
 };
 use crate::{
     lab::{
@@ -83,7 +83,7 @@ fn overflow<'a>(seen: &'a Observed, mark: &Mark, end: u64) -> Result<Overflow<'a
 
 fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     let start = seen.mark("start")?;
-    let stack = Place::of(seen, start.pid, start.value("here")?, start.ts)?;
+    let stack = Extent::of(seen, start.pid, start.value("here")?, start.ts)?;
     let first = stack.end - stack.start;
     let marks: Vec<_> = seen.marks("limited").collect();
     let [one, other] = marks[..] else {
@@ -165,7 +165,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::{claims::layout::place::told, observed::Mapping, story::Story};
+    use crate::lab::{claims::layout::extent::told, observed::Mapping, story::Story};
 
     const MIB: u64 = 1 << 20;
     const END: u64 = 0x1000_0000;
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn what_was_not_seen_or_is_otherwise_decides_nothing() {
         let mut seen = story([(8 * MIB, 8 * MIB), (4 * MIB, 4 * MIB)]);
-        seen.marks[1].look.maps[0].end -= PAGE;
+        seen.marks[1].snapshot.maps[0].end -= PAGE;
         assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
         seen.events.pop();
         assert!(matches!(judge(&seen), Err(Undecided::NotHere(_))));

@@ -1,6 +1,6 @@
 //! L6: where constants are.
 
-use super::place::{Place, base, section};
+use super::extent::{Extent, base, section};
 use crate::{
     lab::{
         claim::{Claim, Method},
@@ -33,9 +33,9 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     let end = seen.mark("end")?;
     let (literal, array) = (mark.value("literal")?, mark.value("stack")?);
     // The child has its parent's address space.
-    let place = Place::of(seen, end.pid, literal, mark.ts)?;
-    let stack = Place::of(seen, end.pid, array, mark.ts)?;
-    let writable = match &place.event.what {
+    let extent = Extent::of(seen, end.pid, literal, mark.ts)?;
+    let stack = Extent::of(seen, end.pid, array, mark.ts)?;
+    let writable = match &extent.event.what {
         EventKind::Mmap(Mmap { prot, .. }) => prot.iter().any(|prot| &**prot == "PROT_WRITE"),
         _ => true,
     };
@@ -49,7 +49,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
                 "to be read only"
             }
         ))
-        .event(place.event)
+        .event(extent.event)
         .say(format!(
             "The stack, with the array at {array:#x}, is elsewhere:"
         ))
@@ -86,25 +86,25 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
             == (stack.region == Region::Stack),
         "/proc/PID/maps and the trace have the array on the stack",
     )?;
-    if place.region != Region::Stack {
+    if extent.region != Region::Stack {
         let section = section(seen, literal.wrapping_sub(base(seen, end.pid, mark.ts)?));
         evidence.agree(
-            (section == ".rodata") == (place.region == Region::Rodata),
-            format!("in the program's ELF file the literal is in the section {section}, the trace has it in {}", place.region.name()),
+            (section == ".rodata") == (extent.region == Region::Rodata),
+            format!("in the program's ELF file the literal is in the section {section}, the trace has it in {}", extent.region.name()),
         )?;
     }
 
     let killed = refused.is_some() && died.is_some();
     let figure = format!(
         "{}, {}",
-        place.region.name(),
+        extent.region.name(),
         if killed {
             "a write is SIGSEGV"
         } else {
             "can be written"
         }
     );
-    match place.region {
+    match extent.region {
         Region::Stack => evidence.decide(Verdict::Confirmed, figure, "The literal lies on the stack."),
         Region::Rodata | Region::Text if killed => evidence.decide(
             Verdict::Qualified,
@@ -126,7 +126,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
 mod tests {
     use super::*;
     use crate::lab::{
-        claims::layout::place::told,
+        claims::layout::extent::told,
         elf::{Section, Segment},
         observed::Mapping,
         story::Story,

@@ -1,6 +1,6 @@
 //! L7: the heap and malloc.
 
-use super::place::{PAGE, Place, size};
+use super::extent::{Extent, PAGE, size};
 use crate::{
     lab::{
         claim::{Claim, Method},
@@ -72,7 +72,7 @@ fn small_blocks(seen: &Observed, evidence: &mut Evidence) -> Result<Option<u64>,
     if let Some(event) = touches.first() {
         evidence.event(event);
     }
-    let region = |key| Ok(Place::of(seen, start.pid, small.value(key)?, small.ts)?.region);
+    let region = |key| Ok(Extent::of(seen, start.pid, small.value(key)?, small.ts)?.region);
     let in_heap = grown > 0 && region("first")? == Region::Heap && region("last")? == Region::Heap;
     let by_maps = in_heap_of_maps(small, "first")? && in_heap_of_maps(small, "last")?;
     evidence.agree(
@@ -89,8 +89,8 @@ fn small_blocks(seen: &Observed, evidence: &mut Evidence) -> Result<Option<u64>,
 fn large_block(seen: &Observed, evidence: &mut Evidence) -> Result<bool, Undecided> {
     let (large, returned) = (seen.mark("large block")?, seen.mark("large block freed")?);
     let block = large.value("large")?;
-    let place = Place::of(seen, large.pid, block, large.ts)?;
-    let in_heap = place.region == Region::Heap;
+    let extent = Extent::of(seen, large.pid, block, large.ts)?;
+    let in_heap = extent.region == Region::Heap;
     let from = if in_heap {
         "the heap"
     } else {
@@ -101,7 +101,7 @@ fn large_block(seen: &Observed, evidence: &mut Evidence) -> Result<bool, Undecid
             "The block of {} came from {from}:",
             size(large.value("size")?)
         ))
-        .event(place.event);
+        .event(extent.event);
     let gone = between(seen, large, returned).find(|event| {
         matches!(&event.what, EventKind::Munmap(range)
             if range.ret == 0 && (range.addr.0..range.addr.0 + range.len).contains(&block))
@@ -179,7 +179,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
 mod tests {
     use super::*;
     use crate::{
-        lab::{claims::layout::place::told, observed::Mapping, story::Story},
+        lab::{claims::layout::extent::told, observed::Mapping, story::Story},
         trace::event::{Address, FaultKind, Range},
     };
 
@@ -270,7 +270,7 @@ mod tests {
                 name: "[heap]".into(),
                 ..Mapping::default()
             };
-            seen.marks[mark].look.maps = vec![map];
+            seen.marks[mark].snapshot.maps = vec![map];
             assert!(
                 matches!(judge(&seen), Err(Undecided::Contradiction(_))),
                 "{mark}"

@@ -1,6 +1,6 @@
 //! L8: how blocks are aligned.
 
-use super::place::Place;
+use super::extent::Extent;
 use crate::{
     lab::{
         claim::{Claim, Method},
@@ -43,11 +43,11 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     let mut evidence = Evidence::default();
     let mut places = Vec::new();
     for &(size, address) in &blocks {
-        places.push((size, Place::of(seen, mark.pid, address, mark.ts)?));
+        places.push((size, Extent::of(seen, mark.pid, address, mark.ts)?));
     }
     let (in_heap, mapped): (Vec<_>, Vec<_>) = places
         .iter()
-        .partition(|(_, place)| place.region == Region::Heap);
+        .partition(|(_, extent)| extent.region == Region::Heap);
     let list: Vec<_> = blocks
         .iter()
         .map(|(size, address)| format!("{size}: {address:#x}"))
@@ -59,12 +59,12 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
         mapped.len(),
         list.join(", ")
     ));
-    for (size, place) in &mapped {
+    for (size, extent) in &mapped {
         evidence
             .say(format!(
                 "The mapping of the block of {size} bytes; before the block malloc keeps its size there:"
             ))
-            .event(place.event);
+            .event(extent.event);
     }
     evidence.agree(
         blocks.iter().all(|&(size, address)| {
@@ -114,7 +114,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::{claims::layout::place::told, observed::Mapping, story::Story};
+    use crate::lab::{claims::layout::extent::told, observed::Mapping, story::Story};
 
     fn story(addresses: [u64; 2]) -> Observed {
         let mut story = Story::default();
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn blocks_must_be_where_the_trace_and_maps_have_memory() {
         let mut seen = story([0x9010, 0x9030]);
-        seen.marks[0].look.maps[0].end = 0x9040;
+        seen.marks[0].snapshot.maps[0].end = 0x9040;
         assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
         assert!(matches!(
             judge(&story([0x9010, 0xb000])),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::place::PAGE;
+use super::extent::PAGE;
 use crate::{
     lab::{
         claim::{Claim, Method},
@@ -43,7 +43,7 @@ fn leaked<'a>(seen: &'a Observed, mark: &Mark) -> Vec<(&'a Event, u64)> {
 }
 
 /// Whether nobody else mapped the page that was written.
-fn alone(fault: &Fault) -> bool {
+fn is_sole_owner(fault: &Fault) -> bool {
     match fault.kind {
         FaultKind::CowReuse => true,
         // The kernel copies, too, where it holds a reference to the page itself.
@@ -71,7 +71,10 @@ fn writes_after(
                 && (shared..shared + pages * PAGE).contains(&fault.addr.0)
         })
         .collect();
-    let free = writes.iter().filter(|(_, fault)| alone(fault)).count();
+    let free = writes
+        .iter()
+        .filter(|(_, fault)| is_sole_owner(fault))
+        .count();
     evidence.say(format!(
         "The fork had left the {pages} pages in common write-protected. When the parent wrote to them after each child's \
          end, {free} of {} times nobody else mapped the page any more. The first such write:",

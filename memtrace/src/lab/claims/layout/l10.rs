@@ -1,6 +1,6 @@
 //! L10: why uninitialised variables are 0.
 
-use super::place::{Place, base};
+use super::extent::{Extent, base};
 use crate::{
     lab::{
         claim::{Claim, Method},
@@ -63,7 +63,7 @@ fn in_bss(seen: &Observed, start: &Mark) -> Result<[u64; 3], Undecided> {
         start.value("third")?,
     ];
     for page in pages {
-        let region = Place::of(seen, start.pid, page, start.ts)?.region;
+        let region = Extent::of(seen, start.pid, page, start.ts)?.region;
         if region != Region::Bss {
             return Err(Undecided::because(format!(
                 "the variable at {page:#x} lies in {} by the trace",
@@ -175,7 +175,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::{claims::layout::place::told, elf::Segment, story::Story};
+    use crate::lab::{claims::layout::extent::told, elf::Segment, story::Story};
 
     const PAGES: [(&str, u64); 3] = [("first", 0x4000), ("second", 0x5000), ("third", 0x6000)];
 
@@ -212,7 +212,7 @@ mod tests {
         }];
         for (mark, frames) in [(1, [1, 1, 0]), (2, [2, 1, 3])] {
             for ((_, page), frame) in PAGES.into_iter().zip(frames) {
-                seen.marks[mark].look.frames.insert(page, Some(frame));
+                seen.marks[mark].snapshot.frames.insert(page, Some(frame));
             }
         }
         story.observed()
@@ -230,7 +230,7 @@ mod tests {
     fn pagemap_and_the_elf_file_must_agree() {
         for mark in [1, 2] {
             let mut seen = story(0, 0x2800);
-            seen.marks[mark].look.frames.insert(0x4000, Some(9));
+            seen.marks[mark].snapshot.frames.insert(0x4000, Some(9));
             assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
         }
         let mut seen = story(0, 0x2800);

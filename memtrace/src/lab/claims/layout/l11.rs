@@ -1,6 +1,6 @@
 //! L11: where initialised variables are.
 
-use super::place::{Place, base, section};
+use super::extent::{Extent, base, section};
 use crate::{
     lab::{
         claim::{Claim, Method},
@@ -37,7 +37,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     let (mut in_data, mut copied, mut unchanged) = (0, 0, 0);
     for (name, file, first) in [("global", "file1", "first1"), ("static", "file2", "first2")] {
         let address = read.value(name)?;
-        let place = Place::of(seen, read.pid, address, read.ts)?;
+        let extent = Extent::of(seen, read.pid, address, read.ts)?;
         let of_file = read.frame(file)?;
         let write = seen.faults_at(read.pid, address).find(|(event, fault)| {
             (read.ts..written.ts).contains(&event.ts) && fault.access == Access::Write
@@ -47,12 +47,12 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
                 "the write to the {name} variable made no fault"
             )));
         };
-        if in_data == 0 && place.region == Region::Data {
+        if in_data == 0 && extent.region == Region::Data {
             evidence
                 .say("The exec has mapped the data segment from the program's file:")
-                .event(place.event);
+                .event(extent.event);
         }
-        in_data += usize::from(place.region == Region::Data);
+        in_data += usize::from(extent.region == Region::Data);
         let from_cache = match fault.kind {
             FaultKind::CowCopy => {
                 fault
@@ -75,8 +75,8 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
 
         let section = section(seen, address.wrapping_sub(base));
         evidence.agree(
-            section.starts_with(".data") == (place.region == Region::Data),
-            format!("the {name} variable is in the section {section} of the program's ELF file, and in {} by the trace", place.region.name()),
+            section.starts_with(".data") == (extent.region == Region::Data),
+            format!("the {name} variable is in the section {section} of the program's ELF file, and in {} by the trace", extent.region.name()),
         )?;
         evidence.agree(
             read.frame(name)? == fault.pfn_before && written.frame(name)? == fault.pfn_after,
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
     use crate::{
         lab::{
-            claims::layout::place::told,
+            claims::layout::extent::told,
             elf::{Section, Segment},
             story::Story,
         },
@@ -157,7 +157,7 @@ mod tests {
         story.mark(1, "written", &values(if changed { 8 } else { 7 }));
         let seen = story.seen();
         for (mark, own) in [(0, 0), (1, 10)] {
-            let frames = &mut seen.marks[mark].look.frames;
+            let frames = &mut seen.marks[mark].snapshot.frames;
             frames.extend([(0x5_0000, Some(1)), (0x6_0000, Some(2))]);
             frames.extend([(variables[0], Some(1 + own)), (variables[1], Some(2 + own))]);
         }
@@ -197,7 +197,7 @@ mod tests {
     fn pagemap_and_the_elf_file_must_agree() {
         for (mark, address) in [(0, 0x3000), (1, 0x7000), (1, 0x5_0000)] {
             let mut seen = story([0x3000, 0x7000], false);
-            seen.marks[mark].look.frames.insert(address, Some(99));
+            seen.marks[mark].snapshot.frames.insert(address, Some(99));
             assert!(
                 matches!(judge(&seen), Err(Undecided::Contradiction(_))),
                 "{mark} {address:#x}"

@@ -132,7 +132,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::{claims::layout::place::told, story::Story};
+    use crate::lab::{claims::layout::extent::told, story::Story};
 
     /// The frames of two pages of code in both processes; the first is that of main.
     fn story(one: [u64; 2], other: [u64; 2]) -> Observed {
@@ -173,9 +173,9 @@ mod tests {
     #[test]
     fn pagemap_must_agree() {
         let mut seen = story([7, 8], [7, 8]);
-        seen.marks[0].look.frames.insert(0x2_0000, Some(17));
+        seen.marks[0].snapshot.frames.insert(0x2_0000, Some(17));
         assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
-        seen.marks[0].look.frames.clear();
+        seen.marks[0].snapshot.frames.clear();
         assert!(matches!(judge(&seen), Err(Undecided::NotHere(_))));
     }
 }

@@ -1,6 +1,6 @@
 //! L13: where the variables of the notes' example are.
 
-use super::place::{Place, base, cleared, of_exec, section, size};
+use super::extent::{Extent, base, cleared, of_exec, section, size};
 use crate::{
     lab::{
         claim::{Claim, Method},
@@ -55,17 +55,17 @@ fn show_exec(seen: &Observed, mark: &Mark, evidence: &mut Evidence) {
         Region::Stack,
     ];
     let mut places = of_exec(seen, mark.pid, mark.ts);
-    places.retain(|place| ours.contains(&place.region));
-    for place in &places {
-        evidence.event(place.event);
+    places.retain(|extent| ours.contains(&extent.region));
+    for extent in &places {
+        evidence.event(extent.event);
     }
-    for &place in places.iter().filter(|place| place.region == Region::Data) {
-        if let Some((event, bss)) = cleared(seen, place) {
+    for &extent in places.iter().filter(|extent| extent.region == Region::Data) {
+        if let Some((event, bss)) = cleared(seen, extent) {
             evidence
                 .say(format!(
                     "Of the {} of data the file supplies what is below {bss:#x}. There BSS begins: in the exec the kernel \
                      cleared the rest of that page, which was this fault:",
-                    size(place.end - place.start)
+                    size(extent.end - extent.start)
                 ))
                 .event(event);
         }
@@ -107,8 +107,8 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
     let mut heap = None;
     for (name, words, by_notes) in NOTES {
         let address = mark.value(name)?;
-        let place = Place::of(seen, mark.pid, address, mark.ts)?;
-        let region = place.region;
+        let extent = Extent::of(seen, mark.pid, address, mark.ts)?;
+        let region = extent.region;
         let note = if region == by_notes {
             "as the notes say".to_owned()
         } else {
@@ -116,10 +116,10 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
             format!("the notes say {}", by_notes.name())
         };
         if region == Region::Heap && heap.is_none() {
-            heap = Some(place.event);
+            heap = Some(extent.event);
             evidence
                 .say("The heap, which malloc has made:")
-                .event(place.event);
+                .event(extent.event);
         }
         evidence.say(format!("{words}: {address:#x}, {}; {note}", region.name()));
         if let Some(source) = contradicts(seen, mark, base, (name, address, region)) {
@@ -185,7 +185,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
 mod tests {
     use super::*;
     use crate::lab::{
-        claims::layout::place::told,
+        claims::layout::extent::told,
         elf::{Section, Segment},
         observed::Mapping,
         story::Story,
@@ -271,7 +271,7 @@ mod tests {
         let mut cases = [story(0x4000), story(0x4000), story(0x4000)];
         cases[0].elf.symbols.insert("a".into(), 0x100);
         cases[1].elf.sections[2].name = ".data".into();
-        cases[2].marks[0].look.maps.clear();
+        cases[2].marks[0].snapshot.maps.clear();
         for seen in &cases {
             assert!(matches!(judge(seen), Err(Undecided::Contradiction(_))));
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::place::{PAGE, Place, base, cleared, of_exec, size};
+use super::extent::{Extent, PAGE, base, cleared, of_exec, size};
 use crate::{
     lab::{
         claim::{Claim, Method},
@@ -43,21 +43,21 @@ fn pages(start: u64, end: u64) -> impl Iterator<Item = u64> {
 }
 
 /// What the exec has mapped of the program, where data and BSS are in one mapping in two parts.
-fn program(seen: &Observed, pid: u32, at: u64) -> Vec<Place<'_>> {
+fn program(seen: &Observed, pid: u32, at: u64) -> Vec<Extent<'_>> {
     let mut places = Vec::new();
     let ours = [Region::Text, Region::Rodata, Region::Data, Region::Bss];
-    for place in of_exec(seen, pid, at) {
-        if !ours.contains(&place.region) {
+    for extent in of_exec(seen, pid, at) {
+        if !ours.contains(&extent.region) {
             continue;
         }
-        let bss = cleared(seen, place).filter(|_| place.region == Region::Data);
-        let end = bss.map_or(place.end, |(_, bss)| bss);
-        places.push(Place { end, ..place });
-        if end < place.end {
-            places.push(Place {
+        let bss = cleared(seen, extent).filter(|_| extent.region == Region::Data);
+        let end = bss.map_or(extent.end, |(_, bss)| bss);
+        places.push(Extent { end, ..extent });
+        if end < extent.end {
+            places.push(Extent {
                 region: Region::Bss,
                 start: end,
-                ..place
+                ..extent
             });
         }
     }
@@ -77,7 +77,7 @@ struct Compared<'a> {
 fn compare<'a>(
     seen: &'a Observed,
     base: u64,
-    places: &[Place<'_>],
+    places: &[Extent<'_>],
     (name, counted, regions): (&str, Counted, &[Region]),
     evidence: &mut Evidence,
 ) -> Compared<'a> {
@@ -89,11 +89,11 @@ fn compare<'a>(
         .collect();
     let mapped: Vec<_> = places
         .iter()
-        .filter(|place| regions.contains(&place.region))
+        .filter(|extent| regions.contains(&extent.region))
         .collect();
     let got: BTreeSet<u64> = mapped
         .iter()
-        .flat_map(|place| pages(place.start, place.end))
+        .flat_map(|extent| pages(extent.start, extent.end))
         .collect();
     let (mut needed, mut outside) = (BTreeSet::new(), Vec::new());
     for section in sections.iter().filter(|section| !section.of_threads) {
@@ -102,10 +102,10 @@ fn compare<'a>(
         // BSS may be in two mappings, one after the other.
         let begins = mapped
             .iter()
-            .any(|place| (place.start..place.end).contains(&start));
+            .any(|extent| (extent.start..extent.end).contains(&start));
         let ends = mapped
             .iter()
-            .any(|place| (place.start..place.end).contains(&(end - 1)));
+            .any(|extent| (extent.start..extent.end).contains(&(end - 1)));
         if !(begins && ends && pages(start, end).all(|page| got.contains(&page))) {
             outside.push(section.name.as_str());
         }
@@ -119,8 +119,8 @@ fn compare<'a>(
         got.len(),
         size(got.len() as u64 * PAGE)
     ));
-    for place in &mapped {
-        evidence.event(place.event);
+    for extent in &mapped {
+        evidence.event(extent.event);
     }
     Compared {
         bytes,
@@ -142,14 +142,14 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
         exact &= found.exact;
     }
     let (Some(low), Some(high)) = (
-        places.iter().map(|place| place.start).min(),
-        places.iter().map(|place| place.end).max(),
+        places.iter().map(|extent| extent.start).min(),
+        places.iter().map(|extent| extent.end).max(),
     ) else {
         return Err(Undecided::because("it was not seen what the exec mapped"));
     };
-    let mapped: u64 = places.iter().map(|place| place.end - place.start).sum();
+    let mapped: u64 = places.iter().map(|extent| extent.end - extent.start).sum();
     let by_maps: u64 = mark
-        .look
+        .snapshot
         .maps
         .iter()
         .filter(|mapping| low <= mapping.start && mapping.end <= high)
@@ -193,7 +193,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::{claims::layout::place::told, elf::Segment, observed::Mapping, story::Story};
+    use crate::lab::{claims::layout::extent::told, elf::Segment, observed::Mapping, story::Story};
 
     /// The sections: text, constants, data, BSS.
     fn story(sections: [(u64, u64, Counted); 4]) -> Observed {
@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn maps_must_agree() {
         let mut seen = story(RIGHT);
-        seen.marks[0].look.maps[0].start += PAGE;
+        seen.marks[0].snapshot.maps[0].start += PAGE;
         assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
     }
 }

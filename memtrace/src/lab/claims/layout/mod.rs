@@ -2,6 +2,7 @@
 
 use crate::lab::claim::Claim;
 
+mod extent;
 mod l01;
 mod l02;
 mod l03;
@@ -16,7 +17,6 @@ mod l11;
 mod l12;
 mod l13;
 mod l14;
-mod place;
 
 /// In the order of their numbers.
 pub const CLAIMS: &[Claim] = &[

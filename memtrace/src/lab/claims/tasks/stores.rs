@@ -102,8 +102,8 @@ pub mod tests {
             ]
         };
         let mark = |story: &mut Story, pid, name, at: [u64; 2], reads: [u8; 2]| {
-            let look = story.mark(pid, name, &values(reads[0], reads[1]));
-            look.frames = [(OWN, Some(at[0])), (COMMON, Some(at[1]))].into();
+            let snapshot = story.mark(pid, name, &values(reads[0], reads[1]));
+            snapshot.frames = [(OWN, Some(at[0])), (COMMON, Some(at[1]))].into();
         };
         story.fault(1, OWN, FaultKind::ZeroFill, 0, 10).pfn_before = None;
         story.fault(1, COMMON, FaultKind::ShmFill, 0, 20).pfn_before = None;

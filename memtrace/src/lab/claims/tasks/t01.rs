@@ -162,7 +162,7 @@ mod tests {
             let mut seen = story(false, true, false);
             let mark = &mut seen.marks[mark];
             if key == "own" {
-                mark.look
+                mark.snapshot
                     .frames
                     .values_mut()
                     .for_each(|frame| *frame = Some(if *frame == Some(12) { 10 } else { 99 }));

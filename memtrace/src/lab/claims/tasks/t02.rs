@@ -273,7 +273,7 @@ fn fresh(seen: &Observed) -> impl Iterator<Item = (&Event, &Fault)> {
 
 /// The size of a process's page tables.
 fn table_bytes(mark: &Mark) -> Result<u64, Undecided> {
-    let kib = mark.look.status.get("VmPTE");
+    let kib = mark.snapshot.status.get("VmPTE");
     kib.map(|kib| kib * KIB)
         .ok_or_else(|| Undecided::because("/proc/PID/status does not say the size of page tables"))
 }
@@ -367,7 +367,10 @@ mod tests {
     fn the_size_of_page_tables_must_agree() {
         for (mark, kib) in [(1, 4), (3, 400)] {
             let mut seen = story([(10, 40 * KIB); 3], 6);
-            seen.marks[mark].look.status.insert("VmPTE".to_owned(), kib);
+            seen.marks[mark]
+                .snapshot
+                .status
+                .insert("VmPTE".to_owned(), kib);
             assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
         }
     }

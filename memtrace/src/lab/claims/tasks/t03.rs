@@ -220,7 +220,7 @@ fn turns(seen: &Observed, one: u32, other: u32) -> Vec<u64> {
         .events
         .iter()
         .filter(|event| {
-            matches!(event.what, EventKind::Runs(_)) && (event.tid == one || event.tid == other)
+            matches!(event.what, EventKind::SwitchIn(_)) && (event.tid == one || event.tid == other)
         })
         .map(|event| (event.tid, event.ts))
         .collect();
@@ -269,11 +269,11 @@ mod tests {
     use super::*;
     use crate::{
         lab::story::Story,
-        trace::event::{Address, Copied, Runs},
+        trace::event::{Address, Copied, SwitchIn},
     };
 
     fn runs(story: &mut Story, pid: u32, tid: u32, ts: u64) {
-        let runs = Runs {
+        let runs = SwitchIn {
             cpu: 0,
             task: None,
             kernel_stack: None,
@@ -283,7 +283,7 @@ mod tests {
             nice: None,
             rt_priority: 0,
         };
-        story.thread_event(pid, tid, EventKind::Runs(runs)).ts = ts;
+        story.thread_event(pid, tid, EventKind::SwitchIn(runs)).ts = ts;
     }
 
     /// The time for a process at each size, and for its turns; what a thread takes is 1000.

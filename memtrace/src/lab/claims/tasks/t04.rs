@@ -146,10 +146,10 @@ fn thread(
         evidence.event(event);
     }
     evidence.agree(
-        mark.look.threads.len() == threads.len(),
+        mark.snapshot.threads.len() == threads.len(),
         format!(
             "/proc/{group}/task showed {} threads before the crash",
-            mark.look.threads.len()
+            mark.snapshot.threads.len()
         ),
     )?;
     let all = dead == threads;
@@ -189,13 +189,13 @@ fn ends(seen: &Observed, pid: u32) -> Vec<(&Event, &Exit)> {
 mod tests {
     use super::*;
     use crate::{
-        lab::{observed::ThreadLook, story::Story},
+        lab::{observed::ThreadSnapshot, story::Story},
         trace::event::{Copied, EventKind},
     };
 
     fn crash(story: &mut Story, pid: u32, tid: u32, threads: usize) {
         story.mark(pid, "about to crash", &[("at", 0)]).threads =
-            vec![ThreadLook::default(); threads];
+            vec![ThreadSnapshot::default(); threads];
         story.seen().marks.last_mut().expect("one").tid = tid;
         story.fault(pid, 0, FaultKind::Invalid, 0, 0).signal = Some(11);
         story.seen().events.last_mut().expect("one").tid = tid;
@@ -251,7 +251,7 @@ mod tests {
         let alter: [fn(&mut Observed); 4] = [
             |seen| seen.status = 11,
             |seen| seen.marks[1].values.extend([("signal".to_owned(), 9)]),
-            |seen| seen.marks[2].look.threads.clear(),
+            |seen| seen.marks[2].snapshot.threads.clear(),
             |seen| seen.marks[3].values.extend([("signal".to_owned(), 0)]),
         ];
         for alter in alter {

@@ -7,7 +7,7 @@ use crate::{
         inside::{kcmp_agrees, shares},
         observed::{Mark, Observed},
     },
-    trace::event::{Clone, Event, EventKind, Events, Mmap, ObjectKind, Runs},
+    trace::event::{Clone, Event, EventKind, Events, Mmap, ObjectKind, SwitchIn},
 };
 
 pub const CLAIM: Claim = Claim {
@@ -49,7 +49,7 @@ struct Thread<'a> {
     stack: (&'a Event, &'a Mmap),
     /// When it got a CPU for the last time before its end: by then it was scheduled as it had asked for. While it ends
     /// it loses what it had, its thread pointer first, and that before its exit is told of (`deactivate_mm`).
-    runs: (&'a Event, &'a Runs),
+    runs: (&'a Event, &'a SwitchIn),
 }
 
 impl<'a> Thread<'a> {
@@ -91,7 +91,7 @@ impl<'a> Thread<'a> {
             ),
         )?;
         let thread = mark
-            .look
+            .snapshot
             .threads
             .iter()
             .find(|thread| thread.tid == mark.tid);
@@ -124,7 +124,7 @@ fn number(policy: &str) -> Option<u32> {
 
 /// What the notes list, and whether the two threads have each their own of it.
 fn private(one: &Thread, two: &Thread) -> Result<[(&'static str, bool); 5], Undecided> {
-    let differs = |of: fn(&Runs) -> String| of(one.runs.1) != of(two.runs.1);
+    let differs = |of: fn(&SwitchIn) -> String| of(one.runs.1) != of(two.runs.1);
     Ok([
         ("id", one.birth.1.child_tid != two.birth.1.child_tid),
         ("stack", one.stack.1.addr != two.stack.1.addr),
@@ -241,7 +241,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
 mod tests {
     use super::*;
     use crate::{
-        lab::{inside::told::row, observed::ThreadLook, story::Story},
+        lab::{inside::told::row, observed::ThreadSnapshot, story::Story},
         trace::event::{Address, By, ByObject, Returned},
     };
 
@@ -280,19 +280,19 @@ mod tests {
                 ("own", pointer - 8),
                 ("pointer", pointer),
             ];
-            let look = story.mark(1, name, &values);
-            look.kcmp = [
+            let snapshot = story.mark(1, name, &values);
+            snapshot.kcmp = [
                 ("VM", true),
                 ("FILES", true),
                 ("FS", true),
                 ("SIGHAND", true),
             ]
             .into();
-            look.threads = vec![ThreadLook {
+            snapshot.threads = vec![ThreadSnapshot {
                 tid,
                 policy: number,
                 nice: nice.into(),
-                ..ThreadLook::default()
+                ..ThreadSnapshot::default()
             }];
             if let Some(mark) = story.seen().marks.last_mut() {
                 mark.tid = tid;
@@ -311,7 +311,7 @@ mod tests {
         // One thing that both have, and no source that says otherwise.
         let mut seen = story();
         for event in &mut seen.events {
-            if let EventKind::Runs(runs) = &mut event.what {
+            if let EventKind::SwitchIn(runs) = &mut event.what {
                 (runs.policy, runs.nice) = (None, None);
             }
         }
@@ -331,7 +331,7 @@ mod tests {
         let first = seen.marks[0].values.clone();
         for mark in &mut seen.marks {
             (mark.tid, mark.values) = (2, first.clone());
-            mark.look.threads.clear();
+            mark.snapshot.threads.clear();
         }
         assert_eq!(verdict(&seen), Verdict::Refuted);
     }
@@ -340,9 +340,9 @@ mod tests {
     fn other_sources_must_agree() {
         let changes: [fn(&mut Mark); 4] = [
             |mark| mark.values.extend([("pointer".into(), 0)]),
-            |mark| mark.look.threads[0].policy = 1,
-            |mark| mark.look.threads[0].nice = 1,
-            |mark| mark.look.kcmp.extend([("FILES", false)]),
+            |mark| mark.snapshot.threads[0].policy = 1,
+            |mark| mark.snapshot.threads[0].nice = 1,
+            |mark| mark.snapshot.kcmp.extend([("FILES", false)]),
         ];
         for change in changes {
             let mut seen = story();

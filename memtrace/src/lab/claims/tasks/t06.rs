@@ -58,7 +58,7 @@ fn switches_agree(
     // /proc counts how often a thread has left its CPU, up to the mark and a bit longer.
     for mark in threads {
         let Some(thread) = mark
-            .look
+            .snapshot
             .threads
             .iter()
             .find(|thread| thread.tid == mark.tid)
@@ -175,7 +175,7 @@ fn judge(seen: &Observed) -> Result<Finding, Undecided> {
 mod tests {
     use super::*;
     use crate::{
-        lab::{inside::told::row, observed::ThreadLook, story::Story},
+        lab::{inside::told::row, observed::ThreadSnapshot, story::Story},
         trace::event::{ByObject, EventKind},
     };
 
@@ -199,12 +199,12 @@ mod tests {
             } else {
                 "second thread"
             };
-            let look = story.mark(1, name, &[]);
-            look.kcmp = [("VM", shared), ("FILES", shared)].into();
-            look.threads = vec![ThreadLook {
+            let snapshot = story.mark(1, name, &[]);
+            snapshot.kcmp = [("VM", shared), ("FILES", shared)].into();
+            snapshot.threads = vec![ThreadSnapshot {
                 tid,
                 switches: (u64::from(by_thread), 0),
-                ..ThreadLook::default()
+                ..ThreadSnapshot::default()
             }];
             if let Some(mark) = story.seen().marks.last_mut() {
                 mark.tid = tid;
@@ -231,9 +231,9 @@ mod tests {
     fn threads_that_only_run_together_are_not_scheduled_by_themselves() {
         let mut seen = story(true, true);
         seen.events
-            .retain(|event| !matches!(event.what, EventKind::Rests(_)));
+            .retain(|event| !matches!(event.what, EventKind::SwitchOut(_)));
         for mark in &mut seen.marks {
-            mark.look.threads.clear();
+            mark.snapshot.threads.clear();
         }
         assert_eq!(verdict(&seen), Verdict::Qualified);
     }
@@ -241,10 +241,10 @@ mod tests {
     #[test]
     fn other_sources_must_agree() {
         let mut seen = story(true, true);
-        seen.marks[0].look.threads[0].switches = (7, 7);
+        seen.marks[0].snapshot.threads[0].switches = (7, 7);
         assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
         let mut seen = story(true, true);
-        seen.marks[0].look.kcmp.insert("VM", false);
+        seen.marks[0].snapshot.kcmp.insert("VM", false);
         assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
     }
 }

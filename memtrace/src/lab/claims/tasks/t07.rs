@@ -175,7 +175,7 @@ mod tests {
             },
             |seen| {
                 seen.marks[3]
-                    .look
+                    .snapshot
                     .frames
                     .values_mut()
                     .for_each(|frame| *frame = Some(5));

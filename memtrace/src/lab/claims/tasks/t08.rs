@@ -7,7 +7,7 @@ use crate::{
         inside::{kcmp_agrees, shares},
         observed::Observed,
     },
-    trace::event::{Born, ObjectKind},
+    trace::event::{BirthDetail, ObjectKind},
 };
 
 pub const CLAIM: Claim = Claim {
@@ -31,7 +31,7 @@ pub const CLAIM: Claim = Claim {
 };
 
 /// Whether a task has a `task_struct` and a kernel stack of its own.
-fn own(born: &Born) -> Result<bool, Undecided> {
+fn own(born: &BirthDetail) -> Result<bool, Undecided> {
     let (Some(of_parent), Some(of_child)) = (born.task.parent, born.task.child) else {
         return Err(Undecided::because(
             "the task_struct of parent and child was not seen",
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(verdict([false, true], 1), Verdict::Refuted);
         let mut seen = story([false, true], 3);
         seen.events
-            .retain(|event| event.tid != 3 || !matches!(event.what, EventKind::Runs(_)));
+            .retain(|event| event.tid != 3 || !matches!(event.what, EventKind::SwitchIn(_)));
         assert_eq!(judge(&seen).expect("decided").verdict, Verdict::Refuted);
     }
 
@@ -151,7 +151,7 @@ mod tests {
     fn kcmp_must_agree() {
         for at in [0, 1] {
             let mut seen = story([false, true], 3);
-            seen.marks[at].look.kcmp.insert("VM", at == 0);
+            seen.marks[at].snapshot.kcmp.insert("VM", at == 0);
             assert!(matches!(judge(&seen), Err(Undecided::Contradiction(_))));
         }
     }

@@ -16,7 +16,7 @@ impl Sharing {
     }
 
     /// Panics where something inside contradicts itself, or the numbers of pages that are shared and that are alone.
-    pub fn check(&self, (shared, alone): (usize, usize)) {
+    pub fn check(&self, (shared, sole_owners): (usize, usize)) {
         let pages: Vec<u64> = self.edges.iter().map(|(_, pages)| pages.len()).collect();
         assert!(pages.iter().all(|count| *count > 0), "no edge is empty");
         assert_eq!(pages.iter().sum::<u64>(), shared as u64);
@@ -39,7 +39,7 @@ impl Sharing {
                 }
             }
         }
-        assert_eq!(seen.len(), alone);
+        assert_eq!(seen.len(), sole_owners);
 
         let [edges, solos, _] = self.sizes();
         let holds: u32 = self.ledgers.forks.values().map(|fork| fork.holds).sum();

@@ -47,8 +47,8 @@ pub struct Naive {
     forks: BTreeMap<u32, Forked>,
     branches: Vec<Branch>,
     fates: BTreeMap<(u32, u64), Fate>,
-    /// Who is left alone with a page: the fork, and where the page was.
-    alone: BTreeMap<Node, (u32, u64)>,
+    /// Who is left as the sole owner of a page: the fork, and where the page was.
+    sole_owners: BTreeMap<Node, (u32, u64)>,
 }
 
 impl Naive {
@@ -70,7 +70,7 @@ impl Naive {
         };
         self.forks.insert(fork, forked);
         for &page in pages {
-            self.alone.remove(&(parent, page));
+            self.sole_owners.remove(&(parent, page));
             self.fates.insert((fork, page), Fate::Shared);
             self.branches.push(Branch {
                 fork,
@@ -83,7 +83,7 @@ impl Naive {
         }
     }
 
-    /// A node leaves its tree: the branch that ended, and who was left alone.
+    /// A node leaves its tree: the branch that ended, and who was left as sole owner.
     fn leave(&mut self, node: Node) -> Option<(u32, u64, Option<Node>)> {
         let at_node = |branch: &mut Branch| branch.ends.contains(&node);
         let mut cut: Vec<Branch> = self.branches.extract_if(.., at_node).collect();
@@ -98,11 +98,11 @@ impl Naive {
         }
         let first = cut.first()?;
         let other = far(first);
-        let alone = !self
+        let is_sole = !self
             .branches
             .iter()
             .any(|branch| branch.ends.contains(&other));
-        Some((first.fork, first.page, alone.then_some(other)))
+        Some((first.fork, first.page, is_sole.then_some(other)))
     }
 
     fn by(&self, fork: u32, mm: u32) -> Fate {
@@ -118,14 +118,14 @@ impl Naive {
 
     /// The fork to blame, and whether it was for a reference.
     pub fn copied(&mut self, node: Node) -> Option<(u32, bool)> {
-        if let Some((fork, page, alone)) = self.leave(node) {
+        if let Some((fork, page, sole)) = self.leave(node) {
             self.fates.insert((fork, page), self.by(fork, node.0));
-            if let Some(other) = alone {
-                self.alone.insert(other, (fork, page));
+            if let Some(other) = sole {
+                self.sole_owners.insert(other, (fork, page));
             }
             return Some((fork, false));
         }
-        let (fork, page) = self.alone.remove(&node)?;
+        let (fork, page) = self.sole_owners.remove(&node)?;
         let fate = self.fates[&(fork, page)];
         match fate {
             Fate::ByChild | Fate::ByParent | Fate::ByOthers => {
@@ -139,14 +139,14 @@ impl Naive {
     }
 
     pub fn taken_over(&mut self, node: Node) -> Option<u32> {
-        if let Some((fork, page, alone)) = self.leave(node) {
+        if let Some((fork, page, sole)) = self.leave(node) {
             self.fates.insert((fork, page), Fate::TakenOver);
-            if let Some(other) = alone {
-                self.alone.insert(other, (fork, page));
+            if let Some(other) = sole {
+                self.sole_owners.insert(other, (fork, page));
             }
             return Some(fork);
         }
-        let (fork, page) = self.alone.remove(&node)?;
+        let (fork, page) = self.sole_owners.remove(&node)?;
         let fate = self.fates.get_mut(&(fork, page))?;
         if !matches!(fate, Fate::ByChild | Fate::ByParent | Fate::ByOthers) {
             *fate = Fate::TakenOver;
@@ -158,19 +158,19 @@ impl Naive {
         if let Some((fork, page, _)) = self.leave(node) {
             self.fates.insert((fork, page), Fate::Unknown);
         } else {
-            self.alone.remove(&node);
+            self.sole_owners.remove(&node);
         }
     }
 
     /// Gives a page up.
     pub fn gave_up(&mut self, node: Node, fate: Fate) {
-        if let Some((fork, page, alone)) = self.leave(node) {
+        if let Some((fork, page, sole)) = self.leave(node) {
             self.fates.insert((fork, page), fate);
-            if let Some(other) = alone {
-                self.alone.insert(other, (fork, page));
+            if let Some(other) = sole {
+                self.sole_owners.insert(other, (fork, page));
             }
         } else {
-            self.alone.remove(&node);
+            self.sole_owners.remove(&node);
         }
     }
 
@@ -189,7 +189,7 @@ impl Naive {
         for branch in &mut self.branches {
             branch.ends = branch.ends.map(moved);
         }
-        self.alone = std::mem::take(&mut self.alone)
+        self.sole_owners = std::mem::take(&mut self.sole_owners)
             .into_iter()
             .map(|(node, what)| (moved(node), what))
             .collect();
@@ -206,9 +206,9 @@ impl Naive {
         }
     }
 
-    /// How many branches are due to forks, and how many nodes are alone.
+    /// How many branches are due to forks, and how many nodes are sole owners.
     pub fn sizes(&self) -> (usize, usize) {
-        (self.branches.len(), self.alone.len())
+        (self.branches.len(), self.sole_owners.len())
     }
 
     /// The numbers of an account, without what the fork only was given.

@@ -74,7 +74,7 @@ impl Memory {
     }
 
     /// The entry for a page as the hardware has it, and how often its frame is mapped.
-    pub fn look(&self, space: u32, page: u64) -> (u64, u32) {
+    pub fn entry(&self, space: u32, page: u64) -> (u64, u32) {
         match self.spaces[&space].entries.get(&page) {
             None => (0, 0),
             Some(entry) if entry.writable => (rw(entry.frame), 0),

@@ -90,13 +90,13 @@ pub struct Machine {
     pub buffer: Vec<Record>,
     /// All that happened, each in its place.
     pub truth: Vec<Record>,
-    pub seen: Seen,
+    pub seen: Statistics,
     ids: u32,
 }
 
 /// How often what happened.
 #[derive(Default)]
-pub struct Seen {
+pub struct Statistics {
     pub held: usize,
     /// Pages that the forks left shared.
     pub shared: u64,
@@ -114,7 +114,7 @@ impl Machine {
             memory: Memory::default(),
             buffer: Vec::new(),
             truth: Vec::new(),
-            seen: Seen::default(),
+            seen: Statistics::default(),
             ids: 99,
         };
         machine.first();

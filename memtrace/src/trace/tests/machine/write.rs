@@ -3,7 +3,8 @@
 use memtrace_ebpf::{
     pte::PAGE_SIZE,
     record::{
-        Call, Detail, FAULT_MINOR, Fault, FaultDetail, Frame, Header, Held, Kind, Vma, VmaReason,
+        Call, Detail, FAULT_MINOR, Fault, FaultDetail, FaultPending, Frame, Header, Kind, Vma,
+        VmaReason,
     },
     syscall,
 };
@@ -51,7 +52,7 @@ impl Machine {
         }
         self.close(cpu);
         let address = self.memory.address(space);
-        let before = self.memory.look(space, page);
+        let before = self.memory.entry(space, page);
         let thread = self.thread(cpu);
         let another = thread.seen != space;
         thread.serial += u32::from(another);
@@ -97,7 +98,7 @@ impl Machine {
             return;
         };
         let Thread { tid, space, .. } = *thread;
-        let (after, _) = self.memory.look(space, open.page);
+        let (after, _) = self.memory.entry(space, open.page);
         let (before, map_count) = open.before;
         let frame = if before == 0 {
             Frame::Unknown
@@ -134,9 +135,9 @@ impl Machine {
             && !open.held
         {
             open.held = true;
-            let head = Self::head(tid, open.ts, Kind::Held);
+            let head = Self::head(tid, open.ts, Kind::FaultPending);
             self.seen.held += 1;
-            self.buffer.push(wire(&Held { head }, &[]));
+            self.buffer.push(wire(&FaultPending { head }, &[]));
         }
     }
 

@@ -2,8 +2,8 @@
 
 use crate::trace::{
     event::{
-        self, Account, Area, Cause, Event, EventKind, FaultKind, ForkAccount, Life, ObjectKind,
-        ObjectReleased, ObjectShared,
+        self, Account, Area, Cause, Event, EventKind, FaultKind, ForkAccount, ObjectKind,
+        ObjectReleased, ObjectShared, TaskLifetime,
     },
     model::Finished,
 };
@@ -16,7 +16,7 @@ pub struct Outcome {
     pub rows: Vec<Account>,
     pub total: Account,
     pub forks: Vec<ForkAccount>,
-    pub tasks: Vec<Life>,
+    pub tasks: Vec<TaskLifetime>,
 }
 
 impl Outcome {
@@ -182,7 +182,7 @@ impl Outcome {
     }
 
     /// The row of a task that is the only one of its tid.
-    pub fn life(&self, tid: u32) -> &Life {
+    pub fn life(&self, tid: u32) -> &TaskLifetime {
         let mut rows = self.tasks.iter().filter(|life| life.tid == tid);
         let row = rows.next().expect("a row of the task");
         assert!(rows.next().is_none(), "two rows for {tid}");

@@ -2,8 +2,8 @@
 
 use memtrace_ebpf::{
     record::{
-        Birth, Bounds, Exec, Exit, Failed, Gone, Ids, Kind, Known, Objects, Parts,
-        RETURNED_IN_CHILD, Rename, Returned, Tally, Task as Found, Unobserved,
+        Birth, Bounds, Exec, ExistingTask, Exit, Failed, Gone, Ids, Kind, Known, Objects, Parts,
+        RETURNED_IN_CHILD, Rename, Returned, Tally, Unobserved,
     },
     syscall,
 };
@@ -230,15 +230,21 @@ impl Story {
     }
 
     /// A thread that runs already is found; `change` says what of it isn't as usual.
-    pub fn found(&mut self, pid: u32, tid: u32, parts: Parts, change: impl FnOnce(&mut Found)) {
-        let mut record = Found {
-            head: self.head(tid, Kind::Task),
+    pub fn found(
+        &mut self,
+        pid: u32,
+        tid: u32,
+        parts: Parts,
+        change: impl FnOnce(&mut ExistingTask),
+    ) {
+        let mut record = ExistingTask {
+            head: self.head(tid, Kind::ExistingTask),
             pid,
             parent_pid: 1,
             ids: Ids { pid, tid },
             parts,
             comm: *b"server\0\0\0\0\0\0\0\0\0\0",
-            ..Found::default()
+            ..ExistingTask::default()
         };
         change(&mut record);
         let task = Task {

@@ -36,11 +36,11 @@ const SECCOMP_FILTER: u32 = 2;
 ///
 /// # Errors
 /// memtrace itself is broken.
-pub fn look(asked: &Kernel) -> Result<Findings> {
+pub fn inspect(asked: &Kernel) -> Result<Findings> {
     let file = asked.btf.as_deref();
     let root = geteuid().is_root();
     let status = Process::myself().and_then(|own| own.status()).ok();
-    let types = layout::look(file).map_err(|error| in_a_line(&error));
+    let types = layout::read_partial(file).map_err(|error| in_a_line(&error));
     let cpus = online_cpus();
     let first_cpu = cpus.iter().flatten().next().copied().unwrap_or_default();
     let symbols = kernel_symbols().map(|all| all.keys().filter(|address| **address != 0).count());
@@ -67,7 +67,7 @@ pub fn look(asked: &Kernel) -> Result<Findings> {
         fentry: by(root, || {
             trial::fentry(types.as_ref().map(|types| types.btf.bytes()))
         }),
-        preemption: preemption::look(),
+        preemption: preemption::detect(),
         undisturbed: types
             .as_ref()
             .is_ok_and(|types| Undisturbed::of(&types.btf).is_some()),
@@ -83,7 +83,7 @@ pub fn look(asked: &Kernel) -> Result<Findings> {
         cpus: cpus
             .and_then(|online| Ok((online.len(), nr_cpus()?)))
             .map_err(|(what, error)| format!("{what}: {error}")),
-        pushing: Pushing::look(),
+        pushing: Pushing::detect(),
         job: by(root, || job::job(asked).into()),
     })
 }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use nix::libc;
 use procfs::process::{MMapPath, PageInfo, Process};
 
-use super::observed::{Look, Mapping, ThreadLook};
+use super::observed::{Mapping, Snapshot, ThreadSnapshot};
 
 const PAGE: u64 = 4096;
 
@@ -25,21 +25,21 @@ const KCMP: [(&str, libc::c_long); 6] = [
 ///
 /// # Errors
 /// /proc can't be read.
-pub fn look(
+pub fn snapshot(
     pid: u32,
     tid: u32,
     addresses: impl Iterator<Item = u64>,
     other: Option<u32>,
-) -> Result<Look> {
+) -> Result<Snapshot> {
     let process =
         Process::new(pid.cast_signed()).with_context(|| format!("can't read /proc/{pid}"))?;
     let stat = process.stat()?;
-    let mut look = Look {
+    let mut snapshot = Snapshot {
         faults: (stat.minflt, stat.majflt),
-        ..Look::default()
+        ..Snapshot::default()
     };
     for map in process.maps()? {
-        look.maps.push(Mapping {
+        snapshot.maps.push(Mapping {
             start: map.address.0,
             end: map.address.1,
             perms: map.perms.as_str(),
@@ -58,10 +58,10 @@ pub fn look(
             // Another half of the address space than the user's has no entry.
             Ok(_) | Err(_) => None,
         };
-        look.frames.insert(address, frame);
+        snapshot.frames.insert(address, frame);
     }
     let status = process.status()?;
-    look.status = [
+    snapshot.status = [
         ("VmPeak", status.vmpeak),
         ("VmSize", status.vmsize),
         ("VmLck", status.vmlck),
@@ -78,13 +78,13 @@ pub fn look(
     .into_iter()
     .filter_map(|(name, value)| Some((name.to_owned(), value?)))
     .collect();
-    look.files = files(pid)?;
+    snapshot.files = files(pid)?;
     for task in process.tasks()?.flatten() {
         // One that ends meanwhile has nothing to show.
         let (Ok(stat), Ok(status)) = (task.stat(), task.status()) else {
             continue;
         };
-        look.threads.push(ThreadLook {
+        snapshot.threads.push(ThreadSnapshot {
             tid: task.tid.cast_unsigned(),
             state: stat.state,
             policy: stat.policy.unwrap_or_default(),
@@ -96,12 +96,12 @@ pub fn look(
         });
     }
     if let Some(other) = other {
-        look.kcmp = KCMP
+        snapshot.kcmp = KCMP
             .into_iter()
             .filter_map(|(name, kind)| Some((name, same(tid, other, kind)?)))
             .collect();
     }
-    Ok(look)
+    Ok(snapshot)
 }
 
 /// The open files of a process by their numbers, and the position in each.
@@ -185,15 +185,17 @@ mod tests {
         let here = Box::new(7_u64);
         let address = std::ptr::from_ref(&*here).addr() as u64;
         let pid = std::process::id();
-        let look = look(pid, pid, [address].into_iter(), Some(pid)).expect("/proc is there");
+        let snapshot =
+            snapshot(pid, pid, [address].into_iter(), Some(pid)).expect("/proc is there");
         assert!(
-            look.maps
+            snapshot
+                .maps
                 .iter()
                 .any(|map| (map.start..map.end).contains(&address))
         );
-        assert!(look.frames.contains_key(&address));
-        assert!(look.faults.0 > 0 && look.status["VmRSS"] > 0);
-        assert!(!look.files.is_empty());
-        assert!(look.threads.iter().any(|thread| thread.tid == pid));
+        assert!(snapshot.frames.contains_key(&address));
+        assert!(snapshot.faults.0 > 0 && snapshot.status["VmRSS"] > 0);
+        assert!(!snapshot.files.is_empty());
+        assert!(snapshot.threads.iter().any(|thread| thread.tid == pid));
     }
 }

@@ -12,7 +12,7 @@ pub const PAGE: u64 = 4096;
 
 /// A piece of an address space.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub struct Extent<'a> {
     /// What it is.
     pub region: Region,
     /// Its first address.
@@ -23,7 +23,7 @@ pub struct Place<'a> {
     pub event: &'a Event,
 }
 
-impl<'a> Place<'a> {
+impl<'a> Extent<'a> {
     /// What a process had at an address at a time: what it or its exec had put there last.
     ///
     /// # Errors
@@ -33,10 +33,10 @@ impl<'a> Place<'a> {
         for event in seen.events.iter().filter(until).rev() {
             match &event.what {
                 EventKind::Mmap(mmap) => {
-                    if let Some(place) = mapped(seen, event, mmap)
-                        && (place.start..place.end).contains(&address)
+                    if let Some(extent) = mapped(seen, event, mmap)
+                        && (extent.start..extent.end).contains(&address)
                     {
-                        return Ok(place.at(seen, address));
+                        return Ok(extent.at(seen, address));
                     }
                 }
                 EventKind::Brk(Brk { old, new }) if (old.0..new.0).contains(&address) => {
@@ -84,7 +84,7 @@ impl<'a> Place<'a> {
 }
 
 /// What an mmap has mapped.
-fn mapped<'a>(seen: &Observed, event: &'a Event, mmap: &Mmap) -> Option<Place<'a>> {
+fn mapped<'a>(seen: &Observed, event: &'a Event, mmap: &Mmap) -> Option<Extent<'a>> {
     let Returned::Address(Address(start)) = mmap.ret else {
         return None;
     };
@@ -105,7 +105,7 @@ fn mapped<'a>(seen: &Observed, event: &'a Event, mmap: &Mmap) -> Option<Place<'a
             })
             .map_or(Region::File, |(_, what)| what.region),
     };
-    Some(Place {
+    Some(Extent {
         region,
         start,
         end,
@@ -115,7 +115,7 @@ fn mapped<'a>(seen: &Observed, event: &'a Event, mmap: &Mmap) -> Option<Place<'a
 
 /// Where the kernel, in the exec, has begun to clear the rest of the last page that the file fills: the first address of
 /// BSS, and the fault in which it did so. Nothing where the file's part ends with a page.
-pub fn cleared<'a>(seen: &'a Observed, data: Place<'_>) -> Option<(&'a Event, u64)> {
+pub fn cleared<'a>(seen: &'a Observed, data: Extent<'_>) -> Option<(&'a Event, u64)> {
     let EventKind::Mmap(Mmap {
         by: By::Exec, file, ..
     }) = &data.event.what
@@ -142,7 +142,7 @@ pub fn cleared<'a>(seen: &'a Observed, data: Place<'_>) -> Option<(&'a Event, u6
 }
 
 /// The regions that a process's last exec before a time has made, from low to high.
-pub fn of_exec(seen: &Observed, pid: u32, at: u64) -> Vec<Place<'_>> {
+pub fn of_exec(seen: &Observed, pid: u32, at: u64) -> Vec<Extent<'_>> {
     let until = |event: &&Event| event.pid == pid && event.ts <= at;
     let mut places: Vec<_> = seen
         .events
@@ -155,7 +155,7 @@ pub fn of_exec(seen: &Observed, pid: u32, at: u64) -> Vec<Place<'_>> {
             _ => None,
         })
         .collect();
-    places.sort_by_key(|place| place.start);
+    places.sort_by_key(|extent| extent.start);
     places
 }
 
@@ -166,9 +166,9 @@ pub fn of_exec(seen: &Observed, pid: u32, at: u64) -> Vec<Place<'_>> {
 /// It was not seen, or the ELF file says nothing.
 pub fn base(seen: &Observed, pid: u32, at: u64) -> Result<u64, Undecided> {
     let unknown = || Undecided::because("it was not seen where the exec put the program");
-    let place = of_exec(seen, pid, at)
+    let extent = of_exec(seen, pid, at)
         .into_iter()
-        .find(|place| matches!(place.region, Region::Text | Region::Rodata | Region::Data))
+        .find(|extent| matches!(extent.region, Region::Text | Region::Rodata | Region::Data))
         .ok_or_else(unknown)?;
     let first = seen
         .elf
@@ -176,7 +176,7 @@ pub fn base(seen: &Observed, pid: u32, at: u64) -> Result<u64, Undecided> {
         .iter()
         .map(|segment| segment.address)
         .min();
-    Ok(place
+    Ok(extent
         .start
         .wrapping_sub(first.ok_or_else(unknown)? & !(PAGE - 1)))
 }
@@ -322,7 +322,7 @@ mod tests {
         story.event(1, EventKind::Munmap(range));
         told::brk(&mut story, 1, 0xa000, 0x9800);
         let seen = story.observed();
-        let place = |address, at| Place::of(&seen, 1, address, at).map(|place| place.region);
+        let extent = |address, at| Extent::of(&seen, 1, address, at).map(|extent| extent.region);
         for (address, region) in [
             (0x1234, Region::Text),
             (0x37ff, Region::Data),
@@ -332,12 +332,12 @@ mod tests {
             (0x2_0000, Region::Anon),
             (0xf_0001, Region::Stack),
         ] {
-            assert_eq!(place(address, early), Ok(region), "{address:#x}");
+            assert_eq!(extent(address, early), Ok(region), "{address:#x}");
         }
         for gone in [0x2_0000, 0x9900, 0x8000] {
-            assert!(place(gone, u64::MAX).is_err(), "{gone:#x}");
+            assert!(extent(gone, u64::MAX).is_err(), "{gone:#x}");
         }
-        assert!(Place::of(&seen, 2, 0x1234, early).is_err());
+        assert!(Extent::of(&seen, 2, 0x1234, early).is_err());
         assert_eq!(of_exec(&seen, 1, early).len(), 5);
         assert_eq!(size(128 << 40), "128 TiB");
         assert_eq!(size(0), "0 bytes");

@@ -8,9 +8,9 @@ use serde_json::{Serializer, ser::Formatter};
 use super::escape::is_hidden;
 
 /// Writes each hidden character of a string as `\u` with its UTF-16 code.
-struct Seen;
+struct Visible;
 
-impl Formatter for Seen {
+impl Formatter for Visible {
     fn write_string_fragment<W: ?Sized + Write>(
         &mut self,
         out: &mut W,
@@ -30,7 +30,7 @@ impl Formatter for Seen {
 
 /// Writes a value.
 pub(super) fn write(out: impl Write, value: &(impl Serialize + ?Sized)) -> io::Result<()> {
-    value.serialize(&mut Serializer::with_formatter(out, Seen))?;
+    value.serialize(&mut Serializer::with_formatter(out, Visible))?;
     Ok(())
 }
 
