@@ -3,8 +3,10 @@
 //! Each begins with a [`Header`]. Times are nanoseconds of `CLOCK_MONOTONIC`. Task ids are those of the initial pid
 //! namespace. A kernel pointer is only ever an identity: user space turns it into a small number.
 
+#[cfg(not(target_arch = "bpf"))]
+use alloc::boxed::Box;
+
 use bytemuck::{Pod, Zeroable};
-use strum::{IntoStaticStr, VariantArray};
 
 #[cfg(not(target_arch = "bpf"))]
 mod decode;
@@ -12,8 +14,6 @@ mod experiment;
 mod memory;
 mod task;
 
-#[cfg(not(target_arch = "bpf"))]
-pub use decode::Record;
 pub use experiment::*;
 pub use memory::*;
 pub use task::*;
@@ -21,79 +21,99 @@ pub use task::*;
 /// The version of the records' layout: raised with each change of it.
 pub const ABI: u32 = 1;
 
-/// What a record is. The hooks count the lost ones by it. The numbers begin at 1, without a gap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
-#[strum(serialize_all = "lowercase")]
-#[repr(u8)]
-pub enum Kind {
-    /// A [`Fault`].
-    Fault = 1,
-    /// A [`Vma`].
-    Vma = 2,
-    /// A [`Path`].
-    Path = 3,
-    /// A [`Birth`].
-    #[strum(serialize = "clone")]
-    Birth = 4,
-    /// An [`Exec`].
-    Exec = 5,
-    /// An [`Exit`].
-    Exit = 6,
-    /// A [`Gone`].
-    Gone = 7,
-    /// A [`Call`].
-    Call = 8,
-    /// An [`Unobserved`].
-    Unobserved = 9,
-    /// A [`Rename`].
-    Rename = 10,
-    /// A [`FaultPending`].
-    #[strum(serialize = "held")]
-    FaultPending = 11,
-    /// A [`Pages`].
-    Pages = 12,
-    /// A [`Returned`].
-    #[strum(serialize = "cloned")]
-    Returned = 13,
-    /// An [`Objects`].
-    Objects = 14,
-    /// An [`ExistingTask`].
-    #[strum(serialize = "task")]
-    ExistingTask = 15,
-    /// A [`Surveyed`].
-    #[strum(serialize = "survey")]
-    Surveyed = 16,
-    /// A [`BirthDetail`].
-    #[strum(serialize = "born")]
-    BirthDetail = 17,
-    /// A [`SwitchIn`].
-    #[strum(serialize = "runs")]
-    SwitchIn = 18,
-    /// A [`SwitchOut`].
-    #[strum(serialize = "rests")]
-    SwitchOut = 19,
-    /// A [`Handled`].
-    #[strum(serialize = "fault")]
-    Handled = 20,
-    /// A [`Failed`].
-    Failed = 21,
+/// Makes [`Kind`] and [`Record`] of the list of all records: of each its structure, its number, its name in the output, how user
+/// space keeps it, and how many bytes follow it, if any do.
+macro_rules! records {
+    ($($kind:ident = $number:literal $name:literal: $kept:ty $(, $bytes:ty => $following:expr)?;)+) => {
+        /// What a record is: the name of its structure. The hooks count the lost ones by it. The numbers begin at 1, without a gap.
+        #[allow(missing_docs, reason = "each is told by its structure")]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Kind {
+            $($kind = $number,)+
+        }
+
+        impl Kind {
+            /// Every kind, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$kind),+];
+
+            /// Its name in the output.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)+
+                }
+            }
+
+            /// Bytes of its structure.
+            pub const fn size(self) -> usize {
+                match self {
+                    $(Self::$kind => size_of::<$kind>(),)+
+                }
+            }
+        }
+
+        /// A record of the hooks: its structure, and what follows it. The rare large ones are boxed, as most are faults.
+        #[cfg(not(target_arch = "bpf"))]
+        #[allow(missing_docs, reason = "each is told by its structure")]
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Record {
+            $($kind($kept $(, $bytes)?),)+
+        }
+
+        #[cfg(not(target_arch = "bpf"))]
+        impl Record {
+            /// Decodes one record; `None` when the bytes are none.
+            pub fn decode(bytes: &[u8]) -> Option<Self> {
+                let header: Header = decode::split(bytes)?.0;
+                Some(match Kind::from_number(header.kind)? {
+                    $(Kind::$kind => {
+                        let record = decode::split::<$kind>(bytes)?;
+                        Self::$kind(record.0.into() $(, decode::following(record, $following)?)?)
+                    })+
+                })
+            }
+
+            /// What it begins with.
+            pub fn header(&self) -> &Header {
+                match self {
+                    $(Self::$kind(record, ..) => decode::header::<$kind>(record),)+
+                }
+            }
+        }
+    };
+}
+
+records! {
+    Fault = 1 "fault": Fault;
+    Vma = 2 "vma": Box<Vma>;
+    Path = 3 "path": Path, Box<[u8]> => |path| path.len as usize;
+    Birth = 4 "clone": Box<Birth>;
+    Exec = 5 "exec": Box<Exec>, Box<[u8]> => |exec| exec.name_len as usize + exec.args_len as usize;
+    Exit = 6 "exit": Exit;
+    Gone = 7 "gone": Box<Gone>;
+    Call = 8 "call": Box<Call>;
+    Unobserved = 9 "unobserved": Unobserved;
+    Rename = 10 "rename": Rename;
+    FaultPending = 11 "held": FaultPending;
+    Pages = 12 "pages": Box<Pages>;
+    Returned = 13 "cloned": Returned;
+    Objects = 14 "objects": Box<Objects>;
+    ExistingTask = 15 "task": Box<ExistingTask>;
+    Surveyed = 16 "survey": Box<Surveyed>;
+    BirthDetail = 17 "born": Box<BirthDetail>;
+    SwitchIn = 18 "runs": Box<SwitchIn>;
+    SwitchOut = 19 "rests": SwitchOut;
+    Handled = 20 "fault": Handled;
+    Failed = 21 "failed": Box<Failed>, Box<[u8]> => |failed| failed.name_len as usize;
 }
 
 impl Kind {
-    /// Every kind, in the order of their numbers.
-    pub const ALL: &'static [Self] = Self::VARIANTS;
-
     /// Slots in the table of lost records: a slot for a task that could not be followed, then one per kind.
     pub const SLOTS: u32 = Self::ALL.len() as u32 + 1;
 
     /// The kind with this number.
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.get(usize::from(number).checked_sub(1)?).copied()
-    }
-
-    /// Its name in the output.
-    pub fn name(self) -> &'static str {
-        self.into()
     }
 }
 

@@ -17,24 +17,17 @@ mod start;
 mod task;
 
 pub use crate::FaultKind;
-pub use address::Address;
-pub use end::{Account, Area, End, ForkAccount, ReleasedPages, TaskLifetime, Use};
-pub use event::{Event, EventKind, EventType, Global, Lost};
-pub use experiment::{BirthDetail, Both, Return, SwitchIn, SwitchOut};
-pub use fault::{
-    Access, Cause, Counted, CowCause, Fault, ForkRef, Handled, Mode, NO_CALL, Part, Region,
-};
-pub use line::Line;
-pub use memory::{
-    Brk, By, Lock, Madvise, Mmap, Mprotect, Mremap, Range, RemapFilePages, Returned, Shmat, Shmdt,
-};
-pub use object::{ByObject, ObjectKind, ObjectReleased, ObjectShared, Share, Unshare};
-pub use select::Events;
-pub use start::Start;
-pub use task::{
-    ChildGlobal, Clone, Cloned, Copied, Exec, ExistingTask, Exit, Failed, First, NotSurveyed,
-    Obtained, Requested, Row, Shared, VforkRelease,
-};
+pub use address::*;
+pub use end::*;
+pub use event::*;
+pub use experiment::*;
+pub use fault::*;
+pub use line::*;
+pub use memory::*;
+pub use object::*;
+pub use select::*;
+pub use start::*;
+pub use task::*;
 
 /// A name from a list that isn't memtrace's: of a system call, of a scheduling policy; or a few words.
 pub type Name = Cow<'static, str>;
