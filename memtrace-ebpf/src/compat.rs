@@ -90,6 +90,14 @@ pub const fn result(ret: i64) -> i64 {
     }
 }
 
+/// Whether the call's arguments are looked at, be it a 32-bit one.
+pub const fn has_arguments(number: u32) -> bool {
+    // What a birth needs to know where the child's stack is, and a failed call what was wanted.
+    matches!(number, syscall::CLONE | syscall::CLONE3 | IPC | OLD_MMAP)
+        || syscall::execs(number)
+        || syscall::changes_mappings(number)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

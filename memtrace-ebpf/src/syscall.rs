@@ -1,7 +1,6 @@
 //! The system calls that memtrace decodes, by the numbers that the architecture gives them.
 
 pub use crate::arch::syscall::*;
-use crate::compat::{IPC, OLD_MMAP};
 
 /// Stands for "not in a system call".
 pub const NONE: u32 = u32::MAX;
@@ -23,12 +22,6 @@ pub const fn makes_task(number: u32) -> bool {
 /// Whether the call runs another program.
 pub const fn execs(number: u32) -> bool {
     matches!(number, EXECVE | EXECVEAT)
-}
-
-/// Whether the call's arguments are looked at.
-pub const fn has_arguments(number: u32) -> bool {
-    // What a birth needs to know where the child's stack is, and a failed call what was wanted.
-    matches!(number, CLONE | CLONE3 | IPC | OLD_MMAP) || execs(number) || changes_mappings(number)
 }
 
 /// Whether the call can change which objects a task uses: it becomes a [`crate::record::Objects`].

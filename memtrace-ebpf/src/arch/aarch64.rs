@@ -1,6 +1,6 @@
 //! arm64, with pages of 4 KiB.
 
-use crate::fault::error_code;
+use super::error_code;
 
 /// Its name.
 pub const NAME: &str = "arm64";
@@ -134,7 +134,7 @@ const FETCH: u64 = 0x20;
 const WROTE: u32 = 6;
 const CACHE: u32 = 8;
 
-/// What that says, as bits of [`crate::fault::error_code`]: but for whether the page was there.
+/// What that says, as bits of [`error_code`]: but for whether the page was there.
 #[inline(always)]
 pub const fn access(syndrome: u64) -> u8 {
     let fetch = (syndrome >> CLASS & 0x3f == FETCH) as u8;

@@ -5,6 +5,7 @@
 //! Functions of an entry give 0 or 1 without a branch: the verifier would follow each way.
 
 pub mod aarch64;
+pub mod error_code;
 pub mod x86_64;
 
 #[cfg(any(bpf_target_arch = "aarch64", target_arch = "aarch64"))]

@@ -91,7 +91,7 @@ fn an_arm64_page_without_access_had_a_bit_of_its_own_before_6_11() {
 #[test]
 fn an_arm64_syndrome_tells_the_access() {
     use super::aarch64::access;
-    use crate::fault::error_code::{FETCH, USER, WRITE};
+    use crate::arch::error_code::{FETCH, USER, WRITE};
     let (data, fetch) = (0x24 << 26, 0x20 << 26);
     assert_eq!(access(data | 0x07), USER);
     assert_eq!(access(data | 1 << 6 | 0x0f), USER | WRITE);

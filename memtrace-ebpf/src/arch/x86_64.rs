@@ -1,6 +1,6 @@
 //! x86-64.
 
-use crate::fault::error_code;
+use super::error_code;
 
 use core::hint::black_box;
 
@@ -123,7 +123,7 @@ pub const CHILD_LEAVES_CALL: bool = true;
 /// How memory was accessed in the last fault that became a signal.
 pub const FAULT_CODE: &str = "thread.error_code";
 
-/// What that says, as bits of [`crate::fault::error_code`].
+/// What that says, as bits of [`error_code`].
 #[inline(always)]
 pub const fn access(error_code: u64) -> u8 {
     error_code as u8 & error_code::EXCEPTION

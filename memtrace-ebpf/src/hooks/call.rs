@@ -57,7 +57,7 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
         thread.hooked = 0;
         thread.child = 0;
     }
-    if syscall::has_arguments(thread.call) {
+    if numbers::has_arguments(thread.call) {
         arguments(thread, task, own);
         before(task);
     }

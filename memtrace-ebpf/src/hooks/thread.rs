@@ -28,7 +28,7 @@ pub(crate) struct Thread {
     pub(crate) busy: u32,
     /// The system call under way, or [`memtrace_ebpf::syscall::NONE`].
     pub(crate) call: u32,
-    /// Its arguments, where it [`memtrace_ebpf::syscall::has_arguments`].
+    /// Its arguments, where it [`memtrace_ebpf::compat::has_arguments`].
     pub(crate) args: [u64; 6],
     /// Where an address passes through for the verifier's sake, see [`crate::hooks::verifier::launder_ptr`].
     pub(crate) launder_ptr: u64,

@@ -9,12 +9,10 @@ use memtrace_ebpf::control::{ADOPT_MAGIC, ADOPT_SURVEY, ADOPT_THREADS, Adopted, 
 
 use super::{
     call::ask,
-    load::{Probe, tracepoint},
+    load::{ADOPT_PROCESS, Probe, tracepoint},
 };
 use crate::kernel::again::again;
 
-/// The hook, which is attached while processes are taken under trace.
-pub(super) const ADOPT_PROCESS: &str = "adopt_process";
 /// The words of an [`Adopted`].
 const WORDS: usize = size_of::<Adopted>() / 8;
 

@@ -7,10 +7,7 @@ use aya::{Btf, Ebpf, programs::Program};
 use clap::ValueEnum;
 use memtrace_ebpf::arch::FAULT_TRACEPOINTS;
 
-use crate::kernel::{
-    again::again,
-    preemption::{self, Preemption},
-};
+use crate::kernel::{again::again, preemption::Preemption};
 
 /// How page faults are observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -46,13 +43,13 @@ impl fmt::Display for Refused {
     }
 }
 
-/// Whether hooks on the function are to be tried, where `asked` is what the user wants, and `undisturbed` as in
+/// Whether hooks on the function are to be tried, where `asked` is what the user wants, and the rest as in
 /// [`prefers_tracepoints`].
-pub fn wants_fentry(asked: Option<Backend>, undisturbed: bool) -> bool {
+pub fn wants_fentry(asked: Option<Backend>, undisturbed: bool, preemption: Preemption) -> bool {
     let granted = !FAULT_TRACEPOINTS.is_empty();
     match asked {
         Some(backend) => backend == Backend::Fentry,
-        None => !prefers_tracepoints(granted, undisturbed, preemption::detect()),
+        None => !prefers_tracepoints(granted, undisturbed, preemption),
     }
 }
 

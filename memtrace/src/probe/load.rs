@@ -26,7 +26,6 @@ use memtrace_ebpf::{
 use object::{Object as _, ObjectSection as _};
 
 use super::{
-    adopt::ADOPT_PROCESS,
     backend::{self, Backend, Refused},
     direct_map::{self, FIND_DIRECT_MAP},
     ends::Ends,
@@ -42,6 +41,7 @@ use crate::{
     kernel::{
         again::again,
         fentry, helpers, layout,
+        preemption::{self, Preemption},
         require::{release, require},
         zero_page::Sample,
     },
@@ -52,6 +52,8 @@ use crate::{
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memtrace-probe"));
 /// What the hook `page_fault` is for in the object: its tracepoints are the architecture's.
 const PAGE_FAULT: &str = "page_fault_user";
+/// The hook that is attached while processes are taken under trace.
+pub(super) const ADOPT_PROCESS: &str = "adopt_process";
 /// Bytes of the ring buffer: room for some 400,000 faults, should the reader not get a CPU for a while. memtrace's own memory
 /// counts them twice, as the kernel maps the buffer twice in a row (`ringbuf_map_mmap_kern` in `kernel/bpf/ringbuf.c`).
 const RING_BYTES: u32 = 32 << 20;
@@ -160,7 +162,7 @@ impl Probe {
             .then(|| EbpfLogger::init_with_logger(&mut ebpf, ToStderr))
             .transpose()
             .context("can't read the hooks' diagnostics")?;
-        attach(&mut ebpf)?;
+        attach(&mut ebpf, types.preemption)?;
         let backend = match &types.btf {
             Some(btf) if types.fentry => {
                 backend::attach(&mut ebpf, btf)?;
@@ -245,6 +247,8 @@ struct Types {
     fentry: bool,
     /// What keeps a hook from being preempted.
     preempt: Option<preempt::Functions>,
+    /// Whether the kernel may switch tasks in the middle of its own work.
+    preemption: Preemption,
     /// Whether files of hugetlbfs number their pages one by one.
     one_by_one: bool,
     /// aya's form of it, where that needs it: for those hooks, and in place of what the kernel shows itself.
@@ -255,7 +259,8 @@ fn types(options: Options<'_>) -> Result<Types> {
     let types = layout::read(options.btf)?;
     let preempt = preempt::Functions::of(&types.btf);
     let function = types.btf.function(backend::FUNCTION);
-    let fentry = backend::wants_fentry(options.backend, preempt.is_some())
+    let preemption = preemption::detect();
+    let fentry = backend::wants_fentry(options.backend, preempt.is_some(), preemption)
         && function.is_some_and(fentry::is_granted);
     ensure!(
         fentry || options.backend != Some(Backend::Fentry),
@@ -269,6 +274,7 @@ fn types(options: Options<'_>) -> Result<Types> {
         layout: types.numbers.layout,
         fentry,
         preempt,
+        preemption,
         one_by_one: types.btf.function(layout::ONE_BY_ONE).is_some(),
         btf,
     })
@@ -426,13 +432,13 @@ pub fn tracepoints() -> Result<BTreeSet<String>> {
     Ok(names)
 }
 
-fn attach(ebpf: &mut Ebpf) -> Result<()> {
+fn attach(ebpf: &mut Ebpf, preemption: Preemption) -> Result<()> {
     let timers = Timers::of_each_cpu()?;
     let mut hooks: Vec<_> = ebpf
         .programs_mut()
         .filter(|(name, _)| ![FIND_DIRECT_MAP, ADOPT_PROCESS].contains(name))
         .filter(|(name, _)| !backend::HOOKS.contains(name))
-        .filter(|(name, _)| *name != WOKEN || preempt::leaves_tracepoints_out())
+        .filter(|(name, _)| *name != WOKEN || preempt::leaves_tracepoints_out(preemption))
         .collect();
     // The kernel's verifier takes its time over each hook, but looks at several at once: those first that take the longest.
     hooks.sort_by_key(|(name, _)| LONGEST.iter().rev().position(|long| long == name));

@@ -4,11 +4,7 @@ use anyhow::{Context as _, Result};
 use memtrace_ebpf::control::{PREEMPTION_CALLS, PREEMPTION_FUNCTIONS};
 use object::{Object as _, ObjectSection as _, SectionKind};
 
-use crate::kernel::{
-    btf::Btf,
-    preemption::{self, Preemption},
-    require,
-};
+use crate::kernel::{btf::Btf, preemption::Preemption, require};
 
 /// In an older one a hook that is not preempted may not call functions of its own (`check_func_call` in
 /// `kernel/bpf/verifier.c`).
@@ -39,9 +35,9 @@ impl Functions {
 }
 
 /// Whether the kernel may leave out a hook on a tracepoint.
-pub(super) fn leaves_tracepoints_out() -> bool {
+pub(super) fn leaves_tracepoints_out(preemption: Preemption) -> bool {
     require::version(&require::release()).is_some_and(|version| version >= TRACEPOINTS_SINCE)
-        && preemption::detect() != Preemption::Off
+        && preemption != Preemption::Off
 }
 
 /// The BPF object with calls of these functions; without any, where the kernel hasn't got them.
@@ -70,7 +66,7 @@ fn link(instruction: &mut [u8; 8], functions: Option<Functions>) {
         return;
     };
     let number = u32::from_le_bytes(number);
-    let Some(which) = PREEMPTION_CALLS.iter().position(|&alone| alone == number) else {
+    let Some(which) = PREEMPTION_CALLS.iter().position(|&call| call == number) else {
         return;
     };
     *instruction = NOTHING;

@@ -14,7 +14,7 @@ use nix::libc::{self, c_int, c_void, siginfo_t};
 
 use super::{
     inherit::Inherited,
-    signals::{HEARD, ReceivedSignal, hold_fatal, is_for_memtrace},
+    interrupt::{HEARD, ReceivedSignal, hold_fatal, is_for_memtrace, sender},
     status,
 };
 
@@ -97,31 +97,5 @@ pub(super) fn pass_on() {
             // SAFETY: a plain system call.
             unsafe { libc::raise(number) };
         }
-    }
-}
-
-/// The process that sent a signal; nothing where it was the kernel, as for a terminal's keys, or a process of another
-/// namespace.
-pub(super) const fn sender(code: c_int, pid: c_int) -> Option<u32> {
-    match code {
-        libc::SI_USER | libc::SI_QUEUE | libc::SI_TKILL if pid != 0 => Some(pid as u32),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_sends_a_signal_is_told_but_for_the_terminal() {
-        for code in [libc::SI_USER, libc::SI_QUEUE, libc::SI_TKILL] {
-            assert_eq!(sender(code, 7), Some(7));
-            // Of a process of another pid namespace the kernel says no id.
-            assert_eq!(sender(code, 0), None);
-        }
-        assert_eq!(sender(libc::SI_KERNEL, 0), None);
-        // What a timer has there is no process.
-        assert_eq!(sender(libc::SI_TIMER, 7), None);
     }
 }

@@ -12,8 +12,6 @@ use nix::libc::{self, c_int, rlim_t};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::SigSet;
 
-use super::early::pass_on;
-
 /// The signals that memtrace treats otherwise than it was told: the Rust runtime ignores SIGPIPE, [`outlive_limits`]
 /// SIGXFSZ, [`super::spawn`] needs SIGCHLD, and memtrace listens for the rest.
 const CHANGED: [c_int; 8] = [
@@ -97,7 +95,6 @@ impl Inherited {
         for (signal, ignored) in CHANGED.into_iter().zip(self.ignored) {
             set_ignored(signal, ignored)?;
         }
-        pass_on();
         for (fd, _) in STANDARD
             .into_iter()
             .zip(self.closed)

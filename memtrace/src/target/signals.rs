@@ -1,6 +1,6 @@
 //! The signals that memtrace outlives, so that it can show its tables: they are blocked, and read.
 
-use std::{future::pending, io, ops::RangeInclusive};
+use std::future::pending;
 
 use anyhow::Context as _;
 use nix::{
@@ -10,93 +10,11 @@ use nix::{
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
-    early::{kept, sender},
-    inherit::{Inherited, is_ignored},
+    early::kept,
+    inherit::Inherited,
+    interrupt::{HEARD, Interrupt, ReceivedSignal, STOP, fatal, is_for_memtrace, sender},
     mask::Mask,
 };
-
-/// What a signal asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Interrupt {
-    /// SIGINT or SIGQUIT. Where there is a PROG the terminal sent it to that too, which may end or go on.
-    Keyboard,
-    /// SIGTERM or SIGHUP, to memtrace: end the trace and leave alone what was traced.
-    End,
-    /// SIGTSTP, where PROG isn't in the terminal's group: stop it.
-    Stop,
-    /// Nothing but the end of a process that isn't prepared for it, as SIGUSR1 does. Like `End`, but what is traced
-    /// never means memtrace by it.
-    Fatal,
-}
-
-impl Interrupt {
-    /// Whether the trace ends, whatever PROG makes of it.
-    pub const fn is_end(self) -> bool {
-        matches!(self, Self::End | Self::Fatal)
-    }
-}
-
-/// The signals that end a trace.
-pub(super) const HEARD: [(c_int, Interrupt); 4] = [
-    (libc::SIGINT, Interrupt::Keyboard),
-    (libc::SIGQUIT, Interrupt::Keyboard),
-    (libc::SIGTERM, Interrupt::End),
-    (libc::SIGHUP, Interrupt::End),
-];
-
-/// The others that end a process which isn't prepared for them, and can be held off. SIGPIPE and SIGXFSZ are ignored.
-///
-/// Those of faults are among them, since a program may send them, too. A fault of memtrace's own ends it nevertheless: what
-/// the kernel forces on a thread it unblocks and makes deadly (`force_sig_info_to_task` in `kernel/signal.c`), and so does
-/// `abort`.
-const FATAL: [c_int; 16] = [
-    libc::SIGILL,
-    libc::SIGTRAP,
-    libc::SIGABRT,
-    libc::SIGBUS,
-    libc::SIGFPE,
-    libc::SIGUSR1,
-    libc::SIGSEGV,
-    libc::SIGUSR2,
-    libc::SIGALRM,
-    libc::SIGSTKFLT,
-    libc::SIGXCPU,
-    libc::SIGVTALRM,
-    libc::SIGPROF,
-    libc::SIGIO,
-    libc::SIGPWR,
-    libc::SIGSYS,
-];
-
-/// So do these, the kernel's real-time signals. The C library has the first ones for itself.
-const REAL_TIME: RangeInclusive<c_int> = 32..=64;
-
-/// All of them, but for those that memtrace was started to ignore.
-fn fatal() -> impl Iterator<Item = c_int> {
-    FATAL
-        .into_iter()
-        .chain(REAL_TIME)
-        .filter(|&number| !is_ignored(number))
-}
-
-/// From now on those of [`FATAL`] and [`REAL_TIME`] wait to be read.
-pub(super) fn hold_fatal() -> io::Result<()> {
-    fatal().collect::<Mask>().block()
-}
-
-/// A signal that came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReceivedSignal {
-    /// Its number.
-    pub number: c_int,
-    /// What it asks for.
-    pub interrupt: Interrupt,
-    /// The process that sent it; nothing where it was the kernel: the terminal.
-    pub from: Option<u32>,
-}
-
-/// SIGTSTP, to be heard where PROG can't.
-pub const STOP: (c_int, Interrupt) = (libc::SIGTSTP, Interrupt::Stop);
 
 /// Reads the signals. From its making on they do nothing else to memtrace.
 #[derive(Debug)]
@@ -157,18 +75,6 @@ impl Signals {
     }
 }
 
-/// Whether a signal may be for memtrace: one that a process has sent, or of those that come from none not all.
-///
-/// That a file is ready the kernel tells its owner, which may be the group that PROG is in, by SIGIO or any other
-/// (`send_sigio_to_task` in `fs/fcntl.c`); memtrace wants to be told of none. And who sent a real-time signal it doesn't
-/// tell when too many wait (`__send_signal_locked` in `kernel/signal.c`).
-pub(super) fn is_for_memtrace(number: c_int, code: c_int, from: Option<u32>) -> bool {
-    from.is_some()
-        || matches!(code, libc::SI_USER | libc::SI_KERNEL)
-            && number != libc::SIGIO
-            && !REAL_TIME.contains(&number)
-}
-
 /// Whether one of those that ask for the end of a trace has come to this thread and was not read yet, where they are blocked.
 pub fn are_waiting() -> bool {
     let mut waiting = std::mem::MaybeUninit::<libc::sigset_t>::zeroed();
@@ -191,6 +97,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+    use crate::target::interrupt::FATAL;
 
     #[tokio::test]
     async fn each_signal_is_reported_for_what_it_asks_and_by_whom() {
@@ -209,19 +116,6 @@ mod tests {
             assert_eq!(next.ok(), Some(asked), "{signal}");
             assert!(!are_waiting());
         }
-    }
-
-    #[test]
-    fn what_nobody_sends_is_for_memtrace_but_for_what_is_of_files_or_may_be_anyones() {
-        const POLL_IN: c_int = 1;
-        // The terminal, a timer, and a process that isn't in memtrace's pid namespace.
-        assert!(is_for_memtrace(libc::SIGINT, libc::SI_KERNEL, None));
-        assert!(is_for_memtrace(libc::SIGALRM, libc::SI_KERNEL, None));
-        assert!(is_for_memtrace(libc::SIGUSR1, libc::SI_USER, None));
-        assert!(!is_for_memtrace(libc::SIGIO, libc::SI_KERNEL, None));
-        assert!(!is_for_memtrace(libc::SIGUSR1, POLL_IN, None));
-        assert!(!is_for_memtrace(libc::SIGTERM, POLL_IN, None));
-        assert!(!is_for_memtrace(34, libc::SI_USER, None));
     }
 
     #[tokio::test]

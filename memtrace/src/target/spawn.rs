@@ -16,9 +16,12 @@ use nix::errno::Errno;
 use nix::libc;
 use tokio::process::{Child, Command};
 
-use super::inherit::{Inherited, set_ignored};
 use super::status;
 use super::user::Credentials;
+use super::{
+    early::pass_on,
+    inherit::{Inherited, set_ignored},
+};
 
 /// Marks an errno of the child as one of becoming another user. Its number is all that comes back from the child, and
 /// exec may fail with the same one.
@@ -64,9 +67,11 @@ pub fn spawn(
     let in_child = move || {
         who.assume()
             .map_err(|errno| io::Error::from_raw_os_error(errno as i32 | WHILE_BECOMING_USER))?;
-        inherited.restore()
+        inherited.restore()?;
+        pass_on();
+        Ok(())
     };
-    // SAFETY: both of them only make system calls: no lock is taken and no memory allocated between fork and exec.
+    // SAFETY: all of them only make system calls: no lock is taken and no memory allocated between fork and exec.
     unsafe { command.pre_exec(in_child) };
     command
         .spawn()

@@ -15,6 +15,8 @@ use super::{
 
 /// mmap's flag of memory that no file backs.
 pub const MAP_ANONYMOUS: u64 = 0x20;
+/// mmap's flag of memory that takes the place of what is there.
+pub const MAP_FIXED: u64 = 0x10;
 
 /// The event of a call. `file` is what the thread last mapped, for mmap; `process` whose memory it is, for `process_madvise`.
 pub fn event(call: &Call, file: Option<Arc<str>>, process: Option<u32>) -> Option<EventKind> {

@@ -12,9 +12,9 @@ use nix::unistd::{Pid, mkfifo};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::memtrace::{Memtrace, facts, note};
+use super::memtrace::{Memtrace, facts, note, subject_command};
 use super::run::{Run, Running, command};
-use super::trace::{Trace, subject_command};
+use super::trace::Trace;
 use crate::subject::fifo::{GO_ON, MORE};
 use crate::subject::report::{Fact, REPORT};
 

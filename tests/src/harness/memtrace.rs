@@ -175,6 +175,42 @@ impl Memtrace {
     }
 }
 
+impl Trace {
+    /// Traces a subject, given by its name and arguments. It must end well.
+    pub fn run<const N: usize>(words: [&str; N]) -> Result<Self> {
+        let trace = Memtrace::new()?.trace(subject_command(&words)?)?;
+        ensure!(trace.run.code() == Some(0), "{words:?}: {:?}", trace.run);
+        trace.check_accounts()?;
+        Ok(trace)
+    }
+
+    /// Traces several subjects in one run, one after the other, each given by its name and arguments. All must end well.
+    pub fn in_turn(subjects: &[&[&str]]) -> Result<Self> {
+        let words = [&["in-turn"][..], &subjects.join(&",")].concat();
+        let trace = Memtrace::new()?.trace(subject_command(&words)?)?;
+        ensure!(trace.run.code() == Some(0), "{words:?}: {:?}", trace.run);
+        trace.check_accounts()?;
+        Ok(trace)
+    }
+
+    /// Traces any program, which must end well.
+    pub fn program<const N: usize>(words: [&str; N]) -> Result<Self> {
+        let trace = Memtrace::new()?.trace(words)?;
+        ensure!(trace.run.code() == Some(0), "{words:?}: {:?}", trace.run);
+        trace.check_accounts()?;
+        Ok(trace)
+    }
+}
+
+/// A subject's path, and its arguments.
+pub(super) fn subject_command(words: &[&str]) -> Result<Vec<OsString>> {
+    let (name, args) = words.split_first().context("no subject given")?;
+    Ok([subject(name)]
+        .into_iter()
+        .chain(args.iter().map(Into::into))
+        .collect())
+}
+
 /// What is in a report so far. Of a line that is being written, a part may be there; it is left for later.
 pub(super) fn facts(report: &Path) -> Result<Vec<Fact>> {
     let report = fs::read_to_string(report)?;

@@ -10,8 +10,6 @@ use memtrace_events::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::check;
-use super::memtrace::{Memtrace, subject};
 use super::run::Run;
 use crate::subject::report::{Fact, Touch, Usage};
 
@@ -55,33 +53,8 @@ impl Events for Trace {
 }
 
 impl Trace {
-    /// Traces a subject, given by its name and arguments. It must end well.
-    pub fn run<const N: usize>(words: [&str; N]) -> Result<Self> {
-        let trace = Memtrace::new()?.trace(subject_command(&words)?)?;
-        ensure!(trace.run.code() == Some(0), "{words:?}: {:?}", trace.run);
-        trace.check_accounts()?;
-        Ok(trace)
-    }
-
-    /// Traces several subjects in one run, one after the other, each given by its name and arguments. All must end well.
-    pub fn in_turn(subjects: &[&[&str]]) -> Result<Self> {
-        let words = [&["in-turn"][..], &subjects.join(&",")].concat();
-        let trace = Memtrace::new()?.trace(subject_command(&words)?)?;
-        ensure!(trace.run.code() == Some(0), "{words:?}: {:?}", trace.run);
-        trace.check_accounts()?;
-        Ok(trace)
-    }
-
-    /// Traces any program, which must end well.
-    pub fn program<const N: usize>(words: [&str; N]) -> Result<Self> {
-        let trace = Memtrace::new()?.trace(words)?;
-        ensure!(trace.run.code() == Some(0), "{words:?}: {:?}", trace.run);
-        trace.check_accounts()?;
-        Ok(trace)
-    }
-
-    /// Reads the lines, and checks what holds for every trace: the first and the last line, the order, nothing lost.
-    pub(super) fn read(json: &str, facts: Vec<Fact>, run: Run) -> Result<Self> {
+    /// Reads the lines: the first, the last, and those between them.
+    pub(super) fn unchecked(json: &str, facts: Vec<Fact>, run: Run) -> Result<Self> {
         let mut lines = json.lines().map(line).collect::<Result<Vec<_>>>()?;
         let Some(Line::End(end)) = lines.pop() else {
             bail!("no end; memtrace said: {}", run.stderr);
@@ -94,30 +67,13 @@ impl Trace {
             Line::Event(event) => Ok(event),
             other => bail!("between the first line and the last: {other:?}"),
         });
-        let trace = Self {
+        Ok(Self {
             start,
             events: events.collect::<Result<_>>()?,
             end,
             facts,
             run,
-        };
-        check::always(&trace)?;
-        Ok(trace)
-    }
-
-    /// Checks that the accounts add up. For a complete trace only: all events, all processes.
-    pub fn check_accounts(&self) -> Result<()> {
-        check::accounts(self)
-    }
-
-    /// Checks that the accounts of forks and the lives of tasks are what the events say. For a trace with all events.
-    pub fn check_sharing(&self) -> Result<()> {
-        check::sharing::accounts(self)
-    }
-
-    /// Checks what an attach tells of what was there. For a trace with all events, in which no id has come again.
-    pub fn check_snapshot(&self) -> Result<()> {
-        check::sharing::snapshot(self)
+        })
     }
 
     /// The lives of the tasks that have, or had, that thread id.
@@ -217,15 +173,6 @@ pub fn without(trace: &Trace, what: &str) -> bool {
         std::io::stderr().write_all(line.as_bytes()).ok();
     }
     why.is_some()
-}
-
-/// A subject's path, and its arguments.
-pub(super) fn subject_command(words: &[&str]) -> Result<Vec<std::ffi::OsString>> {
-    let (name, args) = words.split_first().context("no subject given")?;
-    Ok([subject(name)]
-        .into_iter()
-        .chain(args.iter().map(Into::into))
-        .collect())
 }
 
 /// A line, which must have all that it should have, and nothing else.

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize, Serializer};
 use strum::{EnumDiscriminants, IntoStaticStr, VariantArray};
 
 use super::{
-    BirthDetail, Brk, Clone, Cloned, Exec, ExistingTask, Exit, Failed, Fault, Lock, Madvise, Mmap,
-    Mprotect, Mremap, Name, Range, RemapFilePages, Return, Share, Shmat, Shmdt, SwitchIn,
-    SwitchOut, Unshare,
+    BirthDetail, Brk, Clone, Cloned, Exec, ExistingTask, Exit, Failed, Fault, Global, Lock,
+    Madvise, Mmap, Mprotect, Mremap, Name, Range, RemapFilePages, Return, Share, Shmat, Shmdt,
+    SwitchIn, SwitchOut, Unshare,
 };
 
 /// Something that happened to a task.
@@ -97,17 +97,6 @@ impl Serialize for Event {
             Return
         )
     }
-}
-
-/// A task's ids in the initial pid namespace. To be flattened: in JSON they stand beside its `pid` and `tid`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Global {
-    /// Process id.
-    #[serde(rename = "global_pid")]
-    pub pid: u32,
-    /// Thread id.
-    #[serde(rename = "global_tid")]
-    pub tid: u32,
 }
 
 /// What happened. In JSON the variant's name is the `type`.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Address, ByObject, Global, Name, ObjectKind};
+use super::{Address, ByObject, Name, ObjectKind};
 
 /// A task was born.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -304,4 +304,15 @@ pub struct ExistingTask {
     /// And those among them that are private: anonymous, in private mappings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private: Option<u64>,
+}
+
+/// A task's ids in the initial pid namespace. To be flattened: in JSON they stand beside its `pid` and `tid`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Global {
+    /// Process id.
+    #[serde(rename = "global_pid")]
+    pub pid: u32,
+    /// Thread id.
+    #[serde(rename = "global_tid")]
+    pub tid: u32,
 }

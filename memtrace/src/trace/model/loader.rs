@@ -15,11 +15,9 @@ use super::{
 };
 use crate::trace::{
     bss::{Bss, Image},
-    call::{self, MAP_ANONYMOUS},
+    call::{self, MAP_ANONYMOUS, MAP_FIXED},
     region::Mapped,
 };
-
-pub(super) const MAP_FIXED: u64 = 0x10;
 
 /// A program or a library that a thread is loading.
 #[derive(Clone, Debug)]

@@ -10,9 +10,9 @@ use memtrace_ebpf::{
 };
 use rustc_hash::FxHashSet as HashSet;
 
-use super::{Mm, Model, PAGE_SHIFT, Thread, loader::MAP_FIXED};
+use super::{Mm, Model, PAGE_SHIFT, Thread};
 use crate::trace::{
-    call,
+    call::{self, MAP_FIXED},
     event::{
         self, Address, Cause, Copied, CowCause, Event, EventKind, ForkAccount, ForkRef,
         NotSurveyed, ObjectKind,

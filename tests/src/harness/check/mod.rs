@@ -5,14 +5,39 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use memtrace_events::{Account, Counted, Events, Fault, FaultKind, Name, Region, TaskLifetime};
 
-use super::trace::Trace;
+use super::{run::Run, trace::Trace};
+use crate::subject::report::Fact;
 
-pub(super) mod sharing;
+mod sharing;
 #[cfg(test)]
 mod tests;
 
+impl Trace {
+    /// Reads the lines, and checks what holds for every trace: the first and the last line, the order, nothing lost.
+    pub(super) fn read(json: &str, facts: Vec<Fact>, run: Run) -> Result<Self> {
+        let trace = Self::unchecked(json, facts, run)?;
+        always(&trace)?;
+        Ok(trace)
+    }
+
+    /// Checks that the accounts add up. For a complete trace only: all events, all processes.
+    pub fn check_accounts(&self) -> Result<()> {
+        accounts(self)
+    }
+
+    /// Checks that the accounts of forks and the lives of tasks are what the events say. For a trace with all events.
+    pub fn check_sharing(&self) -> Result<()> {
+        sharing::accounts(self)
+    }
+
+    /// Checks what an attach tells of what was there. For a trace with all events, in which no id has come again.
+    pub fn check_snapshot(&self) -> Result<()> {
+        sharing::snapshot(self)
+    }
+}
+
 /// Whatever was traced, with whatever options.
-pub(super) fn always(trace: &Trace) -> Result<()> {
+fn always(trace: &Trace) -> Result<()> {
     ensure!(trace.start.schema == 1, "schema {}", trace.start.schema);
     ensure!(
         !trace.start.kernel.is_empty()
@@ -157,7 +182,7 @@ fn total(trace: &Trace) -> Result<()> {
 }
 
 /// In a complete trace: the account of each process is what its events say, and the kernel's count is explained.
-pub(super) fn accounts(trace: &Trace) -> Result<()> {
+fn accounts(trace: &Trace) -> Result<()> {
     let mut seen: BTreeMap<u32, (BTreeMap<Name, u64>, u64, u64)> = BTreeMap::new();
     for (event, fault) in trace.faults() {
         let (kinds, minor, major) = seen.entry(event.pid).or_default();

@@ -8,7 +8,7 @@ use memtrace_events::{
     ObjectKind, Obtained, Row, Share, TaskLifetime, Unshare,
 };
 
-use crate::harness::Trace;
+use crate::harness::trace::Trace;
 use crate::subject::memory::PAGE;
 
 /// Whatever was traced, with whatever options.
@@ -200,7 +200,7 @@ fn uses(life: &TaskLifetime) -> Result<()> {
 }
 
 /// In a complete trace: each fork has its account, and it is what the events say.
-pub(in crate::harness) fn accounts(trace: &Trace) -> Result<()> {
+pub(super) fn accounts(trace: &Trace) -> Result<()> {
     let mut copies: BTreeMap<u32, u64> = BTreeMap::new();
     for (_, fault) in trace.faults() {
         if let Some(fork) = fault.cause.as_ref().and_then(|cause| cause.fork) {
@@ -263,7 +263,7 @@ pub(in crate::harness) fn accounts(trace: &Trace) -> Result<()> {
 
 /// Of an attach: each process that was attached to has its memory in the snapshot, and no task is told of as there and
 /// as born, or twice.
-pub(in crate::harness) fn snapshot(trace: &Trace) -> Result<()> {
+pub(super) fn snapshot(trace: &Trace) -> Result<()> {
     // One that ends while it is looked at may have had no time to show its memory.
     let ended: BTreeSet<_> = trace.exits().map(|(event, _)| event.pid).collect();
     let stay = trace
