@@ -5,7 +5,7 @@ use memtrace_ebpf::arch;
 
 use crate::hooks::{
     clock::now,
-    fault::{count::is_over, end::settle},
+    fault::{count::is_over, end::settle_only},
     kernel::Object,
     returned,
     thread::{self, CLOSED},
@@ -40,10 +40,7 @@ pub(crate) fn runs(ctx: &PerfEventContext) {
         }
         if thread.open.state != CLOSED {
             if user_mode || is_over(thread, task) {
-                thread.busy = 1;
-                if let Some(thread) = settle(thread, task, 0, until) {
-                    thread.busy = 0;
-                }
+                settle_only(thread, task, 0, until);
             } else {
                 until = until.min(thread.open.ts - 1);
             }

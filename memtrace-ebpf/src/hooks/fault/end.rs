@@ -126,6 +126,15 @@ pub(crate) fn settle(
     thread::find(task)
 }
 
+/// The same, where the hook does nothing else. It is not to be interrupted by another.
+#[inline(always)]
+pub(crate) fn settle_only(thread: &'static mut Thread, task: Object, signal: u32, ts: u64) {
+    thread.busy = 1;
+    if let Some(thread) = settle(thread, task, signal, ts) {
+        thread.busy = 0;
+    }
+}
+
 /// Ends the current thread's fault, if it has one, and tells of what the kernel counted beside.
 ///
 /// A [global function](crate::hooks::verifier).

@@ -13,7 +13,7 @@ use crate::hooks::{
         address::place,
         begin::{FaultStart, open},
         count::{has_counted, is_over},
-        end::settle,
+        end::settle_only,
     },
     kernel::{Object, offset, read_member},
     paging::EntryCache,
@@ -62,14 +62,12 @@ pub(crate) fn sent(ctx: &RawTracePointContext) {
     } else if arch::page(address) != arch::page(thread.open.address) || has_counted(thread, task) {
         return;
     }
-    thread.busy = 1;
     if unseen {
+        thread.busy = 1;
         let mm = task.follow(offset!(task_mm));
         begin_refused(thread, task, mm, address);
     }
-    if let Some(thread) = settle(thread, task, number as u32, now()) {
-        thread.busy = 0;
-    }
+    settle_only(thread, task, number as u32, now());
 }
 
 /// The current task sees to a signal, which may end it. A fault that it took before is over, and its address space still there:
@@ -84,10 +82,7 @@ pub(crate) fn delivered() {
     if thread.busy != 0 || !is_over(thread, task) {
         return;
     }
-    thread.busy = 1;
-    if let Some(thread) = settle(thread, task, 0, now()) {
-        thread.busy = 0;
-    }
+    settle_only(thread, task, 0, now());
 }
 
 /// Whether the signal says that it is of a page fault. `SEND_SIG_NOINFO` and `SEND_SIG_PRIV` are in place of a pointer, can't be
