@@ -1,7 +1,7 @@
 //! memtrace shows what the kernel really does with a program's memory and tasks, as it happens.
 //!
 //! One way through: a hook ([`memtrace_ebpf`]) writes a record, [`probe`] reads it, [`trace`] puts it in order and
-//! makes an event of it, [`output`] writes that. [`run`], [`attach`] and [`lab`] begin a trace, [`follow`] keeps
+//! makes an event of it, [`output`] writes that. [`run`], [`attach`] and [`lab`] begin a trace, [`trace_loop`] keeps
 //! it going, and [`session`] is the way from one end to the other. [`doctor`] tries what all of them need.
 
 mod attach;

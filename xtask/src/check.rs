@@ -1,4 +1,4 @@
-//! What must be clean before a commit: the formatting, clippy on both sides, and modules without cycles.
+//! What must be clean before a commit: the formatting, clippy on both sides, the documentation, and modules without cycles.
 
 use anyhow::Result;
 
@@ -38,6 +38,11 @@ pub(crate) fn perform(workspace: &Workspace) -> Result<()> {
             .env("RUSTC_BOOTSTRAP", "1");
         run(&mut clippy)?;
     }
+
+    say("documentation");
+    let mut doc = workspace.cargo("doc")?;
+    doc.args(["--workspace", "--no-deps"]);
+    run(doc.env("RUSTDOCFLAGS", "-D warnings"))?;
 
     say("cycles between modules");
     cycles::perform(workspace, &[])

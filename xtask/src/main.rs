@@ -66,7 +66,7 @@ enum Command {
     },
     /// Set up, build, then run the live tests on other kernels, in QEMU, and print a table.
     Kernels(kernels::Options),
-    /// Set up, then formatting, clippy, of the BPF side too, and `cycles`.
+    /// Set up, then formatting, clippy, of the BPF side too, the documentation, and `cycles`.
     Check,
     /// Find modules of a folder that use each other in a circle: there must be none.
     Cycles {

@@ -122,7 +122,7 @@ impl Frame {
     }
 }
 
-/// Why a [`Vma`] or [`Pages`] were recorded: [`super::Detail::seen`].
+/// Why a [`Vma`] or [`Pages`] were recorded: [`super::Detail::is`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum VmaReason {

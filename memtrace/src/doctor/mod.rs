@@ -1,6 +1,6 @@
 //! `memtrace doctor`: what the running kernel grants memtrace, what it lacks, and what to do about it.
 //!
-//! Each thing is looked at ([`look`]) or tried ([`trial`]) for itself, and at last a small program is traced ([`job`]).
+//! Each thing is looked at ([`inspect`]) or tried ([`trial`]) for itself, and at last a small program is traced ([`job`]).
 //! All of that is [`findings`]. What follows from them is decided in pure functions: a row for each check ([`rows`]) and what
 //! memtrace can show ([`verdict`]). [`report`] writes it.
 

@@ -13,7 +13,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::SigSet;
 
 /// The signals that memtrace treats otherwise than it was told: the Rust runtime ignores SIGPIPE, [`outlive_limits`]
-/// SIGXFSZ, [`super::spawn`] needs SIGCHLD, and memtrace listens for the rest.
+/// SIGXFSZ, [`mod@super::spawn`] needs SIGCHLD, and memtrace listens for the rest.
 const CHANGED: [c_int; 8] = [
     libc::SIGPIPE,
     libc::SIGXFSZ,

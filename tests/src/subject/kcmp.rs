@@ -16,7 +16,7 @@ const KINDS: [(ObjectKind, libc::c_long); 6] = [
     (ObjectKind::Sysvsem, 6),
 ];
 
-/// kcmp's answer for each of [`KINDS`]: 0 says "the same", less than 0 "no answer".
+/// kcmp's answer for each of `KINDS`: 0 says "the same", less than 0 "no answer".
 pub type Answers = [i8; KINDS.len()];
 
 /// Compares the calling task with `other`. Nothing but system calls: good in a child that shares its parent's memory.

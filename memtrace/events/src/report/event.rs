@@ -211,7 +211,7 @@ pub struct Lost {
     pub count: u64,
     /// By the kind of the record.
     pub by_kind: std::collections::BTreeMap<Name, u64>,
-    /// How often the kernel left a hook out, by hook: see [`End::missed`].
+    /// How often the kernel left a hook out, by hook: see [`super::End::missed`].
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub missed: std::collections::BTreeMap<String, u64>,
 }

@@ -3,7 +3,7 @@
 //! A fork leaves the parent's private pages mapped in both, until a write. All address spaces that map one frame are a
 //! tree of edges, each due to one fork ([`edge`]). An address space leaves the sharing of a page as it writes it, or
 //! gives it up; then one edge ends, and its end is booked once on the account of its fork ([`leave`], [`ledger`]). So
-//! the numbers of an account add up. Who is left alone with a page is remembered ([`solo`]): what its next write comes
+//! the numbers of an account add up. Who is left alone with a page is remembered ([`sole_owner`]): what its next write comes
 //! to belongs to the same account.
 //!
 //! Pages are numbers, the address divided by 4 KiB; address spaces are numbers that never come again.
