@@ -20,6 +20,7 @@ use crate::hooks::{
 const TASK_DEAD: u32 = 0x80;
 /// SIGKILL's bit in the first word of a set of signals.
 const SIGKILL: u64 = 1 << (9 - 1);
+
 /// The current task, or another of its group, gets a name.
 #[inline(always)]
 pub(crate) fn rename(ctx: &RawTracePointContext) {
