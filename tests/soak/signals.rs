@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill, killpg};
-use tests::harness::{Attended, Memtrace, Running, subject, wait_for};
+use tests::harness::{AttachTarget, Memtrace, Running, subject, wait_for};
 
 use crate::support::{Group, start};
 
@@ -63,7 +63,7 @@ fn an_early_interrupt_ends_all() -> Result<()> {
 
 #[test]
 fn an_early_interrupt_ends_an_attach() -> Result<()> {
-    let mut program = Attended::start("idle")?;
+    let mut program = AttachTarget::start("idle")?;
     for millis in (0..60).map(|step| step * 5) {
         let memtrace = Memtrace::new()?.options(["-o", "/dev/null"]);
         let running = start(&mut memtrace.attach([program.pid()]))?;

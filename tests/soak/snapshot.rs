@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tests::harness::{Attended, Memtrace, Running, subject};
+use tests::harness::{AttachTarget, Memtrace, Running, subject};
 
 use crate::support::{Group, end, ended, lines, nothing_lost, parsed};
 
@@ -15,7 +15,7 @@ const MAPPINGS: &str = "30000";
 /// Each process has its faults, however many mappings there are to be told of.
 #[test]
 fn eight_processes_of_sixty_thousand_mappings() -> Result<()> {
-    let mut program = Attended::of(["load", "mappings", MAPPINGS, "8"])?;
+    let mut program = AttachTarget::of(["load", "mappings", MAPPINGS, "8"])?;
     let pids: Vec<u32> = serde_json::from_value(program.until("processes")?)?;
     let memtrace = Memtrace::new()?.options(["--tree"]).with_json();
     let mut running = Running::start(&mut memtrace.attach([program.pid()]))?;

@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, ensure};
 use memtrace_events::{By, CowCause, Events, FaultKind, Mmap, Region};
 use nix::unistd::Pid;
-use tests::harness::{Attached, Attended, Memtrace, Trace, proc};
+use tests::harness::{AttachTarget, Attached, Memtrace, Trace, proc};
 use tests::subject::kcmp;
 use tests::subject::memory::PAGE;
 use tests::subject::report::{Act, Fact};
 
 #[test]
 fn the_snapshot_is_what_proc_says() -> Result<()> {
-    let program = Attended::start("idle")?;
+    let program = AttachTarget::start("idle")?;
     let memtrace = Attached::to(Memtrace::new()?, &[program.pid()])?;
     let mappings = proc::mappings(program.pid())?;
     let trace = memtrace.interrupt()?;
@@ -50,9 +50,9 @@ fn the_snapshot_is_what_proc_says() -> Result<()> {
 
 #[test]
 fn the_tasks_share_what_kcmp_says() -> Result<()> {
-    let mut program = Attended::start("prefork")?;
+    let mut program = AttachTarget::start("prefork")?;
     let old = program.until("old")?.as_u64().context("a pid")? as u32;
-    let threads = Attended::start("idle")?;
+    let threads = AttachTarget::start("idle")?;
     let pids = [program.pid(), old, threads.pid()];
     let memtrace = Attached::to(Memtrace::new()?, &pids)?;
     let mut tids = Vec::new();
@@ -113,7 +113,7 @@ fn the_tasks_share_what_kcmp_says() -> Result<()> {
 
 #[test]
 fn what_happens_after_is_told_as_ever() -> Result<()> {
-    let mut program = Attended::start("idle")?;
+    let mut program = AttachTarget::start("idle")?;
     let memtrace = Attached::to(Memtrace::new()?, &[program.pid()])?;
     program.work()?;
     let mut trace = memtrace.interrupt()?;
@@ -159,7 +159,7 @@ fn what_happens_after_is_told_as_ever() -> Result<()> {
 #[test]
 fn a_fork_before_the_trace_is_blamed_as_such() -> Result<()> {
     for by_tree in [false, true] {
-        let mut program = Attended::start("prefork")?;
+        let mut program = AttachTarget::start("prefork")?;
         let old = program.until("old")?.as_u64().context("a pid")? as u32;
         let memtrace = if by_tree {
             Attached::to(Memtrace::new()?.options(["--tree"]), &[program.pid()])?
@@ -250,7 +250,7 @@ fn blamed(trace: &Trace, parent: u32, old: u32) -> Result<()> {
 
 #[test]
 fn no_gap_and_no_overlap() -> Result<()> {
-    let mut program = Attended::start("stream")?;
+    let mut program = AttachTarget::start("stream")?;
     let memtrace = Attached::to_busy(Memtrace::new()?, &mut program)?;
     program.work()?;
     let mut trace = memtrace.interrupt()?;
@@ -283,7 +283,7 @@ fn no_gap_and_no_overlap() -> Result<()> {
 #[test]
 fn a_program_that_forks_all_the_time() -> Result<()> {
     for options in [&[][..], &["--tree"]] {
-        let mut program = Attended::start("forks")?;
+        let mut program = AttachTarget::start("forks")?;
         let memtrace = Attached::to_busy(Memtrace::new()?.options(options), &mut program)?;
         program.work()?;
         let mut trace = memtrace.interrupt()?;
@@ -326,7 +326,7 @@ fn a_program_that_forks_all_the_time() -> Result<()> {
 
 #[test]
 fn a_program_that_maps_all_the_time() -> Result<()> {
-    let mut program = Attended::start("maps")?;
+    let mut program = AttachTarget::start("maps")?;
     let memtrace = Attached::to_busy(Memtrace::new()?, &mut program)?;
     program.work()?;
     let trace = memtrace.interrupt()?;
@@ -361,7 +361,7 @@ fn a_program_that_maps_all_the_time() -> Result<()> {
 
 #[test]
 fn a_program_that_starts_threads_all_the_time() -> Result<()> {
-    let mut program = Attended::start("threads")?;
+    let mut program = AttachTarget::start("threads")?;
     let memtrace = Attached::to_busy(Memtrace::new()?, &mut program)?;
     program.work()?;
     let mut trace = memtrace.interrupt()?;
@@ -413,7 +413,7 @@ fn a_program_that_starts_threads_all_the_time() -> Result<()> {
 
 #[test]
 fn a_thousand_threads() -> Result<()> {
-    let mut program = Attended::start("crowd")?;
+    let mut program = AttachTarget::start("crowd")?;
     let memtrace = Attached::to(Memtrace::new()?, &[program.pid()])?;
     program.work()?;
     program.go_on()?;
@@ -473,7 +473,7 @@ fn faults(trace: &Trace, act: &Act, addr: u64) -> Vec<&'static str> {
 }
 
 /// A program that was attached to goes on to a good end.
-fn program_ends(mut program: Attended) -> Result<()> {
+fn program_ends(mut program: AttachTarget) -> Result<()> {
     if !program
         .facts()?
         .iter()

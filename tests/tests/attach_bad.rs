@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, ensure};
-use tests::harness::{Attended, Memtrace, Run, command, wait_for};
+use tests::harness::{AttachTarget, Memtrace, Run, command, wait_for};
 
 const NOBODY: u32 = 65_534;
 
@@ -47,7 +47,7 @@ fn itself() -> Result<()> {
 
 #[test]
 fn a_thread_that_is_not_the_first() -> Result<()> {
-    let mut program = Attended::start("idle")?;
+    let mut program = AttachTarget::start("idle")?;
     let mut tids = Vec::new();
     for task in fs::read_dir(format!("/proc/{}/task", program.pid()))? {
         tids.push(task?.file_name().to_string_lossy().parse::<u32>()?);
@@ -106,7 +106,7 @@ fn a_duration_that_is_none() -> Result<()> {
 #[test]
 fn one_good_and_one_that_is_gone() -> Result<()> {
     let gone = Run::of(&mut command(["true"])?)?.pid;
-    let mut program = Attended::start("idle")?;
+    let mut program = AttachTarget::start("idle")?;
     let memtrace = Memtrace::new()?;
     let run = Run::of(&mut memtrace.attach([program.pid().to_string(), gone.to_string()]))?;
     one_line(&run, &gone.to_string())?;

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use memtrace_events::{CowCause, Events, Fault, FaultKind, ForkAccount};
 use tests::harness::truth::{Cause, Copied, Fork, Outcome, Truth};
-use tests::harness::{Attached, Attended, Memtrace, Trace};
+use tests::harness::{AttachTarget, Attached, Memtrace, Trace};
 use tests::subject::memory::PAGE;
 use tests::subject::report::Fact;
 
@@ -26,7 +26,7 @@ fn amid_a_family() -> Result<()> {
 
 /// How many forks were before the trace, and how many in it.
 fn amid(seed: &str, step: &str) -> Result<(usize, usize)> {
-    let mut program = Attended::of(["generations", seed, step])?;
+    let mut program = AttachTarget::of(["generations", seed, step])?;
     let memtrace = Attached::to(Memtrace::new()?.options(["--tree"]), &[program.pid()])?;
     program.work()?;
     let mut trace = memtrace.interrupt()?;

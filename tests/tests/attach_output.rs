@@ -7,11 +7,11 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use memtrace_events::Events;
 use nix::sys::signal::{Signal, kill};
-use tests::harness::{Attached, Attended, Memtrace, Run, Running};
+use tests::harness::{AttachTarget, Attached, Memtrace, Run, Running};
 
 #[test]
 fn only_some_events() -> Result<()> {
-    let mut program = Attended::start("forks")?;
+    let mut program = AttachTarget::start("forks")?;
     let memtrace = Memtrace::new()?
         .options(["--only", "clone,exit"])
         .with_json();
@@ -32,8 +32,8 @@ fn only_some_events() -> Result<()> {
 
 #[test]
 fn a_summary() -> Result<()> {
-    let mut program = Attended::start("forks")?;
-    let summary = |memtrace: &Memtrace, program: &mut Attended| {
+    let mut program = AttachTarget::start("forks")?;
+    let summary = |memtrace: &Memtrace, program: &mut AttachTarget| {
         let running = Running::start(&mut memtrace.attach([program.pid()]))?;
         let stderr = running.stderr();
         until(running, program, &stderr, "is gone")
@@ -64,7 +64,7 @@ fn a_summary() -> Result<()> {
 
 #[test]
 fn text_into_a_file() -> Result<()> {
-    let mut program = Attended::start("forks")?;
+    let mut program = AttachTarget::start("forks")?;
     let memtrace = Memtrace::new()?;
     let file = memtrace.folder().join("trace.txt");
     let output = file.to_str().context("a folder's name")?.to_owned();
@@ -85,7 +85,7 @@ fn text_into_a_file() -> Result<()> {
 
 #[test]
 fn two_at_once_on_one_program() -> Result<()> {
-    let mut program = Attended::start("forks")?;
+    let mut program = AttachTarget::start("forks")?;
     let one = Attached::to_busy(Memtrace::new()?, &mut program)?;
     let other = Attached::to_busy(Memtrace::new()?, &mut program)?;
     program.work()?;
@@ -108,7 +108,12 @@ fn two_at_once_on_one_program() -> Result<()> {
 
 /// Has the program work until memtrace, which is attached to it, has written `what` into a file. Then ends memtrace as Ctrl-C
 /// does.
-fn until(mut memtrace: Running, program: &mut Attended, file: &Path, what: &str) -> Result<Run> {
+fn until(
+    mut memtrace: Running,
+    program: &mut AttachTarget,
+    file: &Path,
+    what: &str,
+) -> Result<Run> {
     memtrace.until(what, || {
         program.more()?;
         let text = fs::read_to_string(file).unwrap_or_default();
@@ -118,7 +123,7 @@ fn until(mut memtrace: Running, program: &mut Attended, file: &Path, what: &str)
     memtrace.finish()
 }
 
-fn ends(mut program: Attended) -> Result<()> {
+fn ends(mut program: AttachTarget) -> Result<()> {
     program.work()?;
     program.finish()
 }

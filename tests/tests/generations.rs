@@ -7,7 +7,7 @@ use memtrace_events::{Area, CowCause, Events, FaultKind, ForkAccount, Region};
 use tests::harness::truth::{Cause, Copied, Fork, Truth};
 use tests::harness::{Trace, without};
 use tests::subject::memory::PAGE;
-use tests::subject::report::{Act, Deed, Fact};
+use tests::subject::report::{Act, Action, Fact};
 
 #[test]
 fn every_account_is_what_the_frames_say() -> Result<()> {
@@ -311,7 +311,7 @@ fn in_short(act: &Act) -> String {
     } = act;
     let at = pages.first().map_or(0, |(addr, ..)| *addr);
     match deed {
-        Deed::Fork { parent, .. } => format!("fork of {pid} by {parent}"),
+        Action::Fork { parent, .. } => format!("fork of {pid} by {parent}"),
         _ => format!("{deed:?} of {} pages from {at:#x} by {pid}", pages.len()),
     }
 }

@@ -8,7 +8,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use serde_json::Value;
-use tests::harness::{Attended, Memtrace, Run, Running, subject};
+use tests::harness::{AttachTarget, Memtrace, Run, Running, subject};
 use tests::subject::report::Fact;
 
 /// What memtrace may have of memory at any time, in KiB.
@@ -66,7 +66,7 @@ fn a_small_buffer_is_as_good_for_that() -> Result<()> {
 
 #[test]
 fn an_attached_memtrace_hears_the_keyboard_and_the_clock() -> Result<()> {
-    let flood = Attended::of(["flood", "8"])?;
+    let flood = AttachTarget::of(["flood", "8"])?;
     let memtrace = into_nothing()?;
     let running =
         Running::start(

@@ -6,7 +6,7 @@ use std::thread::available_parallelism;
 use anyhow::{Context, Result, ensure};
 use memtrace_events::{By, Events, FaultKind};
 use serde::Deserialize;
-use tests::harness::{Attached, Attended, Memtrace, Trace, proc};
+use tests::harness::{AttachTarget, Attached, Memtrace, Trace, proc};
 use tests::subject::memory::PAGE;
 
 /// What the child wrote.
@@ -66,7 +66,7 @@ fn a_fork_of_too_much_memory_says_what_is_left_out() -> Result<()> {
 
 #[test]
 fn a_survey_in_parts_is_what_proc_says() -> Result<()> {
-    let mut program = Attended::of(["vast"])?;
+    let mut program = AttachTarget::of(["vast"])?;
     let memtrace = Attached::to(Memtrace::new()?, &[program.pid()])?;
     let mappings = proc::mappings(program.pid())?;
     program.work()?;

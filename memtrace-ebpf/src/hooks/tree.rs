@@ -46,7 +46,7 @@ struct Scratch {
     vma: [u64; NODE_WORDS],
     /// Whose VMA is looked for, and what was found.
     mm: u64,
-    found: Found,
+    found: VmaFields,
 }
 
 #[map]
@@ -191,7 +191,7 @@ fn next_in_leaf() -> Option<u64> {
 /// A VMA as it was read.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub(crate) struct Found {
+pub(crate) struct VmaFields {
     pub(crate) start: u64,
     pub(crate) end: u64,
     pub(crate) flags: u64,
@@ -202,7 +202,7 @@ pub(crate) struct Found {
     pub(crate) anon: u64,
 }
 
-impl Found {
+impl VmaFields {
     pub(crate) const NONE: Self = Self {
         start: 0,
         end: 0,
@@ -216,7 +216,7 @@ impl Found {
 
 /// Reads the VMA at `vma` whole, if it belongs to `mm`.
 #[inline(always)]
-fn read_vma(vma: u64, mm: u64) -> Option<Found> {
+fn read_vma(vma: u64, mm: u64) -> Option<VmaFields> {
     let words = &mut scratch()?.vma;
     if !read_into(vma, words) {
         return None;
@@ -225,7 +225,7 @@ fn read_vma(vma: u64, mm: u64) -> Option<Found> {
     if word(offset!(vma_mm)) != mm {
         return None;
     }
-    Some(Found {
+    Some(VmaFields {
         start: word(offset!(vma_start)),
         end: word(offset!(vma_end)),
         flags: word(offset!(vma_flags)),
@@ -238,7 +238,7 @@ fn read_vma(vma: u64, mm: u64) -> Option<Found> {
 
 /// What a look into the tree gave.
 pub(crate) enum Lookup {
-    Found(Found),
+    Found(VmaFields),
     /// There is no VMA from the address on.
     Nothing,
     /// The tree could not be read, or was being changed.

@@ -13,7 +13,7 @@ use crate::hooks::{
     program::program,
     ring,
     thread::{self, Thread, VmaCache},
-    tree::{Found, Lookup, find_at_or_above},
+    tree::{Lookup, VmaFields, find_at_or_above},
     verifier::{self, launder_ptr, repeat},
 };
 
@@ -67,7 +67,7 @@ pub(crate) fn locate(
 /// Makes the thread's [`VmaCache`] that of a VMA that the kernel has locked, in the same way.
 #[inline(always)]
 pub(crate) fn take(thread: &mut Thread, mm: Object, vma: Object, ts: u64, reason: VmaReason) {
-    let found = Found {
+    let found = VmaFields {
         start: vma.load(offset!(vma_start)),
         end: vma.load(offset!(vma_end)),
         flags: vma.load(offset!(vma_flags)),
@@ -123,7 +123,14 @@ pub extern "C" fn list_next() -> u32 {
 
 /// Puts a VMA into the thread's cache, and sends a record if it differs from what was there.
 #[inline(always)]
-fn remember(thread: &mut Thread, mm: Object, found: Found, seq: u32, ts: u64, reason: VmaReason) {
+fn remember(
+    thread: &mut Thread,
+    mm: Object,
+    found: VmaFields,
+    seq: u32,
+    ts: u64,
+    reason: VmaReason,
+) {
     let cache = &mut thread.vma;
     let same = cache.mm == mm.address()
         && cache.start == found.start
@@ -182,7 +189,7 @@ fn remember(thread: &mut Thread, mm: Object, found: Found, seq: u32, ts: u64, re
 
 /// Where the kernel counts the pages of a VMA that shares them: [`VmaCache::counts`].
 #[inline(always)]
-fn counts(found: &Found, backed: &file::Backed) -> [u64; 2] {
+fn counts(found: &VmaFields, backed: &file::Backed) -> [u64; 2] {
     let huge = found.flags & vm::HUGETLB != 0;
     let in_memory = backed.in_memory && !huge;
     if !in_memory && (found.flags & vm::MAYSHARE == 0 || found.file == 0) {
@@ -202,7 +209,7 @@ fn counts(found: &Found, backed: &file::Backed) -> [u64; 2] {
 
 /// The flags of a VMA's record.
 #[inline(always)]
-pub(crate) fn record_flags(found: &Found, backed: &file::Backed) -> u8 {
+pub(crate) fn record_flags(found: &VmaFields, backed: &file::Backed) -> u8 {
     (if found.ops != 0 { VMA_HAS_OPS } else { 0 })
         | (if backed.in_memory { VMA_SHMEM } else { 0 })
         | (if found.flags & vm::HUGETLB != 0 {
@@ -217,7 +224,7 @@ pub(crate) struct Outgoing {
     pub(crate) head: Header,
     /// Its address space.
     pub(crate) mm: u64,
-    pub(crate) found: Found,
+    pub(crate) found: VmaFields,
     /// Counts the thread's VMAs.
     pub(crate) serial: u32,
     /// The identity of the program.

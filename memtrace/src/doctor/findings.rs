@@ -6,7 +6,7 @@ use crate::{
     error::in_a_line,
     kernel::{preemption::Preemption, require::Lockdown},
     probe::Backend,
-    target::terminal::Pushing,
+    target::terminal::Tiocsti,
 };
 
 /// All that was found.
@@ -67,7 +67,7 @@ pub struct Findings {
     /// CPUs that are switched on, and that there can be.
     pub cpus: Result<(usize, usize), String>,
     /// Whether a program may push characters into its terminal.
-    pub pushing: Pushing,
+    pub pushing: Tiocsti,
     /// A program that was traced.
     pub job: Tried<Job>,
 }

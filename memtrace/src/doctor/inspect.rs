@@ -23,7 +23,7 @@ use crate::{
         zero_page::Sample,
     },
     probe::{self, Undisturbed},
-    target::terminal::Pushing,
+    target::terminal::Tiocsti,
 };
 
 /// The inodes of the initial namespaces (`PROC_USER_INIT_INO` and `PROC_PID_INIT_INO` in `include/linux/proc_ns.h`).
@@ -83,7 +83,7 @@ pub fn inspect(asked: &Kernel) -> Result<Findings> {
         cpus: cpus
             .and_then(|online| Ok((online.len(), nr_cpus()?)))
             .map_err(|(what, error)| format!("{what}: {error}")),
-        pushing: Pushing::detect(),
+        pushing: Tiocsti::detect(),
         job: by(root, || job::job(asked).into()),
     })
 }

@@ -9,8 +9,9 @@ use comfy_table::{CellAlignment, Table};
 
 use super::colour::Palette;
 use super::escape::Escaped;
+use super::table::write_rows;
 use super::wording::{Count, Size, Span, TaskName, size_of};
-use crate::trace::event::{Area, End, ForkAccount, NotSurveyed, Region};
+use crate::trace::event::{Area, End, ForkAccount, Region};
 
 mod words;
 
@@ -50,27 +51,7 @@ fn not_surveyed(fork: &ForkAccount) -> u64 {
 fn sum<'a>(forks: impl IntoIterator<Item = &'a ForkAccount>) -> ForkAccount {
     let mut sum = ForkAccount::default();
     for fork in forks {
-        sum.dur = match (sum.dur, fork.dur) {
-            (Some(one), Some(other)) => Some(one + other),
-            (one, other) => one.or(other),
-        };
-        sum.table_bytes += fork.table_bytes;
-        sum.swapped += fork.swapped;
-        sum.pages += fork.pages;
-        sum.by_child += fork.by_child;
-        sum.by_parent += fork.by_parent;
-        sum.by_others += fork.by_others;
-        sum.before_exec += fork.before_exec;
-        sum.at_once += fork.at_once;
-        sum.taken_over += fork.taken_over;
-        sum.given_up.exec += fork.given_up.exec;
-        sum.given_up.exit += fork.given_up.exit;
-        sum.given_up.munmap += fork.given_up.munmap;
-        sum.still_shared += fork.still_shared;
-        sum.unknown += fork.unknown;
-        sum.unseen += fork.unseen;
-        sum.copied_again += fork.copied_again;
-        sum.not_surveyed = NotSurveyed::sum(sum.not_surveyed, fork.not_surveyed);
+        sum.add_numbers(fork);
         sum.incomplete |= fork.incomplete;
     }
     sum
@@ -209,17 +190,7 @@ fn rows(
     if !others.is_empty() {
         writeln!(out, "(the {} forks that shared the most)", shown.len())?;
     }
-    let strong = palette.strong();
-    for (at, line) in table.lines().enumerate() {
-        // The heading has two lines.
-        let style = if at < 2 {
-            strong
-        } else {
-            anstyle::Style::new()
-        };
-        writeln!(out, "{style}{}{style:#}", line.trim_end())?;
-    }
-    Ok(())
+    write_rows(out, &table, palette)
 }
 
 /// The forks that have a row, in their order: all of them, or those with the most pages; and the others.
@@ -252,7 +223,8 @@ fn who(fork: &ForkAccount) -> String {
 
 /// What the copies were copies of.
 fn regions(out: &mut impl Write, forks: &[ForkAccount]) -> io::Result<()> {
-    let mut sums: HashMap<(Region, Option<&Arc<str>>), (u64, u64)> = HashMap::new();
+    type OfFile<'a> = (Region, Option<&'a Arc<str>>);
+    let mut sums: HashMap<OfFile, (u64, u64)> = HashMap::new();
     for area in forks.iter().flat_map(|fork| &fork.areas) {
         let Area {
             region,
@@ -296,6 +268,7 @@ mod tests {
 
     use super::*;
     use crate::output::samples::{end, fork, not_surveyed};
+    use crate::trace::event::NotSurveyed;
 
     fn section(forks: Vec<ForkAccount>) -> String {
         let end = End {

@@ -56,9 +56,13 @@ pub(super) fn write(out: &mut impl Write, end: &End, palette: Palette) -> io::Re
         let all = end.processes.len();
         writeln!(out, "Of {all} processes the {ROWS} with the most faults:")?;
     }
+    write_rows(out, &table, palette)
+}
+
+/// Writes a table whose heading has two lines.
+pub(super) fn write_rows(out: &mut impl Write, table: &Table, palette: Palette) -> io::Result<()> {
     let strong = palette.strong();
     for (at, line) in table.lines().enumerate() {
-        // The heading has two lines.
         let style = if at < 2 {
             strong
         } else {

@@ -16,7 +16,7 @@ const LEGACY: &str = "/proc/sys/dev/tty/legacy_tiocsti";
 
 /// Whether a program may push characters into its terminal, as if they had been typed (TIOCSTI).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pushing {
+pub enum Tiocsti {
     /// Only with `CAP_SYS_ADMIN`.
     Refused,
     /// Any program.
@@ -25,7 +25,7 @@ pub enum Pushing {
     Always,
 }
 
-impl Pushing {
+impl Tiocsti {
     /// Asks the kernel.
     pub fn detect() -> Self {
         match fs::read_to_string(LEGACY) {
@@ -44,7 +44,7 @@ pub fn is_kept(credentials: &Credentials) -> bool {
         tty.read(true).custom_flags(libc::O_NOCTTY);
         tty.open("/dev/tty").is_ok()
     };
-    credentials.are_a_strangers() && Pushing::detect() != Pushing::Refused && has_terminal()
+    credentials.are_a_strangers() && Tiocsti::detect() != Tiocsti::Refused && has_terminal()
 }
 
 /// Gives PROG a session of its own: it may still read and write the terminal, if that is among its open files, but not push

@@ -4,10 +4,8 @@
 //! written. So records wait here until nothing earlier can come: until each CPU has said, by a tick, that all before a
 //! time has been written, and no thread that left its CPU in the middle of a fault is still in it.
 
-use memtrace_ebpf::record::{Fault, Handled};
+use memtrace_ebpf::record::{Fault, FaultPending, Handled, Record};
 use rustc_hash::FxHashMap as HashMap;
-
-use memtrace_ebpf::record::Record;
 
 /// Nanoseconds that the rest waits for one thread's fault; after that it is shown, and the fault later.
 const PATIENCE: u64 = 1_000_000_000;
@@ -19,7 +17,7 @@ const ROOM: usize = 200_000;
 pub struct Order {
     waiting: Vec<Record>,
     /// Threads that are in the middle of a fault: when it began.
-    held: HashMap<u32, u64>,
+    pending: HashMap<u32, u64>,
     released: u64,
     /// Records that came too late for their place.
     pub late: u64,
@@ -30,15 +28,15 @@ impl Order {
     pub fn push(&mut self, records: &mut Vec<Record>) {
         for record in records.iter() {
             match record {
-                Record::FaultPending(held) => {
-                    self.held.insert(held.head.tid, held.head.ts);
+                Record::FaultPending(FaultPending { head }) => {
+                    self.pending.insert(head.tid, head.ts);
                 }
                 Record::Fault(Fault { head, .. })
                 | Record::Handled(Handled {
                     fault: Fault { head, .. },
                     ..
-                }) if self.held.get(&head.tid) == Some(&head.ts) => {
-                    self.held.remove(&head.tid);
+                }) if self.pending.get(&head.tid) == Some(&head.ts) => {
+                    self.pending.remove(&head.tid);
                 }
                 _ => {}
             }
@@ -58,10 +56,10 @@ impl Order {
 
     /// Nothing more will be written: waits for no fault any longer.
     pub fn let_go(&mut self) {
-        self.held.clear();
+        self.pending.clear();
     }
 
-    /// Hands out, in order, all records up to the time `until`, before which nothing more will be written but held
+    /// Hands out, in order, all records up to the time `until`, before which nothing more will be written but pending
     /// faults, and the oldest where too many wait. The second argument of `emit` is the record's time in the output: its own, unless it is late.
     pub fn release<E>(
         &mut self,
@@ -69,10 +67,10 @@ impl Order {
         mut emit: impl FnMut(Record, u64) -> Result<(), E>,
     ) -> Result<(), E> {
         let crowded = self.waiting.len() > ROOM;
-        self.held
+        self.pending
             .retain(|_, began| !crowded && began.saturating_add(PATIENCE) > until);
         let until = self
-            .held
+            .pending
             .values()
             .fold(until, |until, began| until.min(began.saturating_sub(1)));
         // Stable: records of one time stay in the order of their writing, a VMA before its fault. And quick, as the
@@ -101,7 +99,7 @@ impl Order {
 mod tests {
     use std::convert::Infallible;
 
-    use memtrace_ebpf::record::{Exit, Fault, FaultPending, Header, Path};
+    use memtrace_ebpf::record::{Exit, Header, Path};
 
     use super::*;
 
@@ -127,7 +125,7 @@ mod tests {
         })
     }
 
-    fn held(tid: u32, ts: u64) -> Record {
+    fn pending(tid: u32, ts: u64) -> Record {
         Record::FaultPending(FaultPending {
             head: head(tid, ts),
         })
@@ -166,9 +164,9 @@ mod tests {
     }
 
     #[test]
-    fn a_held_fault_is_waited_for() {
+    fn a_pending_fault_is_waited_for() {
         let mut order = Order::default();
-        order.push(&mut vec![held(1, 10), exit(2, 20)]);
+        order.push(&mut vec![pending(1, 10), exit(2, 20)]);
         assert_eq!(released(&mut order, 100), []);
         order.push(&mut vec![fault(1, 10)]);
         assert_eq!(released(&mut order, 100), [(10, 10), (20, 20)]);
@@ -178,7 +176,7 @@ mod tests {
     #[test]
     fn patience_ends_and_the_order_holds() {
         let mut order = Order::default();
-        order.push(&mut vec![held(1, 10), exit(2, 20)]);
+        order.push(&mut vec![pending(1, 10), exit(2, 20)]);
         assert_eq!(released(&mut order, 10 + PATIENCE), [(20, 20)]);
         order.push(&mut vec![fault(1, 10)]);
         assert_eq!(released(&mut order, 11 + PATIENCE), [(10, 20)]);
@@ -188,7 +186,7 @@ mod tests {
     #[test]
     fn what_waits_is_bounded() {
         let mut order = Order::default();
-        order.push(&mut vec![held(1, 10)]);
+        order.push(&mut vec![pending(1, 10)]);
         order.push(&mut (0..=ROOM as u64).map(|n| exit(2, 20 + n)).collect());
         assert_eq!(released(&mut order, 20 + ROOM as u64).len(), ROOM + 1);
     }

@@ -7,7 +7,7 @@ use tests::subject::act::{act, tell, write};
 use tests::subject::memory::{PAGE, Pages};
 use tests::subject::pagemap::Pagemap;
 use tests::subject::process;
-use tests::subject::report::{Deed, Fact, report};
+use tests::subject::report::{Action, Fact, report};
 use tests::subject::witness::now;
 
 /// Pages of 4 KiB in a huge page.
@@ -37,7 +37,7 @@ fn main() -> Result<()> {
         "areas".to_owned(),
         json!([{"file": null, "addr": first, "pages": 3 * HUGE}]),
     ))?;
-    act(&pagemap, Deed::Begin, &addrs, || Ok(()))?;
+    act(&pagemap, Action::Begin, &addrs, || Ok(()))?;
 
     let before = pagemap.frames(&addrs)?;
     pagemap.private_pages()?;
@@ -48,7 +48,7 @@ fn main() -> Result<()> {
         let private = pagemap.private_pages()?;
         let table_bytes = pagemap.table_bytes()?;
         let until = now()?;
-        let deed = Deed::Fork {
+        let deed = Action::Fork {
             parent,
             private,
             table_bytes,
@@ -58,7 +58,7 @@ fn main() -> Result<()> {
         turns[0].open()?;
         turns[1].wait()?;
         write(&pagemap, &some(HUGE))?;
-        act(&pagemap, Deed::Exit, &addrs, || Ok(()))?;
+        act(&pagemap, Action::Exit, &addrs, || Ok(()))?;
         Ok(0)
     })?;
     turns[0].wait()?;

@@ -9,7 +9,7 @@ use tests::subject::chance::Chance;
 use tests::subject::memory::{PAGE, Pages};
 use tests::subject::pagemap::Pagemap;
 use tests::subject::process;
-use tests::subject::report::Deed;
+use tests::subject::report::Action;
 use tests::subject::witness::now;
 
 const COUNT: usize = 256;
@@ -97,6 +97,6 @@ fn member(generation: usize, pages: &Pages, addrs: &[u64], pagemap: &Pagemap) ->
     }
     let until = now()?;
     let after = pagemap.frames(addrs)?;
-    tell(Deed::Write, from, until, addrs, &before, &after)?;
+    tell(Action::Write, from, until, addrs, &before, &after)?;
     children.into_iter().try_for_each(process::wait_success)
 }

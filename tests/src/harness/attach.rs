@@ -20,13 +20,13 @@ use crate::subject::report::{Fact, REPORT};
 
 /// A run of a subject that nobody traces from the start, and that waits for what a test says.
 #[derive(Debug)]
-pub struct Attended {
+pub struct AttachTarget {
     running: Running,
     fifo: File,
     folder: TempDir,
 }
 
-impl Attended {
+impl AttachTarget {
     /// Starts the subject `attended` in that mode, and waits until it is ready.
     pub fn start(mode: &str) -> Result<Self> {
         Self::of(["attended", mode])
@@ -121,7 +121,7 @@ impl Attached {
     }
 
     /// The same to a program that works meanwhile.
-    pub fn to_busy(memtrace: Memtrace, program: &mut Attended) -> Result<Self> {
+    pub fn to_busy(memtrace: Memtrace, program: &mut AttachTarget) -> Result<Self> {
         Self::while_doing(memtrace, &[program.pid()], || program.more())
     }
 

@@ -11,7 +11,7 @@ mod run;
 mod trace;
 pub mod truth;
 
-pub use attach::{Attached, Attended};
+pub use attach::{AttachTarget, Attached};
 pub use expect::{MatchedFault, faults_as_counted};
 pub use memtrace::{Memtrace, subject};
 pub use redis::{HeldSave, Redis, RedisServer};

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::subject::memory::PAGE;
 use crate::subject::pagemap::Frame;
-use crate::subject::report::{Act, Deed};
+use crate::subject::report::{Act, Action};
 
 /// A process.
 type Pid = u32;
@@ -168,14 +168,14 @@ impl Truth {
     /// Takes in what was done.
     pub fn add(&mut self, act: &Act) -> Result<()> {
         match act.deed {
-            Deed::Begin => {
+            Action::Begin => {
                 let private = act
                     .pages
                     .iter()
                     .filter_map(|&(addr, frame, _)| Some((addr, private(frame)?)));
                 self.frames.insert(act.pid, private.collect());
             }
-            Deed::Fork {
+            Action::Fork {
                 parent,
                 private,
                 table_bytes,
@@ -191,13 +191,13 @@ impl Truth {
                 });
                 self.fork(parent, act)?;
             }
-            Deed::Write => {
+            Action::Write => {
                 for &(addr, before, after) in &act.pages {
                     self.write(act, addr, before, after)
                         .with_context(|| format!("a write of {addr:#x} by {}", act.pid))?;
                 }
             }
-            Deed::Move(to) => {
+            Action::Move(to) => {
                 let start = act.pages.first().context("no pages")?.0;
                 let end = to + (act.pages.len() * PAGE) as u64;
                 let file = self.file(act.pid, start);
@@ -210,15 +210,15 @@ impl Truth {
                     }
                 }
             }
-            Deed::Unmap | Deed::Discard => self.give_up(act, Release::Unmapped)?,
-            Deed::Over => {
+            Action::Unmap | Action::Discard => self.give_up(act, Release::Unmapped)?,
+            Action::Over => {
                 self.give_up(act, Release::Unmapped)?;
                 let start = act.pages.first().context("no pages")?.0;
                 let place = start..start + (act.pages.len() * PAGE) as u64;
                 self.moved.entry(act.pid).or_default().push((place, None));
             }
-            Deed::Exit => self.give_up(act, Release::Exit)?,
-            Deed::Exec => {
+            Action::Exit => self.give_up(act, Release::Exit)?,
+            Action::Exec => {
                 self.give_up(act, Release::Exec)?;
                 let made = self.forks.iter_mut().find(|fork| fork.child == act.pid);
                 made.context("an exec, but no fork")?.exec = Some(act.from);

@@ -5,13 +5,13 @@ use nix::unistd::{getpid, gettid};
 
 use super::memory::Pages;
 use super::pagemap::{Frame, Pagemap};
-use super::report::{Act, Deed, Fact, report};
+use super::report::{Act, Action, Fact, report};
 use super::witness::now;
 
 /// Does something to the pages at `addrs` and reports it.
 pub fn act(
     pagemap: &Pagemap,
-    deed: Deed,
+    deed: Action,
     addrs: &[u64],
     work: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
@@ -28,7 +28,7 @@ pub fn write(pagemap: &Pagemap, addrs: &[u64]) -> Result<()> {
     // SAFETY: the caller's own pages, whose contents don't matter.
     let page = |addr: &u64| unsafe { Pages::at(*addr, 1) };
     let pages = addrs.iter().map(page).collect::<Result<Vec<_>>>()?;
-    act(pagemap, Deed::Write, addrs, || {
+    act(pagemap, Action::Write, addrs, || {
         for page in &pages {
             page.write(0, 2);
         }
@@ -38,7 +38,7 @@ pub fn write(pagemap: &Pagemap, addrs: &[u64]) -> Result<()> {
 
 /// Reports what was done.
 pub fn tell(
-    deed: Deed,
+    deed: Action,
     from: u64,
     until: u64,
     addrs: &[u64],

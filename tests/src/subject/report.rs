@@ -189,7 +189,7 @@ pub struct Compared {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Act {
     /// What.
-    pub deed: Deed,
+    pub deed: Action,
     /// The process that did it; after a fork, the child.
     pub pid: u32,
     /// The thread.
@@ -206,7 +206,7 @@ pub struct Act {
 /// What is done to pages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Deed {
+pub enum Action {
     /// They were there from the beginning.
     Begin,
     /// They came to a process by a fork.

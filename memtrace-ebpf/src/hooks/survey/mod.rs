@@ -12,7 +12,7 @@ use memtrace_ebpf::record::VmaReason;
 use crate::hooks::{
     kernel::{offset, read_member},
     program::program,
-    tree::Found,
+    tree::VmaFields,
     verifier::repeat,
 };
 
@@ -55,7 +55,7 @@ pub(crate) fn survey_mm(mm: u64, from: u64, fs: u64, ts: u64, tid: u32, reason: 
         new.swapped = 0;
         new.exe = exe;
         new.fs = fs;
-        new.vma = Found::NONE;
+        new.vma = VmaFields::NONE;
         new.vma.end = from;
         new.at = from;
         new.stop = 0;

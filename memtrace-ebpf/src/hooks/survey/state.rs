@@ -3,7 +3,7 @@
 use aya_ebpf::{macros::map, maps::PerCpuArray};
 use memtrace_ebpf::record::Pages;
 
-use crate::hooks::{tree::Found, verifier};
+use crate::hooks::{tree::VmaFields, verifier};
 
 /// Pages that a table of PTEs maps.
 pub(crate) const TABLE_PAGES: u64 = 512;
@@ -22,7 +22,7 @@ pub(crate) struct Survey {
     pub(crate) exe: u64,
     pub(crate) fs: u64,
     /// The VMA, from where on it is surveyed, and where in it the survey is; beyond its end when the next is due.
-    pub(crate) vma: Found,
+    pub(crate) vma: VmaFields,
     pub(crate) from: u64,
     pub(crate) at: u64,
     /// Where it had to stop, as a record could not be sent; or 0.

@@ -125,6 +125,32 @@ pub struct ForkAccount {
     pub areas: Vec<Area>,
 }
 
+impl ForkAccount {
+    /// Adds the numbers of another, but for its areas.
+    pub fn add_numbers(&mut self, other: &Self) {
+        if let Some(dur) = other.dur {
+            *self.dur.get_or_insert_default() += dur;
+        }
+        self.table_bytes += other.table_bytes;
+        self.swapped += other.swapped;
+        self.pages += other.pages;
+        self.by_child += other.by_child;
+        self.by_parent += other.by_parent;
+        self.by_others += other.by_others;
+        self.before_exec += other.before_exec;
+        self.at_once += other.at_once;
+        self.taken_over += other.taken_over;
+        self.given_up.exec += other.given_up.exec;
+        self.given_up.exit += other.given_up.exit;
+        self.given_up.munmap += other.given_up.munmap;
+        self.still_shared += other.still_shared;
+        self.unknown += other.unknown;
+        self.unseen += other.unseen;
+        self.copied_again += other.copied_again;
+        self.not_surveyed = super::NotSurveyed::sum(self.not_surveyed, other.not_surveyed);
+    }
+}
+
 /// By what a page was given up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReleasedPages {

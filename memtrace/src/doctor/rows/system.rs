@@ -4,7 +4,7 @@ use super::{ALL, ROOT, Row, SUDO, list};
 use crate::{
     doctor::findings::{Findings, Tried},
     kernel::require::{KNOWN_NAMES, Lockdown, is_known, is_old, oldest},
-    target::terminal::Pushing,
+    target::terminal::Tiocsti,
 };
 
 /// Its version and the architecture.
@@ -202,11 +202,11 @@ pub fn cpus(findings: &Findings) -> Row {
 pub fn terminal(findings: &Findings) -> Row {
     let name = "terminal";
     let remedy = match findings.pushing {
-        Pushing::Refused => {
+        Tiocsti::Refused => {
             return Row::ok(name, "a program can't push characters into its terminal");
         }
-        Pushing::Granted => "sysctl dev.tty.legacy_tiocsti=0",
-        Pushing::Always => "take Linux 6.2 or later, and set sysctl dev.tty.legacy_tiocsti=0",
+        Tiocsti::Granted => "sysctl dev.tty.legacy_tiocsti=0",
+        Tiocsti::Always => "take Linux 6.2 or later, and set sysctl dev.tty.legacy_tiocsti=0",
     };
     Row::lacks(
         name,

@@ -8,7 +8,7 @@ use crate::{
         rows::State,
     },
     kernel::{preemption::Preemption, require::Lockdown},
-    target::terminal::Pushing,
+    target::terminal::Tiocsti,
 };
 
 /// That the row of this name lacks, and what it says of it.
@@ -434,8 +434,8 @@ fn a_terminal_that_can_be_typed_into_has_a_remedy() {
         row.remedy.expect("a remedy")
     };
     assert_eq!(
-        remedy_of(Pushing::Granted),
+        remedy_of(Tiocsti::Granted),
         "sysctl dev.tty.legacy_tiocsti=0"
     );
-    assert!(remedy_of(Pushing::Always).starts_with("take Linux 6.2"));
+    assert!(remedy_of(Tiocsti::Always).starts_with("take Linux 6.2"));
 }

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     kernel::{preemption::Preemption, require::Lockdown},
     probe::Backend,
-    target::terminal::Pushing,
+    target::terminal::Tiocsti,
 };
 
 mod lacks;
@@ -65,7 +65,7 @@ fn all_granted() -> Findings {
         },
         memlock: Some(8 << 20),
         cpus: Ok((2, 4)),
-        pushing: Pushing::Refused,
+        pushing: Tiocsti::Refused,
         job: Tried::Works(Job {
             copied: Copied {
                 address: 0x7000,

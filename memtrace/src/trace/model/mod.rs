@@ -298,22 +298,9 @@ impl Model {
         self.threads.get(&tid).map_or(tid, |thread| thread.ids.tid)
     }
 
-    fn show_joined(&self, mut objects: ByObject<ObjectShared>) -> ByObject<ObjectShared> {
-        for tid in objects
-            .0
-            .iter_mut()
-            .flat_map(|(_, joined)| &mut joined.with)
-        {
-            *tid = self.shown(*tid);
-        }
-        objects
-    }
-
-    fn show_left(&self, mut objects: ByObject<ObjectReleased>) -> ByObject<ObjectReleased> {
-        for tid in objects.0.iter_mut().flat_map(|(_, left)| &mut left.with) {
-            *tid = self.shown(*tid);
-        }
-        objects
+    /// Has threads told by their ids as a reader sees them.
+    fn show<'a>(&self, tids: impl Iterator<Item = &'a mut u32>) {
+        tids.for_each(|tid| *tid = self.shown(*tid));
     }
 
     /// The event of objects that a task shares with others from now on, if there are any.
@@ -322,20 +309,19 @@ impl Model {
         tid: u32,
         ts: u64,
         by: &'static str,
-        objects: ByObject<ObjectShared>,
+        mut objects: ByObject<ObjectShared>,
     ) -> Option<Event> {
         if objects.0.is_empty() {
             return None;
         }
-        let objects = self.show_joined(objects);
-        self.event(
-            tid,
-            ts,
-            EventKind::Share(Share {
-                by: by.into(),
-                objects,
-            }),
-        )
+        self.show(
+            objects
+                .0
+                .iter_mut()
+                .flat_map(|(_, shared)| &mut shared.with),
+        );
+        let by = by.into();
+        self.event(tid, ts, EventKind::Share(Share { by, objects }))
     }
 
     /// The event of objects that a task no longer shares with others, if there are any.
@@ -344,20 +330,14 @@ impl Model {
         tid: u32,
         ts: u64,
         by: &'static str,
-        objects: ByObject<ObjectReleased>,
+        mut objects: ByObject<ObjectReleased>,
     ) -> Option<Event> {
         if objects.0.is_empty() {
             return None;
         }
-        let objects = self.show_left(objects);
-        self.event(
-            tid,
-            ts,
-            EventKind::Unshare(Unshare {
-                by: by.into(),
-                objects,
-            }),
-        )
+        self.show(objects.0.iter_mut().flat_map(|(_, left)| &mut left.with));
+        let by = by.into();
+        self.event(tid, ts, EventKind::Unshare(Unshare { by, objects }))
     }
 
     fn rename(&mut self, tid: u32, comm: Arc<str>) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap as HashMap;
 
 use super::{Fork, ForkArea, ledger::Ledger, pages::Pages};
-use crate::trace::event::{ForkAccount, NotSurveyed};
+use crate::trace::event::ForkAccount;
 
 /// Forks that have an account of their own.
 pub const KEPT: usize = 10_000;
@@ -142,27 +142,8 @@ fn rest() -> ForkAccount {
 
 /// Adds an account to the sum. Of its areas only the regions are kept: files can be without number.
 fn add(sum: &mut ForkAccount, account: ForkAccount) {
-    if let Some(dur) = account.dur {
-        *sum.dur.get_or_insert_default() += dur;
-    }
-    sum.table_bytes += account.table_bytes;
-    sum.swapped += account.swapped;
-    sum.pages += account.pages;
-    sum.by_child += account.by_child;
-    sum.by_parent += account.by_parent;
-    sum.by_others += account.by_others;
-    sum.before_exec += account.before_exec;
+    sum.add_numbers(&account);
     sum.execed |= account.execed;
-    sum.at_once += account.at_once;
-    sum.taken_over += account.taken_over;
-    sum.given_up.exec += account.given_up.exec;
-    sum.given_up.exit += account.given_up.exit;
-    sum.given_up.munmap += account.given_up.munmap;
-    sum.still_shared += account.still_shared;
-    sum.unknown += account.unknown;
-    sum.unseen += account.unseen;
-    sum.copied_again += account.copied_again;
-    sum.not_surveyed = NotSurveyed::sum(sum.not_surveyed, account.not_surveyed);
     for mut area in account.areas {
         area.file = None;
         match sum.areas.iter_mut().find(|of| of.region == area.region) {

@@ -28,7 +28,7 @@ struct Part {
 }
 
 /// A fork that has turned out to have left a page shared.
-pub struct Found {
+pub struct UnsurveyedShare {
     /// Its number.
     pub fork: u32,
     /// The address space that was copied.
@@ -38,7 +38,7 @@ pub struct Found {
     pub left: Option<Ending>,
 }
 
-impl Found {
+impl UnsurveyedShare {
     /// The other of the two address spaces.
     pub const fn other(&self, mm: u32) -> u32 {
         if mm == self.parent {
@@ -89,7 +89,7 @@ impl Unsurveyed {
 
     /// The forks later than `latest` that turn out to have left a page of an address space shared. Each time but the first
     /// that is no news.
-    pub fn find(&mut self, mm: u32, page: u64, latest: u32) -> Vec<Found> {
+    pub fn find(&mut self, mm: u32, page: u64, latest: u32) -> Vec<UnsurveyedShare> {
         let mut found = Vec::new();
         for &fork in self.by_mm.get(&mm).into_iter().flatten() {
             if let Some(part) = self.forks.get_mut(&fork)
@@ -97,7 +97,7 @@ impl Unsurveyed {
                 && page >= part.from
                 && part.settled.insert(page)
             {
-                found.push(Found {
+                found.push(UnsurveyedShare {
                     fork,
                     parent: part.parent,
                     child: part.child,

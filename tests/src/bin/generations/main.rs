@@ -18,7 +18,7 @@ use tests::subject::fifo::Fifo;
 use tests::subject::memory::{PAGE, Pages};
 use tests::subject::pagemap::Pagemap;
 use tests::subject::process::{self, Gate};
-use tests::subject::report::{Deed, Fact, report, without};
+use tests::subject::report::{Action, Fact, report, without};
 use tests::subject::witness::now;
 use tests::subject::{files, pin};
 
@@ -93,7 +93,7 @@ fn main() -> Result<()> {
         pagemap: Pagemap::new()?,
         gates: (0..MOST).map(|_| Gate::new()).collect::<Result<_>>()?,
     };
-    first.act(Deed::Begin, &first.all(), || Ok(()))?;
+    first.act(Action::Begin, &first.all(), || Ok(()))?;
     first.gates[0].open()?;
     first.go(&steps, &mut pause)?;
     if let Some((_, fifo)) = &mut pause {
@@ -150,7 +150,7 @@ impl Process {
             }
             Step::Unmap(area, which) => {
                 let (start, length) = self.place(area, &which);
-                self.act(Deed::Unmap, &self.addrs(area, which.clone()), || {
+                self.act(Action::Unmap, &self.addrs(area, which.clone()), || {
                     // SAFETY: its own pages, which it doesn't touch again.
                     succeeded(unsafe { libc::munmap(start, length) })
                 })?;
@@ -158,7 +158,7 @@ impl Process {
             }
             Step::Discard(area, which) => {
                 let (start, length) = self.place(area, &which);
-                self.act(Deed::Discard, &self.addrs(area, which), || {
+                self.act(Action::Discard, &self.addrs(area, which), || {
                     // SAFETY: its own pages, whose contents don't matter.
                     succeeded(unsafe { libc::madvise(start, length, libc::MADV_DONTNEED) })
                 })?;
@@ -167,7 +167,7 @@ impl Process {
                 let (start, length) = self.place(area, &which);
                 let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
                 let protection = libc::PROT_READ | libc::PROT_WRITE;
-                self.act(Deed::Over, &self.addrs(area, which), || {
+                self.act(Action::Over, &self.addrs(area, which), || {
                     // SAFETY: over its own pages, whose contents don't matter.
                     let new = unsafe { libc::mmap(start, length, protection, flags, -1, 0) };
                     ensure!(new == start, "mmap: {}", Errno::last());
@@ -196,12 +196,12 @@ impl Process {
             }
             Step::Exec => {
                 let program = CString::new(std::env::current_exe()?.into_os_string().into_vec())?;
-                self.act(Deed::Exec, &self.all(), || Ok(()))?;
+                self.act(Action::Exec, &self.all(), || Ok(()))?;
                 go_on(self)?;
                 execv(&program, &[&program, c"end"])?;
             }
             Step::Exit => {
-                self.act(Deed::Exit, &self.all(), || Ok(()))?;
+                self.act(Action::Exit, &self.all(), || Ok(()))?;
                 go_on(self)?;
                 // SAFETY: ends the child at once: the files that it mapped are still wanted.
                 unsafe { libc::_exit(0) }
@@ -232,7 +232,7 @@ impl Process {
         let until = now()?;
         process::begin();
         self.number = child;
-        let deed = Deed::Fork {
+        let deed = Action::Fork {
             parent,
             private,
             table_bytes,
@@ -262,10 +262,10 @@ impl Process {
         let to = to as u64;
         self.moved.push((area, which.clone(), to));
         let after = self.pagemap.frames(&self.addrs(area, which))?;
-        tell(Deed::Move(to), from, until, &addrs, &before, &after)
+        tell(Action::Move(to), from, until, &addrs, &before, &after)
     }
 
-    fn act(&self, deed: Deed, addrs: &[u64], work: impl FnOnce() -> Result<()>) -> Result<()> {
+    fn act(&self, deed: Action, addrs: &[u64], work: impl FnOnce() -> Result<()>) -> Result<()> {
         act(&self.pagemap, deed, addrs, work)
     }
 
