@@ -1,5 +1,5 @@
 //! Processes that fault as fast as they can, until they are killed: `flood PROCESSES [FIFO]`. FIFO is there for
-//! [`tests::harness::Attended`], and waits for nothing.
+//! [`tests::harness::AttachTarget`], and waits for nothing.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
