@@ -1,4 +1,4 @@
-//! Programs that are a burden, each for the cases of `cargo xtask soak`. None runs longer than two minutes.
+//! Programs that are a burden, each for the cases of `cargo xtask soak`. None runs longer than ten minutes.
 
 use std::process::{Command, exit};
 use std::sync::Barrier;

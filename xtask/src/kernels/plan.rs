@@ -340,10 +340,10 @@ mod tests {
     #[test]
     fn a_line_names_the_functions_and_the_backend() {
         let line = |part, backend| program("cow", part, backend).map(|program| program.line());
-        assert_eq!(line(All, None).as_deref(), Some("cow 300 /tests/cow"));
+        assert_eq!(line(All, None).as_deref(), Some("cow 900 /tests/cow"));
         assert_eq!(
             line(Only(&["a", "b"]), Some("fentry")).as_deref(),
-            Some("cow/fentry 300 /bin/env MEMTRACE_BACKEND=fentry /tests/cow --exact a b")
+            Some("cow/fentry 900 /bin/env MEMTRACE_BACKEND=fentry /tests/cow --exact a b")
         );
         assert_eq!(line(Nothing("for a reason"), None), None);
     }

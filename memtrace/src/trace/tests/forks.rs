@@ -132,33 +132,6 @@ fn a_grandchild_inherits_the_sharing() {
     );
 }
 
-/// Between the exit of a process and word that it is gone its memory may be there yet, or not: the frame tells.
-#[test]
-fn who_exits_is_a_sharer_as_long_as_it_maps_the_page() {
-    let mut story = Story::of(100, 0xa);
-    story.fork_of(100, 200, 0xb, &[heap_pages(0..3)]);
-    story.fork_of(100, 300, 0xc, &[heap_pages(0..3)]);
-    story.exit(300, 0);
-    story.copies(100, 0, 3);
-    story.copies(100, 1, 2);
-    story.exit(200, 0);
-    story.takes_over(100, 2);
-    story.gone(300, Tally::default());
-    story.gone(200, Tally::default());
-    let outcome = story.play();
-    assert_eq!(
-        outcome.copies(),
-        [
-            "100 0: fork 2 100>300, with [200, 300] of 3",
-            "100 1: fork 1 100>200, with [200] of 2",
-        ]
-    );
-    assert_eq!(
-        outcome.accounts(),
-        ["3: parent 1 taken over 1 exit 1", "3: parent 1 exit 2"]
-    );
-}
-
 #[test]
 fn many_sharers_are_counted_and_the_first_named() {
     let mut story = Story::of(100, 0xa);
