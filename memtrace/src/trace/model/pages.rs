@@ -263,7 +263,7 @@ impl Model {
             }
             FaultKind::CowReuse | FaultKind::UffdWp => {
                 for page in others.chain([page]) {
-                    self.sharers(number, page, Some(1));
+                    self.drop_exited(number, page, Some(1));
                     self.sharing.taken_over(number, page);
                 }
             }
@@ -283,7 +283,7 @@ impl Model {
     fn copied(&mut self, address: u64, mm: u32, page: u64, record: &Fault, ts: u64) -> Cause {
         let frame = Frame::from_number(record.detail().frame.into());
         let map_count = (frame != Frame::Unknown).then_some(record.map_count);
-        let sharers = self.sharers(mm, page, map_count);
+        let sharers = self.drop_exited(mm, page, map_count);
         let mapped_once = map_count.is_some_and(|count| count <= 1);
         let before = self.mms.get(&address).is_some_and(|mm| mm.before);
         // Whoever else maps the page is nobody who shares it since a fork that was seen.
@@ -336,9 +336,9 @@ impl Model {
         }
     }
 
-    /// The address spaces that share a page with this one, when its frame is mapped so often. Those whose last task has
-    /// exited leave before there is word that it is gone (`exit_mm` in `kernel/exit.c`): then fewer map the frame.
-    fn sharers(&mut self, mm: u32, page: u64, map_count: Option<u32>) -> Vec<u32> {
+    /// Ends the sharing of a page with address spaces that have left it, as its frame is mapped so often only: those whose
+    /// last task has exited, but is not told to be gone yet (`exit_mm` in `kernel/exit.c`). The others, which share it still.
+    fn drop_exited(&mut self, mm: u32, page: u64, map_count: Option<u32>) -> Vec<u32> {
         let sharers = self.sharing.sharers(mm, page);
         if map_count.is_none_or(|count| count as usize > sharers.len()) {
             return sharers;
