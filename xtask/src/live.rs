@@ -7,13 +7,15 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use cargo_metadata::{Artifact, Message, TargetKind};
+use cargo_metadata::{Message, TargetKind};
 
 use crate::command::{cannot_start, capture, typed};
 use crate::programs::Programs;
 use crate::workspace::Workspace;
 
-/// The test that `cargo xtask soak` runs.
+/// The tests of `cargo xtask test` and of the guests.
+pub(crate) const LIVE: &str = "live";
+/// Those of `cargo xtask soak`.
 pub(crate) const SOAK: &str = "soak";
 
 /// Of the invoker's environment, what the tests look at themselves.
@@ -52,42 +54,35 @@ pub(crate) fn own_variables(workspace: &Workspace) -> Vec<(&'static str, OsStrin
 }
 
 /// What the build of the package `tests` leaves.
-#[derive(Default)]
 pub(crate) struct Built {
-    /// By name.
-    pub(crate) tests: Vec<TestProgram>,
-    /// The programs that the live tests trace.
+    /// The tests, by the name that was asked for. They need root.
+    pub(crate) tests: PathBuf,
+    /// The unit tests of the package's library, which do not.
+    pub(crate) unit_tests: PathBuf,
+    /// The programs that the tests trace.
     pub(crate) subjects: Vec<PathBuf>,
 }
 
-pub(crate) struct TestProgram {
-    pub(crate) name: String,
-    pub(crate) executable: PathBuf,
-    /// It needs root; the unit tests of the package's library do not.
-    pub(crate) is_live: bool,
-}
-
-/// Builds the package `tests` as this user, by that `cargo test`: all but what is for `cargo xtask soak`.
-pub(crate) fn build(cargo: Command) -> Result<Built> {
-    let mut built = build_tests(cargo, "*")?;
-    built.tests.retain(|test| test.name != SOAK);
-    Ok(built)
-}
-
-/// Builds the tests of which the names match.
-pub(crate) fn build_tests(mut cargo: Command, names: &str) -> Result<Built> {
+/// Builds [`LIVE`] or [`SOAK`] of the package `tests` as this user, by that `cargo test`.
+pub(crate) fn build(mut cargo: Command, name: &str) -> Result<Built> {
     cargo
-        .args(["--package", "tests", "--release", "--lib", "--test", names])
+        .args(["--package", "tests", "--release", "--lib", "--test", name])
         .args(["--no-run", "--message-format=json-render-diagnostics"])
         .stdout(Stdio::piped());
     let mut building = cargo.spawn().with_context(|| cannot_start(&cargo))?;
-    let mut built = Built::default();
+    let (mut tests, mut unit_tests, mut subjects) = (None, None, Vec::new());
     if let Some(messages) = building.stdout.take() {
         for message in Message::parse_stream(BufReader::new(messages)) {
             if let Message::CompilerArtifact(artifact) =
                 message.context("cannot read what cargo says")?
             {
-                built.add(artifact);
+                let kinds = &artifact.target.kind;
+                match artifact.executable.map(PathBuf::from) {
+                    Some(program) if kinds.contains(&TargetKind::Test) => tests = Some(program),
+                    Some(program) if artifact.profile.test => unit_tests = Some(program),
+                    Some(program) if kinds.contains(&TargetKind::Bin) => subjects.push(program),
+                    _ => {}
+                }
             }
         }
     }
@@ -95,24 +90,10 @@ pub(crate) fn build_tests(mut cargo: Command, names: &str) -> Result<Built> {
     if !status.success() {
         bail!("`{}` failed ({status})", typed(&cargo));
     }
-    built.tests.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(built)
-}
-
-impl Built {
-    fn add(&mut self, artifact: Artifact) {
-        let Some(executable) = artifact.executable.map(PathBuf::from) else {
-            return;
-        };
-        let kinds = &artifact.target.kind;
-        if artifact.profile.test {
-            self.tests.push(TestProgram {
-                is_live: kinds.contains(&TargetKind::Test),
-                name: artifact.target.name,
-                executable,
-            });
-        } else if kinds.contains(&TargetKind::Bin) {
-            self.subjects.push(executable);
-        }
-    }
+    let missing = || format!("cargo built no test `{name}` of the package tests");
+    Ok(Built {
+        tests: tests.with_context(missing)?,
+        unit_tests: unit_tests.with_context(missing)?,
+        subjects,
+    })
 }

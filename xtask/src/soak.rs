@@ -1,6 +1,6 @@
 //! What takes minutes: memtrace under load, case by case. The cases are in `tests/soak`.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::command::{as_root, outside_cargo, run, say};
 use crate::live;
@@ -12,15 +12,11 @@ pub(crate) fn perform(workspace: &Workspace, names: &[String]) -> Result<()> {
     memtrace::build(workspace)?;
 
     say("building the cases, and the programs that they trace");
-    let built = live::build_tests(workspace.cargo("test")?, live::SOAK)?;
-    let mut tests = built.tests.into_iter();
-    let soak = tests
-        .find(|test| test.name == live::SOAK)
-        .context("the package tests has no test `soak`")?;
-    let chosen = choose(&live::names(&mut outside_cargo(&soak.executable))?, names)?;
+    let soak = live::build(workspace.cargo("test")?, live::SOAK)?.tests;
+    let chosen = choose(&live::names(&mut outside_cargo(&soak))?, names)?;
 
     say(format_args!("as root: {} cases", chosen.len()));
-    let mut command = as_root(&soak.executable, &live::own_variables(workspace))?;
+    let mut command = as_root(&soak, &live::own_variables(workspace))?;
     command
         .current_dir(workspace.root.join("tests"))
         .args(["--exact", "--nocapture", "--test-threads=1"])

@@ -22,35 +22,24 @@ pub(crate) fn test_all(workspace: &Workspace, filter: Option<&str>) -> Result<()
     let programs = programs::ensure(workspace)?;
 
     say("building the live tests");
-    let tests = live::build(workspace.cargo("test")?)?.tests;
-    let (live, pure): (Vec<_>, Vec<_>) = tests.into_iter().partition(|test| test.is_live);
-    if live.is_empty() {
-        bail!("the package tests has no live test: there should be some in tests/tests");
-    }
+    let built = live::build(workspace.cargo("test")?, live::LIVE)?;
+    run(outside_cargo(&built.unit_tests).args(filter))?;
+    let live = live::names(outside_cargo(&built.tests).args(filter))?;
     let variables = live::variables(workspace, programs);
     let mut failed = Vec::new();
-    let mut any = false;
-    for test in pure.iter().chain(&live) {
-        // A whole file, or those in it that have such a name.
-        let filter = filter.filter(|name| !test.name.contains(name));
-        if filter.is_some() && live::names(outside_cargo(&test.executable).args(filter))?.is_empty()
-        {
-            continue;
-        }
-        any = true;
-        let mut command = if test.is_live {
-            say(format_args!("as root: the live tests of {}", test.name));
-            as_root(&test.executable, &variables)?
-        } else {
-            outside_cargo(&test.executable)
-        };
+    // A module at a time.
+    for tests in live.chunk_by(|one, next| module(one) == module(next)) {
+        let name = module(&tests[0]);
+        say(format_args!("as root: the live tests of {name}"));
+        let mut command = as_root(&built.tests, &variables)?;
         // Where cargo would run them.
         command
             .current_dir(workspace.root.join("tests"))
-            .args(filter);
+            .arg("--exact")
+            .args(tests);
         let status = command.status().with_context(|| cannot_start(&command))?;
         if !status.success() {
-            failed.push(format!("{} ({status})", test.name));
+            failed.push(format!("{name} ({status})"));
         }
     }
     if !failed.is_empty() {
@@ -62,12 +51,21 @@ pub(crate) fn test_all(workspace: &Workspace, filter: Option<&str>) -> Result<()
             kernels::test(workspace)?;
             say("all tests passed");
         }
-        Some(name) if !any && live::names(unit_tests(workspace, filter)?.arg("--"))?.is_empty() => {
-            bail!("no test, and no file of tests, has `{name}` in its name");
+        Some(name)
+            if live.is_empty()
+                && live::names(outside_cargo(&built.unit_tests).arg(name))?.is_empty()
+                && live::names(unit_tests(workspace, filter)?.arg("--"))?.is_empty() =>
+        {
+            bail!("no test, and no module of tests, has `{name}` in its name");
         }
         Some(name) => say(format_args!("no test with `{name}` in its name failed")),
     }
     Ok(())
+}
+
+/// The module of a live test, `module::function`.
+fn module(test: &str) -> &str {
+    test.split_once("::").map_or(test, |(module, _)| module)
 }
 
 /// The command for the tests that need no root.

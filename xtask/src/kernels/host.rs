@@ -16,24 +16,15 @@ use crate::workspace::Workspace;
 /// Runs them as root, one after the other.
 pub(crate) fn run(workspace: &Workspace) -> Result<Vec<Ended>> {
     memtrace::build(workspace)?;
-    let tests = live::build(workspace.cargo("test")?)?.tests;
-    let names: Vec<_> = tests
-        .iter()
-        .filter(|test| test.is_live)
-        .map(|test| test.name.clone())
-        .collect();
+    let tests = live::build(workspace.cargo("test")?, live::LIVE)?.tests;
     let variables = live::variables(workspace, programs::ensure(workspace)?);
     say("as root: the same tests here");
-    plan::programs(Plan::All, &["tracepoints"], &names)?
+    plan::programs(Plan::All, &["tracepoints"])
         .iter()
         .map(|program| {
-            let test = tests.iter().find(|test| test.name == program.test);
-            let executable = &test
-                .with_context(|| format!("no test {}", program.test))?
-                .executable;
             let backend = program.backend.map(|name| (plan::BACKEND, name.into()));
             let variables: Vec<_> = variables.iter().cloned().chain(backend).collect();
-            let mut command = as_root(executable, &variables)?;
+            let mut command = as_root(&tests, &variables)?;
             command
                 .current_dir(workspace.root.join("tests"))
                 .args(&program.arguments);

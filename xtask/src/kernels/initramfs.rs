@@ -173,7 +173,7 @@ mod tests {
             &[packed],
             &[("lib64".to_owned(), "/lib".to_owned())],
         )?;
-        write_for(&own, &common, &module, "cow 60 /tests/cow\n")?;
+        write_for(&own, &common, &module, "cow 60 /bin/live cow::\n")?;
 
         let archive = fs::read(own)?;
         let (first, rest) = entries(&archive)?;
@@ -188,7 +188,7 @@ mod tests {
 
         let (second, _) = entries(rest)?;
         for (name, contents) in [
-            ("etc/guest", "cow 60 /tests/cow\n"),
+            ("etc/guest", "cow 60 /bin/live cow::\n"),
             ("lib/modules/overlay.ko.xz", "packed"),
         ] {
             let entry = (name.to_owned(), TEXT, contents.to_owned());

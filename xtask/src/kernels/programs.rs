@@ -18,22 +18,14 @@ use crate::workspace::Workspace;
 /// What programs in C and Rust are linked with, beside their linker.
 const LIBRARIES: [&str; 3] = ["libc.so.6", "libgcc_s.so.1", "libm.so.6"];
 
-/// What was built for an architecture.
-pub(crate) struct Built {
-    /// Packed for all guests of the architecture.
-    pub(crate) initramfs: PathBuf,
-    /// The names of the live tests.
-    pub(crate) tests: Vec<String>,
-}
-
-/// Builds for that target, and packs it. memtrace is one static file, as it is for other machines; or, where it is tested here, too,
+/// Builds for that target, and packs it for all guests of its architecture. memtrace is one static file, as it is for other machines; or, where it is tested here, too,
 /// the `same` file: to build another takes minutes.
 pub(crate) fn build(
     workspace: &Workspace,
     fetcher: &mut Fetcher,
     target: Target,
     same: bool,
-) -> Result<Built> {
+) -> Result<PathBuf> {
     let memtrace = if same && target.architecture() == ARCH {
         memtrace::build(workspace)?;
         workspace.release("memtrace")
@@ -42,27 +34,24 @@ pub(crate) fn build(
         target.release(workspace, "memtrace")
     };
     say(format_args!("building the live tests ({})", target.name()));
-    let mut built = if target.architecture() == ARCH {
-        live::build(workspace.cargo("test")?)?
+    let built = if target.architecture() == ARCH {
+        live::build(workspace.cargo("test")?, live::LIVE)?
     } else {
         let mut cargo = cross::cargo(workspace, "test", target)?;
         // Some look at how a program's libraries are mapped.
         cargo.env(target.variable("RUSTFLAGS"), "-Ctarget-feature=-crt-static");
-        live::build(cargo)?
+        live::build(cargo, live::LIVE)?
     };
-    built.tests.retain(|test| test.is_live);
 
     let packing = Packing::new(workspace, target)?;
     let mut packed = vec![
         packing.stripped(&memtrace, "bin/memtrace")?,
+        packing.stripped(&built.tests, "bin/live")?,
         Packed {
             file: fetcher.busybox(target)?,
             place: "bin/busybox".to_owned(),
         },
     ];
-    for test in &built.tests {
-        packed.push(packing.stripped(&test.executable, &format!("tests/{}", test.name))?);
-    }
     for subject in &built.subjects {
         let name = subject.file_name().unwrap_or_default().to_string_lossy();
         let place = match &*name {
@@ -76,8 +65,7 @@ pub(crate) fn build(
         .kernels()
         .join(format!("common-{}.cpio", target.debian()));
     initramfs::write(&initramfs, &packed, &links)?;
-    let tests = built.tests.into_iter().map(|test| test.name).collect();
-    Ok(Built { initramfs, tests })
+    Ok(initramfs)
 }
 
 /// The GNU tools for an architecture, and where stripped programs go.

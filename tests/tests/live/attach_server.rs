@@ -7,9 +7,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use memtrace_events::Events;
 use tests::harness::{Attached, Memtrace, RedisServer, Running, command, wait_for};
 
-use hooks::Hooks;
-
-mod hooks;
+use crate::hooks::Hooks;
 
 #[test]
 fn redis_under_load() -> Result<()> {

@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use tempfile::TempDir;
 use tests::harness::{Memtrace, Run, Running, subject};
 
-const README: &str = include_str!("../../README.md");
+const README: &str = include_str!("../../../README.md");
 
 /// What stands for the id of a server that runs.
 const SERVERS: [&str; 2] = ["$(pidof redis-server)", "$(cat /run/nginx.pid)"];

@@ -8,9 +8,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tests::harness::{Memtrace, Running, subject, wait_for};
 
-use hooks::Hooks;
-
-mod hooks;
+use crate::hooks::Hooks;
 
 #[test]
 fn memtrace_is_killed_and_the_program_goes_on() -> Result<()> {
