@@ -37,7 +37,10 @@ fn bpf_linker(workspace: &Workspace) -> Result<()> {
     cargo
         .arg(format!("bpf-linker@{BPF_LINKER}"))
         .args(["--locked", "--force", "--root"])
-        .arg(workspace.tools());
+        .arg(workspace.tools())
+        // Most of its work is LLVM's, which is compiled already: an optimised build takes twice as long.
+        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "0");
     run(&mut cargo).with_context(|| {
         format!(
             "bpf-linker {BPF_LINKER} can't be had: see cargo's lines above; with the crate \
