@@ -256,10 +256,11 @@ impl Model {
         match fault.kind {
             FaultKind::CowCopy => {
                 let cause = self.copied(address, number, page, record, ts);
-                fault.cause = Some(Box::new(cause));
                 for other in others {
+                    self.drop_exited(number, other, cause.map_count);
                     self.sharing.copied(number, other);
                 }
+                fault.cause = Some(Box::new(cause));
             }
             FaultKind::CowReuse | FaultKind::UffdWp => {
                 for page in others.chain([page]) {

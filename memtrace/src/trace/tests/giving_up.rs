@@ -1,14 +1,20 @@
 //! Pages that are given up: by exec, exit, munmap and what is like it; and pages that move.
 
 use memtrace_ebpf::{
+    fault::vm,
     pte::PAGE_SIZE,
-    record::{Bounds, Tally, VmaReason},
+    record::{Bounds, Frame, Tally, VmaReason},
     syscall,
 };
 
-use super::story::{Area, FIRST, FORK, Story, VFORK, counters, heap, heap_page, heap_pages};
+use super::story::{
+    Area, FIRST, FORK, Story, VFORK, WRITE, anonymous, counters, heap, heap_page, heap_pages,
+    minor, of_frame, ro, rw,
+};
 use crate::trace::names::flag;
 
+/// In an entry of the second level.
+const HUGE: u64 = 1 << 7;
 const MADV_FREE: u64 = 8;
 const MADV_DONTNEED: u64 = 4;
 const MADV_DONTNEED_LOCKED: u64 = 24;
@@ -462,4 +468,29 @@ fn who_exits_is_a_sharer_as_long_as_it_maps_the_page() {
         outcome.accounts(),
         ["3: parent 1 taken over 1 exit 1", "3: parent 1 exit 2"]
     );
+}
+
+/// A page of hugetlbfs is copied as a whole, so whoever has exited leaves all of it.
+#[test]
+fn who_exits_leaves_a_huge_page_as_a_whole() {
+    let first = FIRST;
+    let mut vma = anonymous(first << 12, (first + 512) << 12);
+    vma.flags |= vm::HUGETLB;
+    let area = Area {
+        vma,
+        shared: (first..first + 512).collect(),
+        pinned: vec![],
+    };
+    let mut story = Story::of(100, 0xa);
+    story.fork_of(100, 200, 0xb, std::slice::from_ref(&area));
+    story.fork_of(100, 300, 0xc, &[area]);
+    story.exit(300, 0);
+    story.vma(100, VmaReason::Fault, vma);
+    let (before, after) = (ro(0x8_0000) | HUGE, rw(0x9_0000) | HUGE);
+    let fault = minor(WRITE, (first + 9) << 12, before, after);
+    story.fault_at(0x22, 100, of_frame(fault, Frame::Anonymous, 2));
+    story.gone(300, Tally::default());
+    let outcome = story.play();
+    assert_eq!(outcome.copies(), ["100 9: fork 1 100>200, with [200] of 2"]);
+    assert_eq!(outcome.accounts(), ["512: parent 512", "512: exit 512"]);
 }

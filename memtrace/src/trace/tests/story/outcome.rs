@@ -1,5 +1,7 @@
 //! What comes of a story, and what always holds of it.
 
+use memtrace_ebpf::pte::PAGE_SIZE;
+
 use crate::trace::{
     event::{
         self, Account, Area, Cause, Event, EventKind, FaultKind, ForkAccount, ObjectKind,
@@ -49,22 +51,14 @@ impl Outcome {
             assert_eq!(copy, fault.cause.is_some(), "{fault:?}");
         }
         // A fork that was under way may explain what nothing did as it came.
-        let others = self.count(|cause| matches!(cause.cause.name(), "unknown" | "fork-before"));
-        let copies = self.copies_of_forks() + others;
+        let may_be_booked = |cause: &Cause| {
+            cause.fork.is_some() || matches!(cause.cause.name(), "unknown" | "fork-before")
+        };
+        let faults = self.faults().into_iter();
+        let of_copy = faults.filter(|fault| fault.cause.as_deref().is_some_and(may_be_booked));
+        let copied: u64 = of_copy.map(|fault| fault.page_size / PAGE_SIZE).sum();
         let booked: u64 = self.forks.iter().map(booked).sum();
-        assert!(summary || booked <= copies as u64, "{booked} of {copies}");
-    }
-
-    /// How many copies are blamed on a fork that was seen.
-    pub fn copies_of_forks(&self) -> usize {
-        self.count(|cause| cause.fork.is_some())
-    }
-
-    /// How many copies have such a cause.
-    pub fn count(&self, of: impl Fn(&Cause) -> bool) -> usize {
-        let faults = self.faults();
-        let causes = faults.iter().filter_map(|fault| fault.cause.as_deref());
-        causes.filter(|cause| of(cause)).count()
+        assert!(summary || booked <= copied, "{booked} of {copied}");
     }
 
     /// The faults, in order.
