@@ -2,6 +2,8 @@
 
 use strum::{IntoStaticStr, VariantArray};
 
+use crate::array;
+
 /// What the kernel did about a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, IntoStaticStr, VariantArray)]
 #[cfg_attr(
@@ -55,10 +57,7 @@ impl FaultKind {
     pub const COUNT: usize = Self::VARIANTS.len();
 
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; Self::COUNT] = match Self::VARIANTS.first_chunk() {
-        Some(all) => *all,
-        None => unreachable!(),
-    };
+    pub const ALL: [Self; Self::COUNT] = *array(Self::VARIANTS);
 
     /// Its name in the output.
     pub fn name(self) -> &'static str {

@@ -12,3 +12,11 @@ mod report;
 pub use fault_kind::FaultKind;
 #[cfg(feature = "std")]
 pub use report::*;
+
+/// The variants of an enumeration, as an array of as many.
+const fn array<T, const N: usize>(variants: &[T]) -> &[T; N] {
+    match variants.first_chunk() {
+        Some(all) => all,
+        None => unreachable!(),
+    }
+}

@@ -26,7 +26,7 @@ pub struct Lack {
 }
 
 const FAULTS: &str =
-    "page faults: which copied a page and which took it over, with the frames before and after";
+    "page faults: which copied a page and which only reused it, with the frames before and after";
 const TASKS: &str = "tasks: what each fork, clone, exec and exit shares, copies and leaves";
 const MEMORY: &str =
     "memory: each mapping, and at the end what became of the pages that forks left shared";

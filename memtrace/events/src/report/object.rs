@@ -10,6 +10,7 @@ use serde::{
 use strum::{IntoStaticStr, VariantArray};
 
 use super::Name;
+use crate::array;
 
 /// A kind of kernel object that a task shares with others, or has for itself.
 #[derive(
@@ -74,10 +75,7 @@ impl ObjectKind {
     pub const COUNT: usize = Self::VARIANTS.len();
 
     /// All of them.
-    pub const ALL: [Self; Self::COUNT] = match Self::VARIANTS.first_chunk() {
-        Some(all) => *all,
-        None => unreachable!(),
-    };
+    pub const ALL: [Self; Self::COUNT] = *array(Self::VARIANTS);
 
     /// Its name in JSON, and before the number of an object: `mm#3`.
     pub fn name(self) -> &'static str {
