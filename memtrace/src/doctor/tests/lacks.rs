@@ -27,24 +27,24 @@ fn lacks(found: &Findings, name: &str, needed: bool, parts: [&str; 3]) {
     assert_eq!(exit_status(found), WORKS);
 }
 
+/// The same of something without which nothing works: what is found, and the remedy.
+fn stops(found: &Findings, name: &str, is: &str, remedy: &str) {
+    lacks(found, name, true, [is, "nothing", remedy]);
+}
+
+/// The same of something that is done without: what is found, what it costs, and the remedy.
+fn costs(found: &Findings, name: &str, parts: [&str; 3]) {
+    lacks(found, name, false, parts);
+}
+
 #[test]
 fn an_old_kernel_or_another_machine() {
     let old = with(|found| found.release = "4.19.0-27-amd64".to_owned());
-    lacks(
-        &old,
-        "kernel",
-        true,
-        ["4.19.0-27", "nothing", "Linux 5.10 or later"],
-    );
+    stops(&old, "kernel", "4.19.0-27", "Linux 5.10 or later");
     let other = with(|found| found.arch = "riscv64".to_owned());
-    lacks(
-        &other,
-        "kernel",
-        true,
-        ["riscv64", "nothing", "x86-64 and arm64"],
-    );
+    stops(&other, "kernel", "riscv64", "x86-64 and arm64");
     let pages = with(|found| found.pages = Err("pages of 64 KiB".to_owned()));
-    lacks(&pages, "kernel", true, ["64 KiB", "nothing", "4 KiB"]);
+    stops(&pages, "kernel", "64 KiB", "4 KiB");
 }
 
 #[test]
@@ -53,33 +53,26 @@ fn capabilities_that_are_missing() {
         let lost: u64 = bits.iter().map(|bit| 1 << bit).sum();
         with(|found| found.capabilities = Some(!lost))
     };
-    lacks(
+    stops(
         &without(&[21]),
         "capabilities",
-        true,
-        ["without CAP_SYS_ADMIN", "nothing", "--cap-add"],
+        "without CAP_SYS_ADMIN",
+        "--cap-add",
     );
-    lacks(
+    costs(
         &without(&[19]),
         "capabilities",
-        false,
         ["CAP_SYS_PTRACE", "the lab", "--cap-add"],
     );
-    lacks(
+    costs(
         &without(&[6, 7]),
         "capabilities",
-        false,
         ["CAP_SETUID, CAP_SETGID", "under sudo", "--cap-add"],
     );
     // CAP_BPF and CAP_PERFMON are in CAP_SYS_ADMIN.
     assert_eq!(row(&without(&[38, 39]), "capabilities").state, State::Ok);
     let contained = with(|found| found.initial_users = false);
-    lacks(
-        &contained,
-        "capabilities",
-        true,
-        ["user namespace", "nothing", "outside"],
-    );
+    stops(&contained, "capabilities", "user namespace", "outside");
     let unknown = row(&with(|found| found.capabilities = None), "capabilities");
     assert_eq!(unknown.state, State::Unknown);
 }
@@ -99,54 +92,40 @@ fn a_kernel_that_is_locked_down() {
         found.kernel_reads = refused(1, "no such helper");
         found.direct_map = refused(1, "not found");
     });
-    lacks(
+    stops(
         &locked,
         "lockdown",
-        true,
-        ["locked down for confidentiality", "nothing", "boot without"],
+        "locked down for confidentiality",
+        "boot without",
     );
-    lacks(
+    stops(
         &locked,
         "kernel-reads",
-        true,
-        ["no such helper", "nothing", "boot without lockdown"],
+        "no such helper",
+        "boot without lockdown",
     );
-    lacks(
-        &locked,
-        "direct-map",
-        true,
-        ["not found", "nothing", "see kernel-reads"],
-    );
+    stops(&locked, "direct-map", "not found", "see kernel-reads");
 }
 
 #[test]
 fn types_that_are_not_there_or_not_enough() {
     let none = with(|found| found.btf = Err("there are none".to_owned()));
-    lacks(
-        &none,
-        "btf",
-        true,
-        ["there are none", "nothing", "--btf FILE"],
-    );
+    stops(&none, "btf", "there are none", "--btf FILE");
     let file = with(|found| {
         found.btf_file = true;
         found.btf = Err("it is broken".to_owned());
     });
-    lacks(&file, "btf", true, ["it is broken", "nothing", "exactly"]);
+    stops(&file, "btf", "it is broken", "exactly");
     let missing = with(|found| {
         if let Ok(types) = &mut found.btf {
             types.missing = vec!["mm_struct.pgd".to_owned()];
         }
     });
-    lacks(
+    stops(
         &missing,
         "btf",
-        true,
-        [
-            "100 of 102 offsets and constants, without mm_struct.pgd",
-            "nothing",
-            "knows",
-        ],
+        "100 of 102 offsets and constants, without mm_struct.pgd",
+        "knows",
     );
 }
 
@@ -161,36 +140,16 @@ fn bpf_that_is_refused() {
         })
     };
     let none = refused_with(38, |_| ());
-    lacks(
-        &none,
-        "bpf",
-        true,
-        ["Operation not", "nothing", "CONFIG_BPF_SYSCALL"],
-    );
+    stops(&none, "bpf", "Operation not", "CONFIG_BPF_SYSCALL");
     for row in ["ring-buffer", "timer"] {
-        lacks(&none, row, true, ["Operation not", "nothing", "see bpf"]);
+        stops(&none, row, "Operation not", "see bpf");
     }
     let filtered = refused_with(1, |found| found.seccomp = true);
-    lacks(
-        &filtered,
-        "bpf",
-        true,
-        ["Operation not", "nothing", "seccomp"],
-    );
+    stops(&filtered, "bpf", "Operation not", "seccomp");
     let contained = refused_with(1, |found| found.initial_users = false);
-    lacks(
-        &contained,
-        "bpf",
-        true,
-        ["Operation not", "nothing", "user namespace"],
-    );
+    stops(&contained, "bpf", "Operation not", "user namespace");
     let forbidden = refused_with(1, |_| ());
-    lacks(
-        &forbidden,
-        "bpf",
-        true,
-        ["Operation not", "nothing", "policy"],
-    );
+    stops(&forbidden, "bpf", "Operation not", "policy");
 }
 
 #[test]
@@ -218,16 +177,11 @@ fn what_fails_for_the_same_reason_refers_to_it() {
 #[test]
 fn parts_of_bpf_that_are_refused() {
     let found = with(|found| found.ring_buffer = refused(22, "unknown"));
-    lacks(&found, "ring-buffer", true, ["unknown", "nothing", "5.10"]);
+    stops(&found, "ring-buffer", "unknown", "5.10");
     let found = with(|found| found.timer = refused(2, "no timer"));
-    lacks(
-        &found,
-        "timer",
-        true,
-        ["no timer", "nothing", "CONFIG_PERF_EVENTS"],
-    );
+    stops(&found, "timer", "no timer", "CONFIG_PERF_EVENTS");
     let found = with(|found| found.kernel_reads = refused(1, "no"));
-    lacks(&found, "kernel-reads", true, ["no", "nothing", "policy"]);
+    stops(&found, "kernel-reads", "no", "policy");
 }
 
 #[test]
@@ -235,27 +189,26 @@ fn tracepoints_that_are_missing() {
     let without = |at: usize, errno| {
         with(|found| found.tracepoints[at].attached = refused(errno, "not this one"))
     };
-    lacks(
+    costs(
         &without(0, 2),
         "tracepoints",
-        false,
         [
             "1 of 2: without page_fault_user",
             "fentry",
             "CONFIG_BPF_EVENTS",
         ],
     );
-    lacks(
+    stops(
         &without(1, 2),
         "tracepoints",
-        true,
-        ["without sys_enter", "nothing", "CONFIG_TRACEPOINTS"],
+        "without sys_enter",
+        "CONFIG_TRACEPOINTS",
     );
-    lacks(
+    stops(
         &without(1, 1),
         "tracepoints",
-        true,
-        ["sys_enter (not this one)", "nothing", "CONFIG_TRACEPOINTS"],
+        "sys_enter (not this one)",
+        "CONFIG_TRACEPOINTS",
     );
 }
 
@@ -267,10 +220,9 @@ fn fentry_that_is_not_granted_costs_the_main_job_nothing() {
         (22, "CONFIG_BPF_JIT"),
     ] {
         let found = with(|found| found.fentry = refused(errno, "the kernel refuses"));
-        lacks(
+        costs(
             &found,
             "fentry",
-            false,
             ["the kernel refuses", "how long each fault took", remedy],
         );
         let verdict = verdict_of(&found);
@@ -302,7 +254,7 @@ fn a_kernel_that_switches_tasks_in_a_hook() {
         "tracepoints are taken",
         "preempt=voluntary",
     ];
-    lacks(&on, "preemption", false, parts);
+    costs(&on, "preemption", parts);
     let verdict = verdict_of(&on);
     assert!(
         verdict.cannot[0].because.contains("in the middle"),
@@ -313,7 +265,7 @@ fn a_kernel_that_switches_tasks_in_a_hook() {
         ..on
     };
     let parts = ["in the middle", "another's", "preempt=voluntary"];
-    lacks(&alone, "preemption", false, parts);
+    costs(&alone, "preemption", parts);
     assert!(verdict_of(&alone).cannot.is_empty());
     let row = self::row(&preempted(Preemption::NotShown, false), "preemption");
     assert_eq!(row.state, State::Unknown, "{row:?}");
@@ -327,13 +279,12 @@ fn fentry_is_needed_where_faults_have_no_tracepoint() {
         tracepoints: not_asked.tracepoints[1..].to_vec(),
         ..not_asked
     };
-    let parts = ["the kernel refuses", "nothing", "not granted"];
-    lacks(&not_asked, "fentry", true, parts);
+    stops(&not_asked, "fentry", "the kernel refuses", "not granted");
     let not_there = with(|found| {
         found.fentry = refused(1, "the kernel refuses");
         found.tracepoints[0].attached = refused(2, "none such");
     });
-    lacks(&not_there, "fentry", true, parts);
+    stops(&not_there, "fentry", "the kernel refuses", "not granted");
 }
 
 #[test]
@@ -342,27 +293,16 @@ fn frames_and_the_direct_map() {
         found.frames = refused(1, "hidden");
         found.direct_map = refused(1, "hidden");
     });
-    lacks(
-        &found,
-        "frames",
-        true,
-        ["hidden", "nothing", "CAP_SYS_ADMIN"],
-    );
-    lacks(
-        &found,
-        "direct-map",
-        true,
-        ["see frames", "nothing", "see frames"],
-    );
+    stops(&found, "frames", "hidden", "CAP_SYS_ADMIN");
+    stops(&found, "direct-map", "see frames", "see frames");
 }
 
 #[test]
 fn kallsyms_that_hides() {
     let hidden = with(|found| found.symbols = Tried::Works(0));
-    lacks(
+    costs(
         &hidden,
         "kallsyms",
-        false,
         ["kptr_restrict is 1", "the lab", "CAP_SYSLOG"],
     );
     let closed = with(|found| {
@@ -370,13 +310,12 @@ fn kallsyms_that_hides() {
         found.kptr_restrict = Some(2);
     });
     let parts = ["kptr_restrict is 2", "the lab", "kptr_restrict=1"];
-    lacks(&closed, "kallsyms", false, parts);
+    costs(&closed, "kallsyms", parts);
     assert!(verdict_of(&hidden).cannot[0].what.contains("clone"));
     let none = with(|found| found.symbols = refused(2, "no such file"));
-    lacks(
+    costs(
         &none,
         "kallsyms",
-        false,
         ["no such file", "the lab", "CONFIG_KALLSYMS"],
     );
 }
@@ -391,10 +330,9 @@ fn pid_namespaces() {
     );
     for shown in [None, Some(4)] {
         let other = with(|found| found.pids.shown = shown);
-        lacks(
+        costs(
             &other,
             "pid-namespace",
-            false,
             ["memtrace is process 77", "attach", "--mount-proc"],
         );
         let lacking = verdict_of(&other).cannot.len();
