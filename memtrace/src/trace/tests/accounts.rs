@@ -34,8 +34,7 @@ fn every_counted_fault_has_a_name() {
     story.unobserved(100, syscall::EXECVE, 3, 1);
     story.unobserved(100, syscall::EXECVE, 1, 0);
     story.unobserved(100, syscall::NONE, 0, 2);
-    story.exit(100, 0);
-    story.gone(100, counters(6, 4));
+    story.ends_with(100, counters(6, 4));
     let outcome = story.play();
     let row = outcome.row(100);
     assert_eq!(
@@ -56,8 +55,7 @@ fn every_counted_fault_has_a_name() {
 fn what_no_record_explains_is_unexplained() {
     let mut story = Story::of(100, 0xa);
     three_faults(&mut story, 100);
-    story.exit(100, 0);
-    story.gone(100, counters(9, 1));
+    story.ends_with(100, counters(9, 1));
     let outcome = story.play();
     let row = outcome.row(100);
     assert_eq!(row.unobserved, 7);
@@ -70,8 +68,7 @@ fn faults_that_were_not_counted_explain_nothing() {
     let mut story = Story::of(100, 0xa);
     three_faults(&mut story, 100);
     story.fault(100, flagged(minor(WRITE, PAGE, rw(2), rw(2)), 0));
-    story.exit(100, 0);
-    story.gone(100, counters(2, 1));
+    story.ends_with(100, counters(2, 1));
     let outcome = story.play();
     let row = outcome.row(100);
     assert_eq!(row.faults["spurious"], 1);
@@ -90,8 +87,7 @@ fn memtraces_own_faults_are_told_apart() {
     for exec in execs {
         (exec.pre_exec_minor, exec.pre_exec_major) = (20, 2);
     }
-    story.exit(100, 0);
-    story.gone(100, counters(23, 2));
+    story.ends_with(100, counters(23, 2));
     let outcome = story.play();
     let row = outcome.row(100);
     assert_eq!((row.min_flt, row.maj_flt, row.before_exec), (3, 0, 22));
@@ -133,8 +129,7 @@ fn a_process_is_the_sum_of_its_threads_and_the_total_of_processes() {
         three_faults(&mut story, tid);
     }
     for (tid, major) in [(101, 1), (200, 1), (100, 2)] {
-        story.exit(tid, 0);
-        story.gone(tid, counters(2, major));
+        story.ends_with(tid, counters(2, major));
     }
     let outcome = story.play();
     let counts = |row: &crate::trace::event::Account| (row.min_flt, row.maj_flt, row.unobserved);
@@ -155,10 +150,8 @@ fn those_that_live_on_are_counted_so_far() {
     story.thread(100, 101, 0);
     story.fork(100, 200, 0xb);
     three_faults(&mut story, 100);
-    story.exit(101, 0);
-    story.gone(101, counters(1, 0));
-    story.exit(200, 0);
-    story.gone(200, counters(4, 0));
+    story.ends_with(101, counters(1, 0));
+    story.ends_with(200, counters(4, 0));
     let outcome = story.play_with(&[known(100, 100, counters(2, 1))]);
     let row = outcome.row(100);
     assert!(row.alive);
@@ -171,8 +164,7 @@ fn those_that_live_on_are_counted_so_far() {
 #[test]
 fn one_whose_birth_was_lost_is_counted() {
     let mut story = Story::of(100, 0xa);
-    story.exit(555, 0);
-    story.gone(555, counters(9, 2));
+    story.ends_with(555, counters(9, 2));
     story.ends(100);
     let living = [666, 667].map(|tid| known(666, tid, counters(20, 0)));
     let outcome = story.play_with(&living);
@@ -264,8 +256,7 @@ fn an_id_that_comes_again_ends_who_had_it() {
     story.fork(100, 200, 0xb);
     story.thread(200, 201, 0);
     story.fork(100, 200, 0xc);
-    story.exit(200, 0);
-    story.gone(200, counters(7, 0));
+    story.ends_with(200, counters(7, 0));
     let outcome = story.play();
     let rows: Vec<_> = outcome
         .rows
@@ -312,8 +303,7 @@ fn a_summary_is_what_the_hooks_counted() {
     let mut story = Story::of(100, 0xa);
     story.thread(100, 101, 0);
     story.unobserved(101, syscall::EXECVE, 1, 0);
-    story.exit(101, 0);
-    story.gone(101, tally(10, 2));
+    story.ends_with(101, tally(10, 2));
     let living = known(100, 100, tally(30, 1));
     let outcome = story.play_with(&[living]);
     let row = outcome.row(100);

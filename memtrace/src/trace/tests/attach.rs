@@ -9,7 +9,7 @@ use memtrace_ebpf::{
 use super::{
     regions::{BOUNDS, PROG},
     story::{
-        Area, FIRST, FORK, Outcome, READ, Story, WRITE, anonymous, counters, file, flagged, heap,
+        Area, FIRST, Outcome, READ, Story, WRITE, anonymous, counters, file, flagged, heap,
         heap_page, heap_pages, known, minor, ro, rw, tallied,
     },
 };
@@ -47,38 +47,30 @@ fn surveyed() -> Story {
 
 /// The tasks that were told of: who, and what is resident and private.
 fn tasks(outcome: &Outcome) -> Vec<(u32, Option<u64>, Option<u64>)> {
-    outcome
-        .events
-        .iter()
-        .filter_map(|event| match &event.what {
-            EventKind::ExistingTask(task) => Some((event.tid, task.resident, task.private)),
-            _ => None,
-        })
-        .collect()
+    outcome.told(|event| match &event.what {
+        EventKind::ExistingTask(task) => Some((event.tid, task.resident, task.private)),
+        _ => None,
+    })
 }
 
 /// The mappings that were told of.
 fn mappings(outcome: &Outcome) -> Vec<String> {
-    outcome
-        .events
-        .iter()
-        .filter_map(|event| match &event.what {
-            EventKind::Mmap(mmap) => {
-                assert_eq!(mmap.by, By::Attach);
-                Some(format!(
-                    "{} {} {:#x} {} {} resident {} private {}",
-                    event.tid,
-                    mmap.addr,
-                    mmap.len,
-                    mmap.region.map_or("-", |region| region.name()),
-                    mmap.file.as_deref().unwrap_or("-"),
-                    mmap.resident.expect("counted"),
-                    mmap.private.expect("counted"),
-                ))
-            }
-            _ => None,
-        })
-        .collect()
+    outcome.told(|event| match &event.what {
+        EventKind::Mmap(mmap) => {
+            assert_eq!(mmap.by, By::Attach);
+            Some(format!(
+                "{} {} {:#x} {} {} resident {} private {}",
+                event.tid,
+                mmap.addr,
+                mmap.len,
+                mmap.region.map_or("-", |region| region.name()),
+                mmap.file.as_deref().unwrap_or("-"),
+                mmap.resident.expect("counted"),
+                mmap.private.expect("counted"),
+            ))
+        }
+        _ => None,
+    })
 }
 
 #[test]
@@ -201,7 +193,7 @@ fn the_parts_of_a_survey_are_one() {
         told,
         [
             Some("10 private 7".to_owned()),
-            Some("3 private 0".to_owned())
+            Some("3 private 0".to_owned()),
         ]
     );
 }
@@ -215,7 +207,7 @@ fn copies_during_the_survey_are_the_forks() {
     story.copies(500, 0, 2);
     story.surveyed(500, PROG, BOUNDS);
     story.takes_over(700, 0);
-    assert_eq!(story.play().accounts(), ["4: parent 1 shared 3"]);
+    story.play().accounts_are(["4: parent 1 shared 3"]);
 }
 
 #[test]
@@ -236,8 +228,7 @@ fn counters_begin_with_what_they_are() {
     story.fills(501, 2);
     story.fills(501, 3);
     story.unobserved(501, syscall::NONE, 1, 0);
-    story.exit(501, 0);
-    story.gone(501, counters(53, 5));
+    story.ends_with(501, counters(53, 5));
     let living = known(500, 500, counters(1001, 11));
     let outcome = story.play_with(&[living]);
     let row = outcome.row(500);
@@ -295,7 +286,7 @@ fn who_shares_the_memory_is_told_of_as_well() {
             "600 - exit: mm#1>- [500] files#1>- [500]",
         ]
     );
-    assert_eq!(outcome.accounts(), ["4: parent 1 taken over 1 exit 2"]);
+    outcome.accounts_are(["4: parent 1 taken over 1 exit 2"]);
 }
 
 /// Who shares a page since before the trace isn't known, but that somebody does.
@@ -312,25 +303,19 @@ fn copies_are_blamed_on_forks_before() {
     story.copies(500, 1, 2);
     story.copies(500, 21, 5);
     // After an exec there is no before.
-    story.exec(700, 0xc, 0, Bounds::default(), &[]);
+    story.execs(700, 0xc);
     story.copies(700, 22, 2);
     let outcome = story.play();
-    assert_eq!(
-        outcome.copies(),
-        [
-            "500 8: fork-before, with [] of 2",
-            "501 3: reference, with [] of 1",
-            "700 0: fork 1 500>700, with [500] of 2",
-            "700 20: fork-before, with [] of 2",
-            "500 1: fork 1 500>700, with [700] of 2",
-            "500 21: fork-before, with [] of 5",
-            "700 22: unknown, with [] of 2",
-        ]
-    );
-    assert_eq!(
-        outcome.accounts(),
-        ["8: child 1 parent 1 exec 6, exec after 2"]
-    );
+    outcome.copies_are([
+        "500 8: fork-before, with [] of 2",
+        "501 3: reference, with [] of 1",
+        "700 0: fork 1 500>700, with [500] of 2",
+        "700 20: fork-before, with [] of 2",
+        "500 1: fork 1 500>700, with [700] of 2",
+        "500 21: fork-before, with [] of 5",
+        "700 22: unknown, with [] of 2",
+    ]);
+    outcome.accounts_are(["8: child 1 parent 1 exec 6, exec after 2"]);
 }
 
 /// Of those who share a page since a fork that was seen nobody is left; but somebody who is not traced still maps it.
@@ -342,14 +327,11 @@ fn who_is_not_traced_shares_since_before() {
     story.copies(500, 8, 2);
     story.copies(500, 9, 1);
     let outcome = story.play();
-    assert_eq!(
-        outcome.copies(),
-        [
-            "500 8: fork-before, with [] of 2",
-            "500 9: reference 1 500>700, with [] of 1",
-        ]
-    );
-    assert_eq!(outcome.accounts(), ["2: parent 1 exit 1"]);
+    outcome.copies_are([
+        "500 8: fork-before, with [] of 2",
+        "500 9: reference 1 500>700, with [] of 1",
+    ]);
+    outcome.accounts_are(["2: parent 1 exit 1"]);
 }
 
 /// A thread beside a fork copies a page that is shared already: of an attached process, too.
@@ -358,11 +340,11 @@ fn a_copy_during_a_fork_is_not_of_one_before() {
     let mut story = surveyed();
     let began = story.tick();
     story.copies(501, 1, 2);
-    story.clone_as(500, (700, 700), (FORK, 0xb), &[heap_pages(0..4)], |birth| {
+    story.fork_as(500, 700, 0xb, &[heap_pages(0..4)], |birth| {
         birth.began = began;
     });
     story.takes_over(700, 1);
-    assert_eq!(story.play().accounts(), ["4: parent 1 shared 3"]);
+    story.play().accounts_are(["4: parent 1 shared 3"]);
 }
 
 /// A process forks while it is surveyed: what the fork left shared, and what was found, are two things.
@@ -379,7 +361,7 @@ fn a_fork_during_the_survey_is_its_own() {
         [(501, None, None), (500, Some(9), Some(8))]
     );
     assert_eq!(mappings(&outcome).len(), 1);
-    assert_eq!(outcome.accounts(), ["2: child 1 shared 1"]);
+    outcome.accounts_are(["2: child 1 shared 1"]);
 }
 
 /// An exec, or the end, comes before the survey: the task is told of all the same.
@@ -426,7 +408,7 @@ fn a_process_may_have_lost_its_first_thread() {
         tasks(&outcome),
         [(502, None, None), (501, Some(2), Some(2))]
     );
-    assert_eq!(outcome.kinds(), ["zero-fill"]);
+    outcome.kinds_are(["zero-fill"]);
     assert_eq!(outcome.row(500).faults["zero-fill"], 1);
 }
 
@@ -444,5 +426,5 @@ fn regions_are_known_once_it_is_surveyed() {
     story.surveyed(500, PROG, BOUNDS);
     story.vma(501, VmaReason::Fault, bss);
     story.fault(501, minor(READ, 0x40_4000, 0, ro(5)));
-    assert_eq!(story.play().regions(), ["bss"]);
+    story.play().regions_are(["bss"]);
 }

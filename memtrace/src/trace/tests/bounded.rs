@@ -8,7 +8,7 @@ use memtrace_ebpf::{
     syscall,
 };
 
-use super::story::{FORK, Story, VFORK, ZERO, counters, heap_page, heap_pages};
+use super::story::{Story, VFORK, ZERO, counters, heap_page, heap_pages};
 use crate::trace::{event::Event, model::Model, names::flag, objects::REMEMBERED};
 
 /// How often all of it happens. Without optimisation there's only time for some.
@@ -160,9 +160,7 @@ impl Server {
         let (pid, mm) = (self.id(700), self.mm(0x600));
         let areas = [heap_pages(0..8)];
         self.story
-            .clone_as(100, (pid, pid), (FORK, mm), &areas, |birth| {
-                birth.followed = 0;
-            });
+            .fork_as(100, pid, mm, &areas, |birth| birth.followed = 0);
         self.story.copies(100, 4, 2);
         self.fork(pid, mm);
         let lost = self.story.records.pop();

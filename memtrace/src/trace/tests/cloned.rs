@@ -1,7 +1,5 @@
 //! Clones that return: how long the call took, who was first, and what let a vfork's parent go.
 
-use memtrace_ebpf::record::Bounds;
-
 use super::story::{FORK, Outcome, PTHREAD, Story, VFORK, heap_pages};
 use crate::trace::{event::EventKind, names::flag};
 
@@ -21,7 +19,7 @@ fn returns(outcome: &Outcome) -> Vec<String> {
         words.extend(cloned.fork.map(|fork| format!("fork {fork}")));
         Some(words.join(" ").to_lowercase())
     };
-    outcome.events.iter().filter_map(cloned).collect()
+    outcome.told(cloned)
 }
 
 /// A clone of which the call began `before` nanoseconds before the birth: when that was.
@@ -40,10 +38,6 @@ fn clone(story: &mut Story, parent: u32, tid: u32, (flags, mm): (u64, u64), befo
         began = birth.began;
     });
     began
-}
-
-fn execs(story: &mut Story, tid: u32, mm: u64) {
-    story.exec(tid, mm, 0, Bounds::default(), &[]);
 }
 
 #[test]
@@ -105,9 +99,7 @@ fn a_fork_that_has_not_returned_has_no_duration() {
 #[test]
 fn who_is_first_is_not_known_of_one_that_is_not_followed() {
     let mut story = Story::of(100, 0xa);
-    story.clone_as(100, (200, 200), (FORK, 0xb), &[], |birth| {
-        birth.followed = 0;
-    });
+    story.fork_as(100, 200, 0xb, &[], |birth| birth.followed = 0);
     let began = story.now();
     story.returned(100, 200, began, 0);
     story.clone_as(100, (300, 300), (VFORK, 0), &[], |birth| birth.followed = 0);
@@ -127,7 +119,7 @@ fn a_vfork_holds_until_the_exec() {
     let began = clone(&mut story, 100, 200, (VFORK, 0), 100);
     story.returned_in_child(200);
     story.tick();
-    execs(&mut story, 200, 0xb);
+    story.execs(200, 0xb);
     story.returned(100, 200, began, 0);
     assert_eq!(
         returns(&story.play()),
@@ -144,7 +136,7 @@ fn a_return_before_the_exec_is_complete_waits_for_it() {
     story.returned(100, 200, began, 0);
     let returned = story.now();
     story.tick();
-    execs(&mut story, 200, 0xb);
+    story.execs(200, 0xb);
     let outcome = story.play();
     assert_eq!(
         returns(&outcome),
@@ -179,11 +171,11 @@ fn only_the_child_itself_lets_go() {
     let mut story = Story::of(100, 0xa);
     let began = clone(&mut story, 100, 200, (VFORK, 0), 0);
     story.fork(200, 300, 0xb);
-    execs(&mut story, 300, 0xc);
+    story.execs(300, 0xc);
     story.ends(300);
     let born = story.now();
     story.tick();
-    execs(&mut story, 200, 0xd);
+    story.execs(200, 0xd);
     let held = story.now() - began + 10;
     story.returned(100, 200, began, 0);
     assert!(born > began);
@@ -202,9 +194,9 @@ fn another_child_does_not_let_go() {
     story.fork(100, 200, 0xb);
     let began = clone(&mut story, 100, 300, (VFORK, 0), 0);
     story.returned_in_child(200);
-    execs(&mut story, 200, 0xc);
+    story.execs(200, 0xc);
     story.ends(200);
-    execs(&mut story, 300, 0xd);
+    story.execs(300, 0xd);
     story.returned(100, 300, began, 0);
     assert_eq!(
         returns(&story.play()),
@@ -226,7 +218,7 @@ fn a_held_parent_that_is_killed_was_let_go_by_that() {
             story.tick();
         }
         story.exit(100, 9);
-        execs(&mut story, 200, 0xb);
+        story.execs(200, 0xb);
         let lines = returns(&story.play());
         let held = if returns_first { 30 } else { 40 };
         assert_eq!(
@@ -249,12 +241,12 @@ fn a_parent_may_be_quicker_than_the_exec() {
     story.returned(100, 200, began, 0);
     let began = clone(&mut story, 100, 300, (FORK, 0xc), 0);
     story.returned(100, 300, began, 0);
-    execs(&mut story, 200, 0xb);
+    story.execs(200, 0xb);
     let began = clone(&mut story, 100, 400, (VFORK, 0), 0);
     story.returned_in_child(400);
     story.returned(100, 400, began, 0);
     story.exit(100, 0);
-    execs(&mut story, 400, 0xd);
+    story.execs(400, 0xd);
     assert_eq!(
         returns(&story.play()),
         [
@@ -273,7 +265,7 @@ fn each_clone_can_hold() {
     let area = heap_pages(0..2);
     story.clone_as(100, (200, 200), (fork, 0xb), &[area], |_| ());
     let born = story.now();
-    execs(&mut story, 200, 0xc);
+    story.execs(200, 0xc);
     story.returned(100, 200, born, 0);
     let thread = PTHREAD | flag::VFORK;
     let began = clone(&mut story, 100, 101, (thread, 0), 0);

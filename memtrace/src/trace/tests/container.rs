@@ -4,7 +4,7 @@ use memtrace_ebpf::record::Ids;
 
 use super::{
     regions::{BOUNDS, PROG},
-    story::{FORK, Story, heap_pages},
+    story::{Story, heap_pages},
 };
 use crate::trace::event::{EventKind, Global, ObjectKind};
 
@@ -23,39 +23,24 @@ fn ids_are_those_of_memtraces_namespace() {
     }
     story.survey(50_000, &[(heap_pages(0..4), 4)]);
     story.surveyed(50_000, PROG, BOUNDS);
-    story.clone_as(
-        50_001,
-        (50_010, 50_010),
-        (FORK, 0xb),
-        &[heap_pages(0..4)],
-        |birth| {
-            birth.child_ids = Ids { pid: 12, tid: 12 };
-        },
-    );
+    story.fork_as(50_001, 50_010, 0xb, &[heap_pages(0..4)], |birth| {
+        birth.child_ids = Ids { pid: 12, tid: 12 };
+    });
     // A task that is not in the namespace, having joined another, has no id there but its own.
-    story.clone_as(
-        50_010,
-        (50_020, 50_020),
-        (FORK, 0xc),
-        &[heap_pages(0..4)],
-        |birth| {
-            birth.child_ids = Ids::default();
-        },
-    );
+    story.fork_as(50_010, 50_020, 0xc, &[heap_pages(0..4)], |birth| {
+        birth.child_ids = Ids::default();
+    });
     story.copies(50_010, 0, 3);
     story.copies(50_020, 1, 3);
     story.copies(50_001, 2, 3);
     story.ends(50_000);
     story.exec(50_001, 0xd, PROG, BOUNDS, &[]);
     let outcome = story.play();
-    assert_eq!(
-        outcome.copies(),
-        [
-            "12 0: fork 2 12>50020, with [7, 50020] of 3",
-            "50020 1: fork 2 12>50020, with [7, 12] of 3",
-            "8 2: fork 1 7>12, with [12, 50020] of 3",
-        ]
-    );
+    outcome.copies_are([
+        "12 0: fork 2 12>50020, with [7, 50020] of 3",
+        "50020 1: fork 2 12>50020, with [7, 12] of 3",
+        "8 2: fork 1 7>12, with [12, 50020] of 3",
+    ]);
     let global = |pid, tid| Some(Global { pid, tid });
     let clones: Vec<_> = outcome
         .clones()
@@ -66,7 +51,7 @@ fn ids_are_those_of_memtraces_namespace() {
         clones,
         [
             (12, 12, global(50_010, 50_010).map(Into::into)),
-            (50_020, 50_020, None)
+            (50_020, 50_020, None),
         ]
     );
     let of = |name| {

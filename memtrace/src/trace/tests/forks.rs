@@ -1,7 +1,7 @@
 //! Forks and what they leave shared: who copies it, and why; who takes it over.
 
 use memtrace_ebpf::{
-    record::{Birth, Bounds, FAULT_MINOR, FAULT_MM_GONE, Frame, Tally, VmaReason},
+    record::{Birth, FAULT_MINOR, FAULT_MM_GONE, Frame, Tally, VmaReason},
     syscall,
 };
 
@@ -21,7 +21,7 @@ fn a_clone_says_what_it_copied() {
         pinned: vec![FIRST + 8, FIRST + 700],
         ..heap_pages(0..8)
     };
-    story.clone_as(100, (200, 200), (FORK, 0xb), &[pinned], |birth| {
+    story.fork_as(100, 200, 0xb, &[pinned], |birth| {
         birth.table_bytes = 12_288;
         birth.swapped = 3;
     });
@@ -52,7 +52,7 @@ fn a_clone_says_what_it_copied() {
         ],
         "only what copies the address space is a fork"
     );
-    assert_eq!(outcome.accounts(), ["10: at once 2 shared 8", "0:"]);
+    outcome.accounts_are(["10: at once 2 shared 8", "0:"]);
     let fork = &outcome.forks[0];
     assert_eq!((fork.table_bytes, fork.swapped), (12_288, 3));
     assert_eq!((fork.parent, fork.child), (100, 200));
@@ -69,8 +69,7 @@ fn a_clone_says_what_it_copied() {
 
 #[test]
 fn a_copy_names_its_fork_and_the_sharers() {
-    let mut story = Story::of(100, 0xa);
-    story.fork_of(100, 200, 0xb, &[heap_pages(0..8)]);
+    let mut story = Story::forked(8);
     let forked = story.now();
     story.copies(200, 0, 2);
     let copied = story.now();
@@ -85,22 +84,16 @@ fn a_copy_names_its_fork_and_the_sharers() {
     story.copies(200, 2, 2);
     story.copies(100, 3, 3);
     let outcome = story.play();
-    assert_eq!(
-        outcome.copies(),
-        [
-            "200 0: fork 1 100>200, with [100] of 2",
-            "100 1: fork 1 100>200, with [200] of 2",
-            "300 0: fork 2 200>300, with [200] of 2",
-            "300 1: fork 2 200>300, with [200] of 2",
-            "300 2: fork 2 200>300, with [100, 200] of 3",
-            "200 2: fork 1 100>200, with [100] of 2",
-            "100 3: fork 1 100>200, with [200, 300] of 3",
-        ]
-    );
-    assert_eq!(
-        outcome.accounts(),
-        ["8: child 2 parent 2 shared 4", "8: child 3 shared 5"]
-    );
+    outcome.copies_are([
+        "200 0: fork 1 100>200, with [100] of 2",
+        "100 1: fork 1 100>200, with [200] of 2",
+        "300 0: fork 2 200>300, with [200] of 2",
+        "300 1: fork 2 200>300, with [200] of 2",
+        "300 2: fork 2 200>300, with [100, 200] of 3",
+        "200 2: fork 1 100>200, with [100] of 2",
+        "100 3: fork 1 100>200, with [200, 300] of 3",
+    ]);
+    outcome.accounts_are(["8: child 2 parent 2 shared 4", "8: child 3 shared 5"]);
     let faults = outcome.faults();
     let cause = faults[0].cause.as_deref().expect("a copy's cause");
     assert_eq!(cause.fork.expect("a fork").ago, copied - forked);
@@ -110,8 +103,7 @@ fn a_copy_names_its_fork_and_the_sharers() {
 /// A grandchild goes on sharing with its grandparent when the one between is gone.
 #[test]
 fn a_grandchild_inherits_the_sharing() {
-    let mut story = Story::of(100, 0xa);
-    story.fork_of(100, 200, 0xb, &[heap_pages(0..4)]);
+    let mut story = Story::forked(4);
     story.fork_of(200, 300, 0xc, &[heap_pages(0..4)]);
     story.ends(200);
     story.copies(300, 0, 2);
@@ -119,17 +111,11 @@ fn a_grandchild_inherits_the_sharing() {
     story.ends(300);
     story.takes_over(100, 2);
     let outcome = story.play();
-    assert_eq!(
-        outcome.copies(),
-        [
-            "300 0: fork 1 100>200, with [100] of 2",
-            "100 1: fork 1 100>200, with [300] of 2",
-        ]
-    );
-    assert_eq!(
-        outcome.accounts(),
-        ["4: parent 1 others 1 taken over 1 exit 1", "4: exit 4"]
-    );
+    outcome.copies_are([
+        "300 0: fork 1 100>200, with [100] of 2",
+        "100 1: fork 1 100>200, with [300] of 2",
+    ]);
+    outcome.accounts_are(["4: parent 1 others 1 taken over 1 exit 1", "4: exit 4"]);
 }
 
 #[test]
@@ -155,8 +141,7 @@ fn many_sharers_are_counted_and_the_first_named() {
 
 #[test]
 fn each_cause_has_its_name() {
-    let mut story = Story::of(100, 0xa);
-    story.fork_of(100, 200, 0xb, &[heap_pages(0..3)]);
+    let mut story = Story::forked(3);
     story.copies(200, 0, 2);
     // The kernel still holds the parent's page: it copies what nobody else maps.
     story.copies(100, 0, 1);
@@ -167,49 +152,38 @@ fn each_cause_has_its_name() {
     story.copies(100, 22, 1);
     story.copies_frame(100, 23, (Frame::Unknown, 7));
     let outcome = story.play();
-    assert_eq!(
-        outcome.copies(),
-        [
-            "200 0: fork 1 100>200, with [100] of 2",
-            "100 0: reference 1 100>200, with [] of 1",
-            "200 1: ksm, with [100] of 9",
-            "100 20: page-cache, with [] of 4",
-            "100 21: unknown, with [] of 2",
-            "100 22: reference, with [] of 1",
-            "100 23: unknown, with [] of ?",
-        ]
-    );
-    assert_eq!(
-        outcome.accounts(),
-        ["3: child 1 shared 1 unknown 1, again 1"]
-    );
+    outcome.copies_are([
+        "200 0: fork 1 100>200, with [100] of 2",
+        "100 0: reference 1 100>200, with [] of 1",
+        "200 1: ksm, with [100] of 9",
+        "100 20: page-cache, with [] of 4",
+        "100 21: unknown, with [] of 2",
+        "100 22: reference, with [] of 1",
+        "100 23: unknown, with [] of ?",
+    ]);
+    outcome.accounts_are(["3: child 1 shared 1 unknown 1, again 1"]);
 }
 
 /// One side gave the page up, but something in the kernel holds it still: the other's write copies it.
 #[test]
 fn a_reference_makes_a_copy_of_what_was_given_up() {
-    let mut story = Story::of(100, 0xa);
-    story.fork_of(100, 200, 0xb, &[heap_pages(0..4)]);
+    let mut story = Story::forked(4);
     story.ends(200);
     story.copies(100, 0, 1);
     story.takes_over(100, 1);
     let outcome = story.play();
-    assert_eq!(
-        outcome.copies(),
-        ["100 0: reference 1 100>200, with [] of 1"]
-    );
-    assert_eq!(outcome.accounts(), ["4: parent 1 taken over 1 exit 2"]);
+    outcome.copies_are(["100 0: reference 1 100>200, with [] of 1"]);
+    outcome.accounts_are(["4: parent 1 taken over 1 exit 2"]);
 }
 
 #[test]
 fn what_comes_anew_is_not_what_was_shared() {
-    let mut story = Story::of(100, 0xa);
-    story.fork_of(100, 200, 0xb, &[heap_pages(0..4)]);
+    let mut story = Story::forked(4);
     // Something took the page away unseen.
     story.fills(200, 0);
     story.takes_over(100, 0);
     let outcome = story.play();
-    assert_eq!(outcome.accounts(), ["4: shared 3 unknown 1"]);
+    outcome.accounts_are(["4: shared 3 unknown 1"]);
 }
 
 #[test]
@@ -229,19 +203,13 @@ fn threads_write_for_their_process() {
     story.ends(201);
     story.takes_over(100, 4);
     let outcome = story.play();
-    assert_eq!(
-        outcome.copies(),
-        [
-            "100 0: fork 1 100>200, with [200] of 2",
-            "101 1: fork 1 100>200, with [200] of 2",
-            "201 2: fork 1 100>200, with [100] of 2",
-            "201 3: fork 1 100>200, with [100] of 2",
-        ]
-    );
-    assert_eq!(
-        outcome.accounts(),
-        ["8: child 2 parent 2 taken over 1 exit 3"]
-    );
+    outcome.copies_are([
+        "100 0: fork 1 100>200, with [200] of 2",
+        "101 1: fork 1 100>200, with [200] of 2",
+        "201 2: fork 1 100>200, with [100] of 2",
+        "201 3: fork 1 100>200, with [100] of 2",
+    ]);
+    outcome.accounts_are(["8: child 2 parent 2 taken over 1 exit 3"]);
 }
 
 /// While a fork goes on, a thread beside it may write a page that is shared already: that copy begins before the child is
@@ -255,20 +223,17 @@ fn a_copy_during_the_fork_is_booked_on_it() {
     let began = story.tick();
     story.copies(101, 1, 2);
     story.copies(101, 30, 2);
-    story.clone_as(100, (200, 200), (FORK, 0xb), &[heap_pages(0..4)], |birth| {
+    story.fork_as(100, 200, 0xb, &[heap_pages(0..4)], |birth| {
         birth.began = began;
     });
     story.takes_over(200, 1);
     let outcome = story.play();
-    assert_eq!(
-        outcome.copies(),
-        [
-            "101 0: unknown, with [] of 2",
-            "101 1: unknown, with [] of 2",
-            "101 30: unknown, with [] of 2",
-        ]
-    );
-    assert_eq!(outcome.accounts(), ["4: parent 1 shared 3"]);
+    outcome.copies_are([
+        "101 0: unknown, with [] of 2",
+        "101 1: unknown, with [] of 2",
+        "101 30: unknown, with [] of 2",
+    ]);
+    outcome.accounts_are(["4: parent 1 shared 3"]);
 }
 
 /// Two threads fork at the same time: each fork explains what it has shared.
@@ -280,15 +245,13 @@ fn two_forks_may_be_under_way() {
     let began = story.tick();
     story.copies(102, 1, 2);
     let areas = [heap_pages(4..6)];
-    story.clone_as(100, (200, 200), (FORK, 0xb), &areas, |birth| {
-        birth.began = began;
-    });
-    story.clone_as(101, (300, 300), (FORK, 0xc), &[heap_pages(0..6)], |birth| {
+    story.fork_as(100, 200, 0xb, &areas, |birth| birth.began = began);
+    story.fork_as(101, 300, 0xc, &[heap_pages(0..6)], |birth| {
         birth.began = began;
     });
     let outcome = story.play();
-    assert_eq!(outcome.copies(), ["102 1: unknown, with [] of 2"]);
-    assert_eq!(outcome.accounts(), ["2: shared 2", "6: parent 1 shared 5"]);
+    outcome.copies_are(["102 1: unknown, with [] of 2"]);
+    outcome.accounts_are(["2: shared 2", "6: parent 1 shared 5"]);
 }
 
 /// A fault is written late, with the time at which it began: before the fork that comes first in the buffer.
@@ -304,14 +267,11 @@ fn a_copy_that_is_told_late_is_in_its_place() {
     story.ends(200);
     story.at(then, |story| story.copies(101, 0, 2));
     let outcome = story.play();
-    assert_eq!(
-        outcome.copies(),
-        [
-            "101 3: fork 1 100>200, with [200] of 2",
-            "101 0: fork 1 100>200, with [200] of 2",
-        ]
-    );
-    assert_eq!(outcome.accounts(), ["4: parent 2 exit 2", "3: shared 3"]);
+    outcome.copies_are([
+        "101 3: fork 1 100>200, with [200] of 2",
+        "101 0: fork 1 100>200, with [200] of 2",
+    ]);
+    outcome.accounts_are(["4: parent 2 exit 2", "3: shared 3"]);
 }
 
 /// What nobody has watched isn't known.
@@ -326,9 +286,9 @@ fn the_fork_of_a_child_that_is_not_followed_ends_unknown() {
     let unmapped = [heap_page(2), 0x1000, 0, 0, 0, 0];
     story.call(100, syscall::MUNMAP, unmapped, 0);
     let outcome = story.play();
-    assert_eq!(outcome.copies(), ["100 0: fork 1 100>200, with [] of 2"]);
+    outcome.copies_are(["100 0: fork 1 100>200, with [] of 2"]);
     let account = &outcome.forks[0];
-    assert_eq!(outcome.accounts(), ["4: parent 1 unknown 3"]);
+    outcome.accounts_are(["4: parent 1 unknown 3"]);
     assert_eq!(&*account.child_comm, "first", "the name it was born with");
     let [clone] = outcome.clones()[..] else {
         panic!("a clone")
@@ -361,10 +321,7 @@ fn an_account_has_its_areas() {
     story.exec(200, 0xc, PROG, BOUNDS, &["again"]);
     story.takes_over(100, 512);
     let outcome = story.play();
-    assert_eq!(
-        outcome.accounts(),
-        ["9: child 1 at once 1 taken over 1 exec 6, exec after 1"]
-    );
+    outcome.accounts_are(["9: child 1 at once 1 taken over 1 exec 6, exec after 1"]);
     let areas: Vec<String> = outcome.forks[0]
         .areas
         .iter()
@@ -400,15 +357,12 @@ fn a_summary_has_the_same_accounts() {
         story.copies(200, 0, 2);
         story.takes_over(100, 0);
         story.copies(100, 1, 2);
-        story.exec(200, 0xc, 0, Bounds::default(), &[]);
+        story.execs(200, 0xc);
         story.takes_over(100, 2);
         story.play()
     };
     let (all, summary) = (tell(false), tell(true));
-    assert_eq!(
-        all.accounts(),
-        ["8: child 1 parent 1 taken over 1 exec 5, exec after 2"]
-    );
+    all.accounts_are(["8: child 1 parent 1 taken over 1 exec 5, exec after 2"]);
     assert_eq!(summary.accounts(), all.accounts());
     assert!(summary.faults().is_empty());
     assert_eq!(all.faults().len(), 4);
@@ -434,8 +388,8 @@ fn a_huge_page_is_taken_over_as_a_whole() {
         minor(WRITE, (huge + 9) << 12, entry, entry | 0x42),
     );
     let outcome = story.play();
-    assert_eq!(outcome.kinds(), ["cow-reuse"]);
-    assert_eq!(outcome.accounts(), ["1024: taken over 512 exit 512"]);
+    outcome.kinds_are(["cow-reuse"]);
+    outcome.accounts_are(["1024: taken over 512 exit 512"]);
 }
 
 /// The kernel clears a word of each thread's at its end, which comes after that of the last is seen to begin; and when the
@@ -459,8 +413,8 @@ fn what_the_ends_of_threads_copy_is_in_the_account() {
     story.at(end + 300, |story| story.gone(100, Tally::default()));
     story.at(end + 400, |story| story.takes_over(200, 2));
     let outcome = story.play();
-    assert_eq!(outcome.kinds(), ["cow-copy", "cow-copy", "cow-reuse"]);
-    assert_eq!(outcome.accounts(), ["4: parent 2 taken over 1 exit 1"]);
+    outcome.kinds_are(["cow-copy", "cow-copy", "cow-reuse"]);
+    outcome.accounts_are(["4: parent 2 taken over 1 exit 1"]);
     let fault = outcome.faults()[1];
     assert_eq!((fault.pfn_before, fault.pfn_after), (Some(0x1001), None));
     assert!(fault.detail.is_some() && fault.cause.is_some());
@@ -468,10 +422,9 @@ fn what_the_ends_of_threads_copy_is_in_the_account() {
 
 #[test]
 fn what_no_private_mapping_has_is_not_shared_by_a_fork() {
-    let mut story = Story::of(100, 0xa);
-    story.fork_of(100, 200, 0xb, &[heap_pages(0..2)]);
+    let mut story = Story::forked(2);
     // The place has become shared memory, unseen: a write to it says nothing of the pages before.
     let shared = file(heap().start, heap().end, 0x8b, 0xf1, 0);
     story.fault_in(200, shared, minor(WRITE, heap_page(0), 0, ro(3)));
-    assert_eq!(story.play().accounts(), ["2: shared 2"]);
+    story.play().accounts_are(["2: shared 2"]);
 }

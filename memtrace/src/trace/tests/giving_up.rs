@@ -3,13 +3,13 @@
 use memtrace_ebpf::{
     fault::vm,
     pte::PAGE_SIZE,
-    record::{Bounds, Frame, Tally, VmaReason},
+    record::{Frame, Tally, VmaReason},
     syscall,
 };
 
 use super::story::{
-    Area, FIRST, FORK, Story, VFORK, WRITE, anonymous, counters, heap, heap_page, heap_pages,
-    minor, of_frame, ro, rw,
+    Area, FIRST, Story, VFORK, WRITE, anonymous, counters, heap, heap_page, heap_pages, minor,
+    of_frame, ro, rw,
 };
 use crate::trace::names::flag;
 
@@ -26,15 +26,9 @@ const MREMAP_DONTUNMAP: u64 = 4;
 const ENOMEM: i64 = -12;
 const EINVAL: i64 = -22;
 
-fn execs(story: &mut Story, tid: u32, mm: u64) {
-    story.exec(tid, mm, 0, Bounds::default(), &[]);
-}
-
 /// A process of whose 16 pages a child shares all.
 fn forked() -> Story {
-    let mut story = Story::of(100, 0xa);
-    story.fork_of(100, 200, 0xb, &[heap_pages(0..16)]);
-    story
+    Story::forked(16)
 }
 
 /// The account after a call by the child, and after the parent has written all pages that are its own then.
@@ -51,17 +45,14 @@ fn copies_before_the_exec_are_told_apart() {
     story.copies(200, 0, 2);
     story.copies(200, 1, 2);
     story.copies(100, 2, 2);
-    execs(&mut story, 200, 0xc);
+    story.execs(200, 0xc);
     story.takes_over(100, 3);
     // What it does from here on is its own.
     story.fills(200, 4);
-    execs(&mut story, 200, 0xd);
+    story.execs(200, 0xd);
     story.ends(200);
     let outcome = story.play();
-    assert_eq!(
-        outcome.accounts(),
-        ["16: child 2 parent 1 taken over 1 exec 12, exec after 3"]
-    );
+    outcome.accounts_are(["16: child 2 parent 1 taken over 1 exec 12, exec after 3"]);
     assert_eq!(outcome.kinds().last(), Some(&"zero-fill"));
 }
 
@@ -72,10 +63,8 @@ fn an_exit_gives_all_up() {
     story.ends(200);
     story.takes_over(100, 1);
     story.ends(100);
-    assert_eq!(
-        story.play().accounts(),
-        ["16: child 1 taken over 1 exit 14"]
-    );
+    let outcome = story.play();
+    outcome.accounts_are(["16: child 1 taken over 1 exit 14"]);
 }
 
 /// The parent is gone first: what it shared is the child's.
@@ -84,7 +73,7 @@ fn an_orphan_takes_over() {
     let mut story = forked();
     story.ends(100);
     story.takes_over(200, 0);
-    assert_eq!(story.play().accounts(), ["16: taken over 1 exit 15"]);
+    story.play().accounts_are(["16: taken over 1 exit 15"]);
 }
 
 /// An exit is known before the thread is gone; where its record was lost, with that.
@@ -93,7 +82,7 @@ fn a_lost_exit_is_made_up_for() {
     let mut story = forked();
     story.gone(200, counters(0, 0));
     story.takes_over(100, 0);
-    assert_eq!(story.play().accounts(), ["16: taken over 1 exit 15"]);
+    story.play().accounts_are(["16: taken over 1 exit 15"]);
 }
 
 #[test]
@@ -103,17 +92,14 @@ fn an_exec_by_a_vforked_child_leaves_the_parents_pages() {
         story.clone_as(100, (300, 300), (flags, 0), &[], |_| ());
         // It writes for its parent, whose memory it is.
         story.copies(300, 0, 2);
-        execs(&mut story, 300, 0xc);
+        story.execs(300, 0xc);
         story.copies(100, 1, 2);
         let outcome = story.play();
-        assert_eq!(outcome.accounts(), ["16: parent 2 shared 14"]);
-        assert_eq!(
-            outcome.copies(),
-            [
-                "300 0: fork 1 100>200, with [200] of 2",
-                "100 1: fork 1 100>200, with [200] of 2",
-            ]
-        );
+        outcome.accounts_are(["16: parent 2 shared 14"]);
+        outcome.copies_are([
+            "300 0: fork 1 100>200, with [200] of 2",
+            "100 1: fork 1 100>200, with [200] of 2",
+        ]);
     }
 }
 
@@ -123,7 +109,7 @@ fn an_exit_of_a_vforked_child_leaves_the_parents_pages() {
     story.vfork(200, 300);
     story.ends(300);
     story.copies(200, 0, 2);
-    assert_eq!(story.play().accounts(), ["16: child 1 shared 15"]);
+    story.play().accounts_are(["16: child 1 shared 15"]);
 }
 
 /// Who shares the memory of a vforked child is its parent, too.
@@ -134,18 +120,15 @@ fn the_last_to_leave_gives_up() {
     story.copies(100, 0, 2);
     story.ends(200);
     story.copies(100, 1, 2);
-    execs(&mut story, 300, 0xc);
+    story.execs(300, 0xc);
     story.takes_over(100, 2);
     let outcome = story.play();
-    assert_eq!(
-        outcome.copies(),
-        [
-            "100 0: fork 1 100>200, with [200, 300] of 2",
-            "100 1: fork 1 100>200, with [300] of 2",
-        ]
-    );
+    outcome.copies_are([
+        "100 0: fork 1 100>200, with [200, 300] of 2",
+        "100 1: fork 1 100>200, with [300] of 2",
+    ]);
     // The exec was not that of the fork's child.
-    assert_eq!(outcome.accounts(), ["16: parent 2 taken over 1 exec 13"]);
+    outcome.accounts_are(["16: parent 2 taken over 1 exec 13"]);
 }
 
 /// While an exec is under way its faults fall into the new address space, at addresses that the old one has as well.
@@ -158,13 +141,11 @@ fn a_half_done_exec_has_left_the_old_memory() {
     story.fills(200, 1);
     story.takes_over(100, 2);
     story.fills(200, 3);
-    execs(&mut story, 200, 0xc);
+    story.execs(200, 0xc);
     story.vma(200, VmaReason::Exec, heap());
     story.fills(200, 4);
-    assert_eq!(
-        story.play().accounts(),
-        ["16: child 1 taken over 1 exec 14, exec after 1"]
-    );
+    let outcome = story.play();
+    outcome.accounts_are(["16: child 1 taken over 1 exec 14, exec after 1"]);
 }
 
 /// The threads of a process end when one of them execs, which becomes the first.
@@ -175,14 +156,11 @@ fn an_exec_by_a_thread_gives_up_for_all() {
     story.copies(201, 0, 2);
     story.rename(201, "worker");
     story.ends(200);
-    execs(&mut story, 201, 0xc);
+    story.execs(201, 0xc);
     story.takes_over(100, 1);
     story.fills(200, 2);
     let outcome = story.play();
-    assert_eq!(
-        outcome.accounts(),
-        ["16: child 1 taken over 1 exec 14, exec after 1"]
-    );
+    outcome.accounts_are(["16: child 1 taken over 1 exec 14, exec after 1"]);
     assert_eq!(&*outcome.forks[0].child_comm, "worker", "its name since");
 }
 
@@ -353,19 +331,13 @@ fn what_has_moved_is_shared_still() {
     story.ends(100);
     story.copies(200, 102, 1);
     let outcome = story.play();
-    assert_eq!(
-        outcome.copies(),
-        [
-            "200 100: fork 1 100>200, with [100] of 2",
-            "100 1: fork 1 100>200, with [200] of 2",
-            "300 102: fork 2 200>300, with [100, 200] of 3",
-            "200 102: reference 1 100>200, with [] of 1",
-        ]
-    );
-    assert_eq!(
-        outcome.accounts(),
-        ["16: child 2 parent 1 exit 13", "4: child 1 shared 3"]
-    );
+    outcome.copies_are([
+        "200 100: fork 1 100>200, with [100] of 2",
+        "100 1: fork 1 100>200, with [200] of 2",
+        "300 102: fork 2 200>300, with [100, 200] of 3",
+        "200 102: reference 1 100>200, with [] of 1",
+    ]);
+    outcome.accounts_are(["16: child 2 parent 1 exit 13", "4: child 1 shared 3"]);
 }
 
 /// The pages move, and the old place stays mapped, with nothing in it.
@@ -377,7 +349,7 @@ fn a_mapping_may_stay_when_its_pages_move() {
     story.call(200, syscall::MREMAP, args, heap_page(100) as i64);
     story.fills(200, 0);
     story.copies(200, 100, 2);
-    assert_eq!(story.play().accounts(), ["16: child 1 shared 15"]);
+    story.play().accounts_are(["16: child 1 shared 15"]);
 }
 
 /// A fork after a move, in which both places are in use.
@@ -391,20 +363,17 @@ fn a_page_that_moved_and_one_that_took_its_place_are_two() {
         shared: vec![FIRST, FIRST + 100],
         ..heap_pages(0..0)
     };
-    story.clone_as(100, (300, 300), (FORK, 0xc), &[both], |_| ());
+    story.fork_as(100, 300, 0xc, &[both], |_| ());
     story.copies(300, 0, 2);
     story.copies(300, 100, 3);
     story.copies(200, 0, 2);
     let outcome = story.play();
-    assert_eq!(
-        outcome.copies(),
-        [
-            "300 0: fork 2 100>300, with [100] of 2",
-            "300 100: fork 2 100>300, with [100, 200] of 3",
-            "200 0: fork 1 100>200, with [100] of 2",
-        ]
-    );
-    assert_eq!(outcome.accounts(), ["16: child 1 shared 15", "2: child 2"]);
+    outcome.copies_are([
+        "300 0: fork 2 100>300, with [100] of 2",
+        "300 100: fork 2 100>300, with [100, 200] of 3",
+        "200 0: fork 1 100>200, with [100] of 2",
+    ]);
+    outcome.accounts_are(["16: child 1 shared 15", "2: child 2"]);
 }
 
 #[test]
@@ -421,8 +390,7 @@ fn lengths_at_the_end_of_memory_do_no_harm() {
 /// has been told.
 #[test]
 fn an_end_may_copy_pages() {
-    let mut story = Story::of(100, 0xa);
-    story.fork_of(100, 200, 0xb, &[heap_pages(0..4)]);
+    let mut story = Story::forked(4);
     story.exit(100, 0);
     story.copies(100, 1, 2);
     // It is gone, but word of that is to come.
@@ -430,24 +398,17 @@ fn an_end_may_copy_pages() {
     story.copies(200, 2, 2);
     story.gone(100, counters(2, 0));
     let outcome = story.play();
-    assert_eq!(
-        outcome.copies(),
-        [
-            "100 1: fork 1 100>200, with [200] of 2",
-            "200 2: fork 1 100>200, with [100] of 2",
-        ]
-    );
-    assert_eq!(
-        outcome.accounts(),
-        ["4: child 1 parent 1 taken over 1 exit 1"]
-    );
+    outcome.copies_are([
+        "100 1: fork 1 100>200, with [200] of 2",
+        "200 2: fork 1 100>200, with [100] of 2",
+    ]);
+    outcome.accounts_are(["4: child 1 parent 1 taken over 1 exit 1"]);
 }
 
 /// Between the exit of a process and word that it is gone its memory may be there yet, or not: the frame tells.
 #[test]
 fn who_exits_is_a_sharer_as_long_as_it_maps_the_page() {
-    let mut story = Story::of(100, 0xa);
-    story.fork_of(100, 200, 0xb, &[heap_pages(0..3)]);
+    let mut story = Story::forked(3);
     story.fork_of(100, 300, 0xc, &[heap_pages(0..3)]);
     story.exit(300, 0);
     story.copies(100, 0, 3);
@@ -457,17 +418,11 @@ fn who_exits_is_a_sharer_as_long_as_it_maps_the_page() {
     story.gone(300, Tally::default());
     story.gone(200, Tally::default());
     let outcome = story.play();
-    assert_eq!(
-        outcome.copies(),
-        [
-            "100 0: fork 2 100>300, with [200, 300] of 3",
-            "100 1: fork 1 100>200, with [200] of 2",
-        ]
-    );
-    assert_eq!(
-        outcome.accounts(),
-        ["3: parent 1 taken over 1 exit 1", "3: parent 1 exit 2"]
-    );
+    outcome.copies_are([
+        "100 0: fork 2 100>300, with [200, 300] of 3",
+        "100 1: fork 1 100>200, with [200] of 2",
+    ]);
+    outcome.accounts_are(["3: parent 1 taken over 1 exit 1", "3: parent 1 exit 2"]);
 }
 
 /// A page of hugetlbfs is copied as a whole, so whoever has exited leaves all of it.
@@ -491,6 +446,6 @@ fn who_exits_leaves_a_huge_page_as_a_whole() {
     story.fault_at(0x22, 100, of_frame(fault, Frame::Anonymous, 2));
     story.gone(300, Tally::default());
     let outcome = story.play();
-    assert_eq!(outcome.copies(), ["100 9: fork 1 100>200, with [200] of 2"]);
-    assert_eq!(outcome.accounts(), ["512: parent 512", "512: exit 512"]);
+    outcome.copies_are(["100 9: fork 1 100>200, with [200] of 2"]);
+    outcome.accounts_are(["512: parent 512", "512: exit 512"]);
 }

@@ -10,15 +10,21 @@ use memtrace_ebpf::{
 };
 
 use super::{
-    regions::{BOUNDS, listed, program, touch},
+    regions::{BOUNDS, listed, program},
     story::{READ, Story, WRITE, ZERO, anonymous, counters, detailed, flagged, minor, ro, rw},
 };
-use crate::trace::event::{Access, Address, Counted, EventKind, Mode, Name, Region};
+use crate::trace::event::{Access, Address, Counted, EventKind, Fault, Mode, Region};
 
 const PAGE: u64 = 0x7b00_0000;
 
 fn heap() -> Vma {
     anonymous(PAGE, PAGE + 0x10_0000)
+}
+
+/// The detail of a fault has these words in it.
+fn says(fault: &Fault, words: &str) {
+    let detail = fault.detail.as_deref().unwrap_or_default();
+    assert!(detail.contains(words), "{fault:?}");
 }
 
 #[test]
@@ -33,17 +39,14 @@ fn a_page_is_filled_shared_copied_and_taken_over() {
     story.fault(100, minor(WRITE, PAGE + 24, ro(0x10), rw(0x10)));
     story.fault(101, minor(WRITE, PAGE + 0x1000, ro(ZERO), rw(0x12)));
     let outcome = story.play();
-    assert_eq!(
-        outcome.kinds(),
-        [
-            "zero-fill",
-            "zero-read",
-            "cow-copy",
-            "cow-reuse",
-            "cow-zero"
-        ]
-    );
-    assert_eq!(outcome.regions(), ["anon"; 5]);
+    outcome.kinds_are([
+        "zero-fill",
+        "zero-read",
+        "cow-copy",
+        "cow-reuse",
+        "cow-zero",
+    ]);
+    outcome.regions_are(["anon"; 5]);
     let frames: Vec<_> = outcome
         .faults()
         .iter()
@@ -86,7 +89,7 @@ fn a_fault_says_who_accessed_what_how() {
         (read.addr, read.ip),
         (Address(PAGE + 5), Address(0x40_1000))
     );
-    let how = |fault: &crate::trace::event::Fault| (fault.access, fault.mode, fault.counted);
+    let how = |fault: &Fault| (fault.access, fault.mode, fault.counted);
     assert_eq!(how(read), (Access::Read, Mode::User, Some(Counted::Minor)));
     assert_eq!(
         how(write),
@@ -105,8 +108,8 @@ fn a_huge_page_has_a_size_and_frames_of_its_own() {
     // After a fork the page is split, and one of its parts copied.
     story.fault_at(0x12, 100, minor(WRITE, 0x4000_5000, huge & !2, rw(0x999)));
     let outcome = story.play();
-    assert_eq!(outcome.regions(), ["anon", "anon"]);
-    assert_eq!(outcome.kinds(), ["zero-fill", "cow-copy"]);
+    outcome.regions_are(["anon", "anon"]);
+    outcome.kinds_are(["zero-fill", "cow-copy"]);
     let frames: Vec<_> = outcome
         .faults()
         .iter()
@@ -130,14 +133,12 @@ fn a_child_inherits_the_layout() {
     story.fork(100, 300, 0xc);
     let bss = anonymous(0x40_4000, 0x40_6000);
     for child in [200, 300] {
-        touch(&mut story, child, bss, 0x40_4000);
+        story.touch(child, bss, 0x40_4000);
         // Only the thread that forked goes on in the child.
-        touch(&mut story, child, stack, 0x7a7f_f000);
+        story.touch(child, stack, 0x7a7f_f000);
     }
-    assert_eq!(
-        story.play().regions(),
-        ["bss", "thread-stack", "bss", "anon"]
-    );
+    let outcome = story.play();
+    outcome.regions_are(["bss", "thread-stack", "bss", "anon"]);
 }
 
 #[test]
@@ -147,9 +148,9 @@ fn the_parents_heap_is_not_the_childs() {
     let brk = [BOUNDS.brk + 0x1000, BOUNDS.brk, 0, 0, 0, 0];
     story.call(100, 12, brk, brk[0] as i64);
     let heap = anonymous(BOUNDS.brk, BOUNDS.brk + 0x1000);
-    touch(&mut story, 100, heap, BOUNDS.brk);
-    touch(&mut story, 200, heap, BOUNDS.brk);
-    assert_eq!(story.play().regions(), ["heap", "anon"]);
+    story.touch(100, heap, BOUNDS.brk);
+    story.touch(200, heap, BOUNDS.brk);
+    story.play().regions_are(["heap", "anon"]);
 }
 
 #[test]
@@ -157,11 +158,11 @@ fn a_vforked_child_leaves_the_layout_to_its_parent() {
     let mut story = program(100, 0xa);
     let bss = anonymous(0x40_4000, 0x40_6000);
     story.vfork(100, 200);
-    touch(&mut story, 200, bss, 0x40_4000);
+    story.touch(200, bss, 0x40_4000);
     story.exec(200, 0xb, 0xe9, BOUNDS, &["other"]);
     listed(&mut story, 200);
-    touch(&mut story, 200, bss, 0x40_4000);
-    touch(&mut story, 100, bss, 0x40_4000);
+    story.touch(200, bss, 0x40_4000);
+    story.touch(100, bss, 0x40_4000);
     assert_eq!(
         story.play().regions(),
         ["bss", "lib bss", "bss"],
@@ -180,23 +181,22 @@ fn an_address_space_takes_the_place_of_another() {
     story.fork(100, 300, 0xc);
     story.gone(200, counters(0, 0));
     let bss = anonymous(0x40_4000, 0x40_6000);
-    touch(&mut story, 300, bss, 0x40_4000);
-    assert_eq!(story.play().regions(), ["bss"]);
+    story.touch(300, bss, 0x40_4000);
+    story.play().regions_are(["bss"]);
 }
 
 #[test]
 fn a_gone_address_space_leaves_nothing_behind() {
     let mut story = program(100, 0xa);
     story.fork(100, 200, 0xc);
-    story.exit(200, 0);
-    story.gone(200, counters(0, 0));
+    story.ends_with(200, counters(0, 0));
     // The same memory, now of another program.
     story.fork(100, 300, 0xb);
     story.exec(300, 0xc, 0xe9, BOUNDS, &["other"]);
     listed(&mut story, 300);
     let bss = anonymous(0x40_4000, 0x40_6000);
-    touch(&mut story, 300, bss, 0x40_4000);
-    assert_eq!(story.play().regions(), ["lib bss"]);
+    story.touch(300, bss, 0x40_4000);
+    story.play().regions_are(["lib bss"]);
 }
 
 #[test]
@@ -209,12 +209,7 @@ fn a_fault_that_outlives_its_address_space_is_no_guess() {
     let fault = outcome.faults()[0];
     assert_eq!(fault.kind.name(), "other");
     assert_eq!(fault.region, Region::Anon);
-    assert!(
-        fault
-            .detail
-            .as_ref()
-            .is_some_and(|detail| detail.contains("had left the address space"))
-    );
+    says(fault, "had left the address space");
 }
 
 /// It was refused: the kernel has not counted it, whoever is gone.
@@ -230,13 +225,7 @@ fn a_refused_fault_is_not_put_down_to_an_address_space_that_is_gone() {
         let outcome = story.play();
         let fault = outcome.faults()[0];
         assert_eq!(fault.kind.name(), "other");
-        assert!(
-            fault
-                .detail
-                .as_ref()
-                .is_some_and(|detail| detail.contains(expected)),
-            "{fault:?}"
-        );
+        says(fault, expected);
     }
 }
 
@@ -247,27 +236,29 @@ fn a_fault_that_brings_no_page_says_what_follows() {
         let mut story = Story::of(100, 0xa);
         let fault = flagged(minor(error, address, 0, 0), FAULT_UNMAPPED);
         story.fault(100, detailed(fault, |detail| detail.signal = signal));
-        let outcome = story.play();
-        let fault = outcome.faults()[0];
-        (fault.kind.name(), fault.region.name(), fault.detail.clone())
+        story.play().faults()[0].clone()
     };
-    let says = |(kind, region, detail): (_, _, Option<Name>), text: &str| {
-        assert_eq!((kind, region), ("other", "unmapped"));
-        assert!(
-            detail.as_ref().is_some_and(|detail| detail.contains(text)),
-            "{detail:?}"
-        );
-    };
-    says(told(WRITE, 0x640, 0), "the access is tried again");
+    let is = |fault: &Fault| (fault.kind.name(), fault.region.name());
     // A call's bad pointer, or a signal's frame.
-    says(told(WRITE & !error_code::USER, 0x640, 0), "EFAULT");
-    says(told(WRITE & !error_code::USER, 0x640, 0), "SIGSEGV");
+    for (error, text) in [
+        (WRITE, "the access is tried again"),
+        (WRITE & !error_code::USER, "EFAULT"),
+        (WRITE & !error_code::USER, "SIGSEGV"),
+    ] {
+        let fault = told(error, 0x640, 0);
+        assert_eq!(is(&fault), ("other", "unmapped"));
+        says(&fault, text);
+    }
 
     let Some(page) = arch::VSYSCALL else { return };
     let jump = error_code::USER | error_code::FETCH;
-    let (kind, region, detail) = told(jump, page + 0x400, 0);
-    assert_eq!((kind, region), ("other", "vdso"));
-    assert!(detail.is_some_and(|detail| detail.contains("vsyscall page")));
-    assert_eq!(told(jump, page + 0x400, 11), ("invalid", "unmapped", None));
-    assert_eq!(told(READ, page, 11), ("invalid", "unmapped", None));
+    let fault = told(jump, page + 0x400, 0);
+    assert_eq!(is(&fault), ("other", "vdso"));
+    says(&fault, "vsyscall page");
+    for fault in [told(jump, page + 0x400, 11), told(READ, page, 11)] {
+        assert_eq!(
+            (is(&fault), &fault.detail),
+            (("invalid", "unmapped"), &None)
+        );
+    }
 }

@@ -1,16 +1,12 @@
 //! The objects that tasks use: their numbers, who shares which with whom, and from when to when.
 
-use memtrace_ebpf::{record::Bounds, syscall};
+use memtrace_ebpf::syscall;
 
 use super::story::{FORK, Outcome, Story, VFORK, counters};
 use crate::trace::{
     event::{EventKind, ObjectKind, TaskLifetime},
     names::flag,
 };
-
-fn execs(story: &mut Story, tid: u32, mm: u64) {
-    story.exec(tid, mm, 0, Bounds::default(), &[]);
-}
 
 /// Begun and ended sharing, namespaces left aside.
 fn shared(outcome: &Outcome) -> Vec<String> {
@@ -69,14 +65,12 @@ fn an_address_that_comes_again_is_another_object() {
     story.fork(100, 200, 0xb);
     let old = story.parts(200);
     story.exit(200, 0);
-    story.clone_as(100, (300, 300), (FORK, 0xc), &[], |birth| {
+    story.fork_as(100, 300, 0xc, &[], |birth| {
         birth.child.files = old.files;
         birth.child.sighand = old.sighand;
     });
     // Where an exit's record was lost, nobody is said to share with the dead.
-    story.clone_as(100, (400, 400), (FORK, 0xd), &[], |birth| {
-        birth.child.files = old.files;
-    });
+    story.fork_as(100, 400, 0xd, &[], |birth| birth.child.files = old.files);
     let outcome = story.play();
     assert_eq!(
         numbers(&outcome, ObjectKind::Files),
@@ -95,9 +89,7 @@ fn what_is_lost_is_shared_with_nobody() {
     story.fork(100, 200, 0xb);
     let old = story.parts(200);
     // Its exit is lost. Its files' memory becomes another's, and a third shares those.
-    story.clone_as(100, (300, 300), (FORK, 0xc), &[], |birth| {
-        birth.child.files = old.files;
-    });
+    story.fork_as(100, 300, 0xc, &[], |birth| birth.child.files = old.files);
     story.clone_as(300, (400, 400), (FORK | flag::FILES, 0xd), &[], |_| ());
     story.fork(200, 500, 0xe);
     story.exit(200, 0);
@@ -116,10 +108,8 @@ fn who_is_left_over_joins_nobody_by_an_exec() {
     story.fork(100, 200, 0xb);
     story.thread(200, 201, 0);
     let old = story.parts(200);
-    story.clone_as(100, (300, 300), (FORK, 0xc), &[], |birth| {
-        birth.child.fs = old.fs;
-    });
-    execs(&mut story, 201, 0xd);
+    story.fork_as(100, 300, 0xc, &[], |birth| birth.child.fs = old.fs);
+    story.execs(201, 0xd);
     story.clone_as(300, (400, 400), (FORK | flag::FS, 0xe), &[], |_| ());
     let outcome = story.play();
     let shares = shared_of(&outcome, ObjectKind::Fs);
@@ -159,8 +149,8 @@ fn an_exec_ends_sharing() {
         &[],
         |_| (),
     );
-    execs(&mut story, 200, 0xb);
-    execs(&mut story, 100, 0xc);
+    story.execs(200, 0xb);
+    story.execs(100, 0xc);
     let outcome = story.play();
     assert_eq!(
         shared(&outcome),
@@ -182,7 +172,7 @@ fn an_exec_by_a_thread_keeps_the_group() {
         if gone_first {
             story.gone(100, counters(0, 0));
         }
-        execs(&mut story, 101, 0xb);
+        story.execs(101, 0xb);
         if !gone_first {
             story.gone(100, counters(0, 0));
         }
@@ -342,7 +332,7 @@ fn lives_tell_what_was_used_from_when_to_when() {
     let born = story.now();
     story.fork(100, 200, 0xb);
     let forked = story.now();
-    execs(&mut story, 200, 0xc);
+    story.execs(200, 0xc);
     let execed = story.now();
     story.rename(200, "other");
     story.exit(200, 0);

@@ -11,7 +11,7 @@ use memtrace_ebpf::{
 };
 
 use super::story::{
-    Outcome, READ, Story, WRITE, anonymous, counters, detailed, file, flagged, minor, ro, rw,
+    Outcome, READ, Story, WRITE, anonymous, counters, detailed, file, flagged, minor, rw,
 };
 use crate::trace::event::{By, EventKind};
 
@@ -77,34 +77,24 @@ pub fn listed(story: &mut Story, tid: u32) {
     }
 }
 
-/// A fault at `address` of `vma`, seen by it.
-pub fn touch(story: &mut Story, tid: u32, vma: Vma, address: u64) {
-    story.vma(tid, VmaReason::Fault, vma);
-    story.fault(tid, minor(READ, address, 0, ro(0x99)));
-}
-
 #[test]
 fn an_exec_tells_what_it_mapped() {
     let outcome = program(100, 0xa).play();
-    let lines: Vec<String> = outcome
-        .events
-        .iter()
-        .filter_map(|event| match &event.what {
-            EventKind::Mmap(mmap) => {
-                assert_eq!((mmap.by, event.pid), (By::Exec, 100));
-                Some(format!(
-                    "{} {:#x} {} {} {} {:?}",
-                    mmap.addr,
-                    mmap.len,
-                    mmap.region.map_or("-", |region| region.name()),
-                    mmap.prot.join("|"),
-                    mmap.flags.join("|"),
-                    mmap.file.as_deref().zip(mmap.offset)
-                ))
-            }
-            _ => None,
-        })
-        .collect();
+    let lines: Vec<String> = outcome.told(|event| match &event.what {
+        EventKind::Mmap(mmap) => {
+            assert_eq!((mmap.by, event.pid), (By::Exec, 100));
+            Some(format!(
+                "{} {:#x} {} {} {} {:?}",
+                mmap.addr,
+                mmap.len,
+                mmap.region.map_or("-", |region| region.name()),
+                mmap.prot.join("|"),
+                mmap.flags.join("|"),
+                mmap.file.as_deref().zip(mmap.offset)
+            ))
+        }
+        _ => None,
+    });
     expect![[r#"
         0x400000 0x1000 rodata PROT_READ MAP_PRIVATE Some(("/usr/bin/prog", 0))
         0x401000 0x1000 text PROT_READ|PROT_EXEC MAP_PRIVATE Some(("/usr/bin/prog", 4096))
@@ -124,28 +114,25 @@ fn an_exec_tells_what_it_mapped() {
 fn each_part_of_a_program_has_its_region() {
     let mut story = program(100, 0xa);
     for vma in listing() {
-        touch(&mut story, 100, vma, vma.end - 8);
+        story.touch(100, vma, vma.end - 8);
     }
     // The end of the page that holds the data's end: zeroed, and no part of the file's.
-    touch(&mut story, 100, listing()[2], BOUNDS.end_data - 8);
+    story.touch(100, listing()[2], BOUNDS.end_data - 8);
     let outcome = story.play();
-    assert_eq!(
-        outcome.regions(),
-        [
-            "rodata",
-            "text",
-            "bss",
-            "bss",
-            "lib rodata",
-            "lib text",
-            "lib data",
-            "lib bss",
-            "stack",
-            "vdso",
-            "vdso",
-            "data",
-        ]
-    );
+    outcome.regions_are([
+        "rodata",
+        "text",
+        "bss",
+        "bss",
+        "lib rodata",
+        "lib text",
+        "lib data",
+        "lib bss",
+        "stack",
+        "vdso",
+        "vdso",
+        "data",
+    ]);
     let data = outcome.faults()[11];
     assert_eq!(data.file.as_deref(), Some("/usr/bin/prog"));
     assert_eq!(data.offset, Some(0x3000));
@@ -157,22 +144,20 @@ fn data_that_may_be_executed_is_no_code() {
     const RWX: u64 = RW | vm::EXEC;
     let mut story = program(100, 0xa);
     let [data, linker] = [listing()[2], listing()[6]].map(|vma| Vma { flags: RWX, ..vma });
-    touch(&mut story, 100, data, BOUNDS.start_data);
-    touch(&mut story, 100, data, BOUNDS.end_data);
-    touch(&mut story, 100, linker, linker.start);
+    story.touch(100, data, BOUNDS.start_data);
+    story.touch(100, data, BOUNDS.end_data);
+    story.touch(100, linker, linker.start);
     // But code that may be written is.
     let code = Vma {
         flags: RWX,
         ..listing()[1]
     };
-    touch(&mut story, 100, code, code.start);
+    story.touch(100, code, code.start);
     // The kernel clears the end of the data in the exec.
     story.in_exec(100, 0xb);
-    touch(&mut story, 100, Vma { exe: PROG, ..data }, BOUNDS.end_data);
-    assert_eq!(
-        story.play().regions(),
-        ["data", "bss", "lib data", "text", "data"]
-    );
+    story.touch(100, Vma { exe: PROG, ..data }, BOUNDS.end_data);
+    let outcome = story.play();
+    outcome.regions_are(["data", "bss", "lib data", "text", "data"]);
 }
 
 #[test]
@@ -182,33 +167,33 @@ fn before_the_exec_is_complete_its_program_is_known() {
     // The kernel clears the end of the new program's data, and puts its arguments onto the new stack.
     let exe = |vma| Vma { exe: PROG, ..vma };
     story.in_exec(100, 0xb);
-    touch(&mut story, 100, exe(listing()[2]), BOUNDS.end_data);
-    touch(&mut story, 100, exe(stack()), STACK + 0x1_0000);
-    assert_eq!(story.play().regions(), ["data", "stack"]);
+    story.touch(100, exe(listing()[2]), BOUNDS.end_data);
+    story.touch(100, exe(stack()), STACK + 0x1_0000);
+    story.play().regions_are(["data", "stack"]);
 }
 
 #[test]
 fn memory_that_is_mapped_later_has_its_region() {
     let mut story = program(100, 0xa);
     let heap = anonymous(0x50_0000, 0x52_1000);
-    touch(&mut story, 100, heap, 0x50_0000);
+    story.touch(100, heap, 0x50_0000);
     story.call(
         100,
         syscall::BRK,
         [0x52_1000, 0x50_0000, 0, 0, 0, 0],
         0x52_1000,
     );
-    touch(&mut story, 100, heap, 0x50_0000);
+    story.touch(100, heap, 0x50_0000);
 
     story.path(100, LIBC, "/lib/libc.so");
     let data = file(0x7e00_2000, 0x7e00_3000, RW, LIBC, 2);
-    touch(&mut story, 100, data, 0x7e00_2000);
+    story.touch(100, data, 0x7e00_2000);
     story.vma(
         100,
         VmaReason::Call,
         file(0x7e00_1000, 0x7e00_2000, RX, LIBC, 1),
     );
-    touch(&mut story, 100, data, 0x7e00_2000);
+    story.touch(100, data, 0x7e00_2000);
 
     let shared = Vma {
         head: Header {
@@ -217,10 +202,10 @@ fn memory_that_is_mapped_later_has_its_region() {
         },
         ..file(0x7d00_0000, 0x7d00_1000, RW | vm::MAYSHARE, 0x5, 0)
     };
-    touch(&mut story, 100, shared, 0x7d00_0000);
+    story.touch(100, shared, 0x7d00_0000);
     story.path(100, 0x6, "/var/db");
     let db = file(0x7d10_0000, 0x7d20_0000, RW | vm::MAYSHARE, 0x6, 0x10);
-    touch(&mut story, 100, db, 0x7d10_2468);
+    story.touch(100, db, 0x7d10_2468);
     let huge = |start, id| Vma {
         head: Header {
             flags: VMA_HAS_OPS | VMA_HUGETLB,
@@ -231,22 +216,14 @@ fn memory_that_is_mapped_later_has_its_region() {
     story.path(100, 0x8, "/anon_hugepage");
     story.path(100, 0x9, "/hugepages/pool");
     for (start, id) in [(0x7c00_0000, 0x7), (0x7c20_0000, 0x8), (0x7c40_0000, 0x9)] {
-        touch(&mut story, 100, huge(start, id), start);
+        story.touch(100, huge(start, id), start);
     }
-    touch(
-        &mut story,
-        100,
-        anonymous(0x7b00_0000, 0x7b00_1000),
-        0x7b00_0000,
-    );
+    story.touch(100, anonymous(0x7b00_0000, 0x7b00_1000), 0x7b00_0000);
 
     let outcome = story.play();
-    assert_eq!(
-        outcome.regions(),
-        [
-            "anon", "heap", "file", "lib data", "shm", "file", "anon", "anon", "file", "anon"
-        ]
-    );
+    outcome.regions_are([
+        "anon", "heap", "file", "lib data", "shm", "file", "anon", "anon", "file", "anon",
+    ]);
     let db = outcome.faults()[5];
     assert_eq!(
         (db.file.as_deref(), db.offset),
@@ -282,12 +259,7 @@ fn only_what_a_loader_puts_behind_a_library_is_its_bss() {
     let regions = |bss| {
         let mut story = program(100, 0xa);
         load_libc(&mut story, bss);
-        touch(
-            &mut story,
-            100,
-            anonymous(0x7e00_3000, 0x7e00_5000),
-            0x7e00_4000,
-        );
+        story.touch(100, anonymous(0x7e00_3000, 0x7e00_5000), 0x7e00_4000);
         story.play().regions()
     };
     assert_eq!(regions(Some(ANONYMOUS | FIXED)), ["lib bss"]);
@@ -306,20 +278,17 @@ fn a_bss_ends_where_the_loader_made_it_end() {
     load_libc(&mut story, Some(ANONYMOUS | FIXED));
     let merged = anonymous(0x7e00_3000, 0x7e10_0000);
     for address in [0x7e00_4ff8, 0x7e00_5000] {
-        touch(&mut story, 100, merged, address);
+        story.touch(100, merged, address);
     }
     // A part of it is mapped anew, and a part unmapped.
     let args = [0x7e00_3000, 0x1000, RW, ANONYMOUS | FIXED, u64::MAX, 0];
     story.call(100, syscall::MMAP, args, 0x7e00_3000);
-    touch(&mut story, 100, merged, 0x7e00_3000);
-    touch(&mut story, 100, merged, 0x7e00_4000);
+    story.touch(100, merged, 0x7e00_3000);
+    story.touch(100, merged, 0x7e00_4000);
     story.call(100, syscall::MUNMAP, [0x7e00_4000, 0x1000, 0, 0, 0, 0], 0);
-    touch(&mut story, 100, merged, 0x7e00_4000);
+    story.touch(100, merged, 0x7e00_4000);
     let outcome = story.play();
-    assert_eq!(
-        outcome.regions(),
-        ["lib bss", "anon", "anon", "lib bss", "anon"]
-    );
+    outcome.regions_are(["lib bss", "anon", "anon", "lib bss", "anon"]);
     let bss = outcome.faults()[0];
     assert_eq!(
         (bss.file.as_deref(), bss.offset),
@@ -335,13 +304,8 @@ fn a_library_whose_record_was_lost_has_no_bss() {
     story.call(100, syscall::MMAP, args, 0x7e00_2000);
     let args = [0x7e00_3000, 0x1000, RW, ANONYMOUS | FIXED, u64::MAX, 0];
     story.call(100, syscall::MMAP, args, 0x7e00_3000);
-    touch(
-        &mut story,
-        100,
-        anonymous(0x7e00_3000, 0x7e00_4000),
-        0x7e00_3000,
-    );
-    assert_eq!(story.play().regions(), ["anon"]);
+    story.touch(100, anonymous(0x7e00_3000, 0x7e00_4000), 0x7e00_3000);
+    story.play().regions_are(["anon"]);
 }
 
 /// Where the heap begins right behind a program's BSS, both are one VMA.
@@ -351,8 +315,8 @@ fn a_heap_that_follows_the_bss_is_none() {
     let brk = [0x40_8000, 0x40_6000, 0, 0, 0, 0];
     story.call(100, syscall::BRK, brk, 0x40_8000);
     let both = anonymous(0x40_4000, 0x40_8000);
-    touch(&mut story, 100, both, 0x40_5ff8);
-    assert_eq!(story.play().regions(), ["bss"]);
+    story.touch(100, both, 0x40_5ff8);
+    story.play().regions_are(["bss"]);
 }
 
 /// Two names of one file: each task has the path that it used, and a library is one under both.
@@ -365,10 +329,10 @@ fn a_file_has_as_many_paths_as_names() {
         path,
         ..file(0x7e00_0000, 0x7e00_1000, flags, LIBC, 0)
     };
-    touch(&mut story, 100, named(0x11, RX), 0x7e00_0000);
-    touch(&mut story, 100, named(0x12, R), 0x7e00_0000);
+    story.touch(100, named(0x11, RX), 0x7e00_0000);
+    story.touch(100, named(0x12, R), 0x7e00_0000);
     let outcome = story.play();
-    assert_eq!(outcome.regions(), ["lib text", "lib rodata"]);
+    outcome.regions_are(["lib text", "lib rodata"]);
     let paths: Vec<_> = outcome
         .faults()
         .iter()
@@ -384,24 +348,16 @@ fn a_file_has_as_many_paths_as_names() {
 fn a_thread_has_a_stack_while_it_lives() {
     let mut story = program(100, 0xa);
     let stack = anonymous(0x7a00_0000, 0x7a80_0000);
-    touch(&mut story, 100, stack, 0x7a00_0000);
+    story.touch(100, stack, 0x7a00_0000);
     story.thread(100, 101, 0x7a7f_fff8);
-    touch(&mut story, 101, stack, 0x7a7f_f000);
-    touch(&mut story, 100, stack, 0x7a7f_e000);
+    story.touch(101, stack, 0x7a7f_f000);
+    story.touch(100, stack, 0x7a7f_e000);
     // Its own next mapping is no stack.
-    touch(
-        &mut story,
-        101,
-        anonymous(0x7a80_0000, 0x7a90_0000),
-        0x7a80_0000,
-    );
-    story.exit(101, 0);
-    story.gone(101, counters(0, 0));
-    touch(&mut story, 100, stack, 0x7a7f_d000);
-    assert_eq!(
-        story.play().regions(),
-        ["anon", "thread-stack", "thread-stack", "anon", "anon"]
-    );
+    story.touch(101, anonymous(0x7a80_0000, 0x7a90_0000), 0x7a80_0000);
+    story.ends_with(101, counters(0, 0));
+    story.touch(100, stack, 0x7a7f_d000);
+    let outcome = story.play();
+    outcome.regions_are(["anon", "thread-stack", "thread-stack", "anon", "anon"]);
 }
 
 fn below_the_stack(signal: u8) -> Outcome {
@@ -416,11 +372,11 @@ fn below_the_stack(signal: u8) -> Outcome {
 #[test]
 fn a_stack_grows_unless_it_must_not() {
     let grown = below_the_stack(0);
-    assert_eq!(grown.regions(), ["stack"]);
-    assert_eq!(grown.kinds(), ["zero-fill"]);
+    grown.regions_are(["stack"]);
+    grown.kinds_are(["zero-fill"]);
     let refused = below_the_stack(11);
-    assert_eq!(refused.regions(), ["unmapped"]);
-    assert_eq!(refused.kinds(), ["invalid"]);
+    refused.regions_are(["unmapped"]);
+    refused.kinds_are(["invalid"]);
     assert_eq!(refused.faults()[0].signal, Some(11));
 }
 
@@ -430,7 +386,7 @@ fn where_nothing_is_mapped_it_says_so() {
     let fault = flagged(minor(READ, 0x10, 0, 0), FAULT_UNMAPPED);
     story.fault(100, fault);
     let outcome = story.play();
-    assert_eq!(outcome.regions(), ["unmapped"]);
+    outcome.regions_are(["unmapped"]);
     assert_eq!(
         outcome.kinds(),
         ["other"],
@@ -442,18 +398,15 @@ fn where_nothing_is_mapped_it_says_so() {
 fn a_lost_or_unreadable_vma_is_not_guessed() {
     let mut story = program(100, 0xa);
     let heap = anonymous(0x7b00_0000, 0x7b10_0000);
-    touch(&mut story, 100, heap, 0x7b00_0000);
+    story.touch(100, heap, 0x7b00_0000);
     story.lost_vma(100);
     story.fault(100, minor(WRITE, 0x7b00_1000, 0, rw(0x98)));
-    touch(&mut story, 100, heap, 0x7b00_2000);
+    story.touch(100, heap, 0x7b00_2000);
     let unreadable = minor(WRITE, 0x7b00_3000, 0, rw(0x97));
     story.fault(100, flagged(unreadable, FAULT_MINOR | FAULT_VMA_UNKNOWN));
     let outcome = story.play();
-    assert_eq!(outcome.regions(), ["anon", "unknown", "anon", "unknown"]);
-    assert_eq!(
-        outcome.kinds(),
-        ["zero-fill", "other", "zero-fill", "other"]
-    );
+    outcome.regions_are(["anon", "unknown", "anon", "unknown"]);
+    outcome.kinds_are(["zero-fill", "other", "zero-fill", "other"]);
     assert_eq!(
         outcome.faults()[1].detail.as_deref(),
         Some("a page was mapped; what backs it could not be read")

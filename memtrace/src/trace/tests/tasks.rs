@@ -3,7 +3,7 @@
 use memtrace_ebpf::syscall;
 
 use super::{
-    regions::{BOUNDS, PROG, listed, program, touch},
+    regions::{BOUNDS, PROG, listed, program},
     story::{FORK, Outcome, Story, anonymous, counters},
 };
 use crate::trace::{
@@ -12,31 +12,23 @@ use crate::trace::{
 };
 
 fn clones(outcome: &Outcome) -> Vec<(&str, bool, u32, u32, Option<i32>)> {
-    outcome
-        .events
-        .iter()
-        .filter_map(|event| match &event.what {
-            EventKind::Clone(clone) => Some((
-                &*clone.call,
-                clone.thread,
-                clone.child_pid,
-                clone.child_tid,
-                clone.exit_signal,
-            )),
-            _ => None,
-        })
-        .collect()
+    outcome.told(|event| match &event.what {
+        EventKind::Clone(clone) => Some((
+            &*clone.call,
+            clone.thread,
+            clone.child_pid,
+            clone.child_tid,
+            clone.exit_signal,
+        )),
+        _ => None,
+    })
 }
 
 fn exits(outcome: &Outcome) -> Vec<(u32, u32, event::Exit)> {
-    outcome
-        .events
-        .iter()
-        .filter_map(|event| match &event.what {
-            EventKind::Exit(exit) => Some((event.pid, event.tid, exit.clone())),
-            _ => None,
-        })
-        .collect()
+    outcome.told(|event| match &event.what {
+        EventKind::Exit(exit) => Some((event.pid, event.tid, exit.clone())),
+        _ => None,
+    })
 }
 
 fn exit(code: Option<u32>, signal: Option<u32>, thread: bool) -> event::Exit {
@@ -91,14 +83,10 @@ fn births_say_by_which_call_and_of_what() {
         ],
         "memtrace's own fork is none of them"
     );
-    let shared: Vec<(u32, bool)> = outcome
-        .events
-        .iter()
-        .filter_map(|event| match &event.what {
-            EventKind::Clone(clone) => Some((clone.child_tid, clone.shared.mm)),
-            _ => None,
-        })
-        .collect();
+    let shared: Vec<(u32, bool)> = outcome.told(|event| match &event.what {
+        EventKind::Clone(clone) => Some((clone.child_tid, clone.shared.mm)),
+        _ => None,
+    });
     assert_eq!(shared, [(200, false), (300, true), (101, true)]);
 }
 
@@ -108,14 +96,10 @@ fn an_exec_has_its_file_and_arguments() {
     story.exec(100, 0xb, PROG, BOUNDS, &["a", "", "b c"]);
     story.exec(100, 0xc, 0x123, BOUNDS, &[]);
     let outcome = story.play();
-    let execs: Vec<&event::Exec> = outcome
-        .events
-        .iter()
-        .filter_map(|event| match &event.what {
-            EventKind::Exec(exec) => Some(exec),
-            _ => None,
-        })
-        .collect();
+    let execs: Vec<&event::Exec> = outcome.told(|event| match &event.what {
+        EventKind::Exec(exec) => Some(exec),
+        _ => None,
+    });
     assert_eq!(execs.len(), 3);
     assert_eq!(execs[0].args, ["prog", "-v"]);
     assert_eq!(execs[1].args, ["a", "", "b c"]);
@@ -210,8 +194,7 @@ fn a_pid_comes_again() {
         story.fork(100, 200, mm);
         story.rename(200, name);
         story.unobserved(200, syscall::EXECVE, 1, 0);
-        story.exit(200, 0);
-        story.gone(200, counters(mm, 0));
+        story.ends_with(200, counters(mm, 0));
     }
     let outcome = story.play();
     let rows: Vec<(u32, &str, u64, bool)> = outcome
@@ -247,10 +230,9 @@ fn exec_by_a_thread(leader_first: bool) -> Outcome {
     if !leader_first {
         story.gone(100, counters(5, 0));
     }
-    touch(&mut story, 100, anonymous(0x40_4000, 0x40_6000), 0x40_4000);
+    story.touch(100, anonymous(0x40_4000, 0x40_6000), 0x40_4000);
     story.fork(100, 200, 0xc);
-    story.exit(100, 0);
-    story.gone(100, counters(7, 0));
+    story.ends_with(100, counters(7, 0));
     story.play()
 }
 

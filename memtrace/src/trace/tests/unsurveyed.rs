@@ -2,7 +2,7 @@
 
 use memtrace_ebpf::{pte::PAGE_SIZE, syscall};
 
-use super::story::{FIRST, FORK, Outcome, Story, heap_page, heap_pages};
+use super::story::{FIRST, Outcome, Story, heap_page, heap_pages};
 use crate::trace::event::{Address, NotSurveyed};
 
 /// Pages of which a fork surveys only the first four.
@@ -17,16 +17,10 @@ fn forked() -> Story {
 
 /// A process forks another, of its own address space.
 fn fork(story: &mut Story, parent: u32, (child, mm): (u32, u64)) {
-    story.clone_as(
-        parent,
-        (child, child),
-        (FORK, mm),
-        &[heap_pages(0..PAGES)],
-        |birth| {
-            birth.unsurveyed = heap_page(4);
-            birth.anonymous = PAGES;
-        },
-    );
+    story.fork_as(parent, child, mm, &[heap_pages(0..PAGES)], |birth| {
+        birth.unsurveyed = heap_page(4);
+        birth.anonymous = PAGES;
+    });
 }
 
 /// The accounts, each with the pages of which nothing is known.
@@ -45,7 +39,7 @@ fn accounts(outcome: &Outcome) -> Vec<String> {
 #[test]
 fn what_is_left_out_is_told() {
     let mut story = forked();
-    story.clone_as(100, (300, 300), (FORK, 0xc), &[heap_pages(0..8)], |birth| {
+    story.fork_as(100, 300, 0xc, &[heap_pages(0..8)], |birth| {
         birth.unsurveyed = heap_page(8);
     });
     let outcome = story.play();
@@ -76,14 +70,11 @@ fn faults_tell_what_was_shared() {
     story.takes_over(200, 6);
     story.copies(200, 0, 2);
     let outcome = story.play();
-    assert_eq!(
-        outcome.copies(),
-        [
-            "200 5: fork 1 100>200, with [100] of 2",
-            "100 6: fork 1 100>200, with [200] of 2",
-            "200 0: fork 1 100>200, with [100] of 2",
-        ]
-    );
+    outcome.copies_are([
+        "200 5: fork 1 100>200, with [100] of 2",
+        "100 6: fork 1 100>200, with [200] of 2",
+        "200 0: fork 1 100>200, with [100] of 2",
+    ]);
     assert_eq!(accounts(&outcome), ["6: child 2 parent 1 shared 3; and 10"]);
 }
 
@@ -96,7 +87,7 @@ fn what_came_after_the_fork_was_not_shared_by_it() {
     story.copies(300, 8, 2);
     story.takes_over(200, 9);
     let outcome = story.play();
-    assert_eq!(outcome.copies(), ["300 8: fork 2 100>300, with [100] of 2"]);
+    outcome.copies_are(["300 8: fork 2 100>300, with [100] of 2"]);
     assert_eq!(
         accounts(&outcome),
         ["4: shared 4; and 12", "9: child 1 shared 8"]
@@ -111,13 +102,10 @@ fn the_latest_fork_is_to_blame() {
     story.copies(100, 6, 3);
     story.copies(100, 9, 2);
     let outcome = story.play();
-    assert_eq!(
-        outcome.copies(),
-        [
-            "100 6: fork 2 100>300, with [300] of 3",
-            "100 9: fork 1 100>200, with [200] of 2",
-        ]
-    );
+    outcome.copies_are([
+        "100 6: fork 2 100>300, with [300] of 3",
+        "100 9: fork 1 100>200, with [200] of 2",
+    ]);
     assert_eq!(
         accounts(&outcome),
         ["5: parent 1 shared 4; and 11", "8: parent 1 shared 7"]
@@ -136,14 +124,11 @@ fn all_who_share_a_page_are_known_by_one_fault() {
     story.ends(200);
     story.copies(100, 10, 1);
     let outcome = story.play();
-    assert_eq!(
-        outcome.copies(),
-        [
-            "300 10: fork 2 100>300, with [100, 200, 400] of 4",
-            "400 10: fork 3 200>400, with [100, 200] of 3",
-            "100 10: reference 1 100>200, with [] of 1",
-        ]
-    );
+    outcome.copies_are([
+        "300 10: fork 2 100>300, with [100, 200, 400] of 4",
+        "400 10: fork 3 200>400, with [100, 200] of 3",
+        "100 10: reference 1 100>200, with [] of 1",
+    ]);
     assert_eq!(
         accounts(&outcome),
         [
@@ -162,10 +147,7 @@ fn who_is_left_alone_takes_over() {
     story.takes_over(100, 7);
     story.copies(100, 8, 1);
     let outcome = story.play();
-    assert_eq!(
-        outcome.copies(),
-        ["100 8: reference 1 100>200, with [] of 1"]
-    );
+    outcome.copies_are(["100 8: reference 1 100>200, with [] of 1"]);
     assert_eq!(
         accounts(&outcome),
         ["6: parent 1 taken over 1 exit 4; and 10"]
@@ -212,12 +194,12 @@ fn what_is_left_out_is_forgotten_with_those_who_shared_it() {
     story.ends(100);
     story.takes_over(300, 6);
     let outcome = story.play();
-    assert_eq!(outcome.copies(), ["200 5: unknown, with [] of 2"]);
+    outcome.copies_are(["200 5: unknown, with [] of 2"]);
     assert_eq!(
         accounts(&outcome),
         [
             "4: exec 4, exec after 0; and 12",
-            "5: taken over 1 exit 4; and 11"
+            "5: taken over 1 exit 4; and 11",
         ]
     );
 }
@@ -226,16 +208,10 @@ fn what_is_left_out_is_forgotten_with_those_who_shared_it() {
 #[test]
 fn the_pages_of_a_table_that_is_cut_are_not_counted() {
     let mut story = Story::of(100, 0xa);
-    story.clone_as(
-        100,
-        (200, 200),
-        (FORK, 0xb),
-        &[heap_pages(0..PAGES)],
-        |birth| {
-            birth.unsurveyed = (FIRST + 1) * PAGE_SIZE;
-            birth.anonymous = 3;
-        },
-    );
+    story.fork_as(100, 200, 0xb, &[heap_pages(0..PAGES)], |birth| {
+        birth.unsurveyed = (FIRST + 1) * PAGE_SIZE;
+        birth.anonymous = 3;
+    });
     story.copies(200, 3, 2);
     assert_eq!(accounts(&story.play()), ["2: child 1 shared 1; and 1"]);
 }

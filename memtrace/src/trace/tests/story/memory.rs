@@ -10,7 +10,7 @@ use memtrace_ebpf::{
     },
 };
 
-use super::{Story, WRITE, anonymous, detailed, minor, ro, rw, wire};
+use super::{READ, Story, WRITE, anonymous, detailed, minor, ro, rw, wire};
 
 /// The first page of the memory that most stories are about, and how much it is.
 pub const FIRST: u64 = 0x7b000;
@@ -209,6 +209,12 @@ impl Story {
             ..fault
         };
         self.records.push(wire(&record, &[]));
+    }
+
+    /// A page at `address` of `vma` is read, which is told of with it.
+    pub fn touch(&mut self, tid: u32, vma: Vma, address: u64) {
+        self.vma(tid, VmaReason::Fault, vma);
+        self.fault(tid, minor(READ, address, 0, ro(0x99)));
     }
 
     /// A fault in a VMA, which is told of if the thread's last one was in another.

@@ -70,6 +70,13 @@ impl Story {
         story
     }
 
+    /// A process 100 that has forked 200, with which it shares the first pages of its heap.
+    pub fn forked(pages: u64) -> Self {
+        let mut story = Self::of(100, 0xa);
+        story.fork_of(100, 200, 0xb, &[heap_pages(0..pages)]);
+        story
+    }
+
     /// The time of what comes next.
     pub fn tick(&mut self) -> u64 {
         self.now += 10;

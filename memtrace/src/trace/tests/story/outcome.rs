@@ -61,15 +61,17 @@ impl Outcome {
         assert!(summary || booked <= copied, "{booked} of {copied}");
     }
 
+    /// What is told of some of the events, in order.
+    pub fn told<'a, T>(&'a self, of: impl FnMut(&'a Event) -> Option<T>) -> Vec<T> {
+        self.events.iter().filter_map(of).collect()
+    }
+
     /// The faults, in order.
     pub fn faults(&self) -> Vec<&event::Fault> {
-        self.events
-            .iter()
-            .filter_map(|event| match &event.what {
-                EventKind::Fault(fault) => Some(fault),
-                _ => None,
-            })
-            .collect()
+        self.told(|event| match &event.what {
+            EventKind::Fault(fault) => Some(fault),
+            _ => None,
+        })
     }
 
     /// The kinds of the faults by name, in order.
@@ -78,6 +80,12 @@ impl Outcome {
             .iter()
             .map(|fault| fault.kind.name())
             .collect()
+    }
+
+    /// Fails unless they are these.
+    #[track_caller]
+    pub fn kinds_are<const N: usize>(&self, expected: [&str; N]) {
+        assert_eq!(self.kinds(), expected);
     }
 
     /// The regions of the faults by name, in order; in a library with its part.
@@ -89,6 +97,12 @@ impl Outcome {
                 None => fault.region.name().to_owned(),
             })
             .collect()
+    }
+
+    /// Fails unless they are these.
+    #[track_caller]
+    pub fn regions_are<const N: usize>(&self, expected: [&str; N]) {
+        assert_eq!(self.regions(), expected);
     }
 
     /// The copies, in order: who wrote which page, why it was shared, with whom, and how often it was mapped.
@@ -110,12 +124,24 @@ impl Outcome {
                 cause.sharers,
             ))
         };
-        self.events.iter().filter_map(copy).collect()
+        self.told(copy)
+    }
+
+    /// Fails unless they are these.
+    #[track_caller]
+    pub fn copies_are<const N: usize>(&self, expected: [&str; N]) {
+        assert_eq!(self.copies(), expected);
     }
 
     /// The accounts of the forks: what is not 0 of them.
     pub fn accounts(&self) -> Vec<String> {
         self.forks.iter().map(account).collect()
+    }
+
+    /// Fails unless they are these.
+    #[track_caller]
+    pub fn accounts_are<const N: usize>(&self, expected: [&str; N]) {
+        assert_eq!(self.accounts(), expected);
     }
 
     /// What tasks have begun and ceased to share, of those kinds of objects: who, by what, and with whom.
@@ -153,18 +179,15 @@ impl Outcome {
             let objects = objects.join(" ");
             (!objects.is_empty()).then(|| format!("{} {by}: {objects}", event.tid))
         };
-        self.events.iter().filter_map(line).collect()
+        self.told(line)
     }
 
     /// The clones, in order.
     pub fn clones(&self) -> Vec<&event::Clone> {
-        self.events
-            .iter()
-            .filter_map(|event| match &event.what {
-                EventKind::Clone(clone) => Some(clone),
-                _ => None,
-            })
-            .collect()
+        self.told(|event| match &event.what {
+            EventKind::Clone(clone) => Some(clone),
+            _ => None,
+        })
     }
 
     /// The row of a process that is the only one of its pid.

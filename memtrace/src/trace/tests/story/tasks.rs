@@ -114,7 +114,19 @@ impl Story {
 
     /// The same, leaving pages shared.
     pub fn fork_of(&mut self, parent: u32, pid: u32, mm: u64, areas: &[Area]) {
-        self.clone_as(parent, (pid, pid), (FORK, mm), areas, |_| ());
+        self.fork_as(parent, pid, mm, areas, |_| ());
+    }
+
+    /// The same, of which `change` says the rest.
+    pub fn fork_as(
+        &mut self,
+        parent: u32,
+        pid: u32,
+        mm: u64,
+        areas: &[Area],
+        change: impl FnOnce(&mut Birth),
+    ) {
+        self.clone_as(parent, (pid, pid), (FORK, mm), areas, change);
     }
 
     /// `parent` forks a process in its own address space.
@@ -208,6 +220,11 @@ impl Story {
         self.at(record.head.ts, |story| {
             story.objects(tid, syscall::EXECVE, |_| ());
         });
+    }
+
+    /// The same of a program of which only the memory matters.
+    pub fn execs(&mut self, tid: u32, mm: u64) {
+        self.exec(tid, mm, 0, Bounds::default(), &[]);
     }
 
     /// An exec of the thread's is under way: it uses the new address space already.
@@ -319,8 +336,13 @@ impl Story {
 
     /// A thread exits, and is gone.
     pub fn ends(&mut self, tid: u32) {
+        self.ends_with(tid, Tally::default());
+    }
+
+    /// The same of one on which this was counted.
+    pub fn ends_with(&mut self, tid: u32, tally: Tally) {
         self.exit(tid, 0);
-        self.gone(tid, Tally::default());
+        self.gone(tid, tally);
         self.tasks.remove(&tid);
     }
 }
