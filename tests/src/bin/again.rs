@@ -7,7 +7,7 @@ use serde_json::json;
 use tests::subject::files;
 use tests::subject::memory::Pages;
 use tests::subject::process;
-use tests::subject::report::{Fact, report};
+use tests::subject::report::note;
 
 fn main() -> Result<()> {
     process::begin();
@@ -39,8 +39,5 @@ fn main() -> Result<()> {
         pid = child;
         process::wait_success(Pid::from_raw(child))?;
     }
-    report(&Fact::Note(
-        "again".to_owned(),
-        json!({"child": pid, "file": file.path()}),
-    ))
+    note("again", json!({"child": pid, "file": file.path()}))
 }

@@ -10,14 +10,14 @@ use anyhow::{Result, anyhow, ensure};
 use nix::errno::Errno;
 use nix::sys::mman::ProtFlags;
 use nix::unistd::gettid;
-use serde_json::{Value, json};
+use serde_json::json;
 use tests::subject::act::write;
 use tests::subject::fifo::Fifo;
 use tests::subject::files;
 use tests::subject::memory::{PAGE, Pages};
 use tests::subject::pagemap::Pagemap;
 use tests::subject::process::{self, Gate};
-use tests::subject::report::{Fact, report};
+use tests::subject::report::note;
 
 fn main() -> Result<()> {
     process::begin();
@@ -38,10 +38,6 @@ fn main() -> Result<()> {
 fn usage() -> ! {
     eprintln!("usage: attended idle|prefork|stream|forks|maps|threads|crowd FIFO");
     exit(2)
-}
-
-fn note(name: &str, value: impl Into<Value>) -> Result<()> {
-    report(&Fact::Note(name.to_owned(), value.into()))
 }
 
 fn addrs(pages: &Pages, which: std::ops::Range<usize>) -> Vec<u64> {

@@ -7,7 +7,7 @@ use std::process::exit;
 use std::ptr::{null, null_mut};
 
 use anyhow::{Context, Result, ensure};
-use libc::{c_int, c_long};
+use libc::{SYS_mlock, SYS_mlock2, SYS_mlockall, SYS_munlock, SYS_munlockall, c_int, c_long};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, chdir, getpid};
@@ -16,7 +16,7 @@ use tests::subject::call::{address, hex, made, result};
 use tests::subject::files;
 use tests::subject::memory::{PAGE, Pages, frame};
 use tests::subject::process::{self, Gate};
-use tests::subject::report::{Fact, report};
+use tests::subject::report::note;
 
 /// Pages that are shared and dropped.
 const DROPPED: usize = 8;
@@ -58,13 +58,10 @@ fn segments() -> Result<()> {
         let call = || unsafe { result(libc::syscall(libc::SYS_shmat, id, 0, flags)) };
         let flags = json!(named);
         made(name, "shmat", call, |ret| {
-            [
-                ("addr", if ret < 0 { hex(0) } else { address(ret) }),
-                ("len", json!(len)),
-                ("id", json!(id)),
-                ("flags", flags),
-                ("ret", address(ret)),
-            ]
+            json!({
+                "addr": if ret < 0 { hex(0) } else { address(ret) }, "len": len, "id": id,
+                "flags": flags, "ret": address(ret),
+            })
         })
     };
     let there = attach("shmat", id, 0, &[], Some(5 * PAGE))?;
@@ -87,13 +84,8 @@ fn segments() -> Result<()> {
     ] {
         // SAFETY: as above.
         let call = || unsafe { result(libc::syscall(libc::SYS_shmdt, addr)) };
-        made(name, "shmdt", call, |ret| {
-            [
-                ("addr", hex(addr as u64)),
-                ("len", json!(len)),
-                ("ret", json!(ret)),
-            ]
-        })?;
+        let fields = |ret: i64| json!({"addr": hex(addr as u64), "len": len, "ret": ret});
+        made(name, "shmdt", call, fields)?;
     }
     // SAFETY: touches no memory.
     let removed = unsafe { libc::shmctl(id, libc::IPC_RMID, null_mut()) };
@@ -110,14 +102,10 @@ fn protection() -> Result<()> {
         let call =
             || unsafe { result(libc::syscall(libc::SYS_pkey_mprotect, addr, len, prot, key)) };
         made(name, "mprotect", call, |ret| {
-            [
-                ("addr", hex(addr)),
-                ("len", json!(len)),
-                ("prot", json!(["PROT_READ"])),
-                ("call", json!("pkey_mprotect")),
-                ("pkey", json!(key)),
-                ("ret", json!(ret)),
-            ]
+            json!({
+                "addr": hex(addr), "len": len, "prot": ["PROT_READ"], "call": "pkey_mprotect",
+                "pkey": key, "ret": ret,
+            })
         })?;
     }
     Ok(())
@@ -135,14 +123,10 @@ fn advice() -> Result<()> {
         // SAFETY: this program's own mapping, which nothing refers to.
         let call = || unsafe { result(libc::syscall(libc::SYS_madvise, addr, len, advice)) };
         made(name, "madvise", call, |ret| {
-            [
-                ("addr", hex(addr)),
-                ("len", json!(len)),
-                ("advice", json!(name)),
-                ("call", Value::Null),
-                ("process", Value::Null),
-                ("ret", json!(ret)),
-            ]
+            json!({
+                "addr": hex(addr), "len": len, "advice": name, "call": null, "process": null,
+                "ret": ret,
+            })
         })?;
     }
     let this = pidfd(getpid())?;
@@ -156,14 +140,10 @@ fn advice() -> Result<()> {
     ] {
         let call = || result(process_madvise(fd, &[(addr, len)], libc::MADV_COLD));
         made(name, "madvise", call, |ret| {
-            [
-                ("addr", hex(addr)),
-                ("len", json!(len)),
-                ("advice", json!("MADV_COLD")),
-                ("call", json!("process_madvise")),
-                ("process", process),
-                ("ret", json!(ret.min(0))),
-            ]
+            json!({
+                "addr": hex(addr), "len": len, "advice": "MADV_COLD", "call": "process_madvise",
+                "process": process, "ret": ret.min(0),
+            })
         })?;
     }
     Ok(())
@@ -181,43 +161,17 @@ type LockCall = (
 fn locks() -> Result<()> {
     let pages = Pages::private(4)?;
     let (addr, len) = (pages.addr(0), 2 * PAGE);
+    let range = [addr, len as u64, 0];
+    let on_fault = [addr, len as u64, 1];
+    let nothing = [PAGE as u64, len as u64, 0];
+    let future = [2, 0, 0];
     let calls: [LockCall; 6] = [
-        (
-            "mlock",
-            "mlock",
-            libc::SYS_mlock,
-            [addr, len as u64, 0],
-            &[],
-        ),
-        (
-            "munlock",
-            "munlock",
-            libc::SYS_munlock,
-            [addr, len as u64, 0],
-            &[],
-        ),
-        (
-            "mlock",
-            "mlock2",
-            libc::SYS_mlock2,
-            [addr, len as u64, 1],
-            &["MLOCK_ONFAULT"],
-        ),
-        (
-            "mlock",
-            "mlock",
-            libc::SYS_mlock,
-            [PAGE as u64, len as u64, 0],
-            &[],
-        ),
-        (
-            "mlock",
-            "mlockall",
-            libc::SYS_mlockall,
-            [2, 0, 0],
-            &["MCL_FUTURE"],
-        ),
-        ("munlock", "munlockall", libc::SYS_munlockall, [0; 3], &[]),
+        ("mlock", "mlock", SYS_mlock, range, &[]),
+        ("munlock", "munlock", SYS_munlock, range, &[]),
+        ("mlock", "mlock2", SYS_mlock2, on_fault, &["MLOCK_ONFAULT"]),
+        ("mlock", "mlock", SYS_mlock, nothing, &[]),
+        ("mlock", "mlockall", SYS_mlockall, future, &["MCL_FUTURE"]),
+        ("munlock", "munlockall", SYS_munlockall, [0; 3], &[]),
     ];
     for (kind, name, number, args, flags) in calls {
         let [first, second, third] = args;
@@ -225,24 +179,16 @@ fn locks() -> Result<()> {
         let call = || unsafe { result(libc::syscall(number, first, second, third)) };
         let all = name.ends_with("all");
         made(name, kind, call, |ret| {
-            [
-                ("call", json!(name)),
-                ("addr", if all { Value::Null } else { hex(first) }),
-                ("len", if all { Value::Null } else { json!(second) }),
-                ("flags", json!(flags)),
-                ("ret", json!(ret)),
-            ]
+            json!({
+                "call": name, "addr": if all { Value::Null } else { hex(first) },
+                "len": if all { Value::Null } else { json!(second) }, "flags": flags, "ret": ret,
+            })
         })?;
     }
     // SAFETY: this program's own mapping, which it neither unmaps nor protects otherwise.
     let call = || unsafe { result(libc::syscall(SYS_MSEAL, addr, len, 0)) };
-    made("mseal", "mseal", call, |ret| {
-        [
-            ("addr", hex(addr)),
-            ("len", json!(len)),
-            ("ret", json!(ret)),
-        ]
-    })?;
+    let fields = |ret: i64| json!({"addr": hex(addr), "len": len, "ret": ret});
+    made("mseal", "mseal", call, fields)?;
     Ok(())
 }
 
@@ -268,13 +214,10 @@ fn remapped() -> Result<()> {
             ))
         };
         made(name, "remap_file_pages", call, |ret| {
-            [
-                ("addr", hex(addr)),
-                ("len", json!(PAGE)),
-                ("offset", json!(page * PAGE)),
-                ("flags", json!(["MAP_NONBLOCK"])),
-                ("ret", json!(ret)),
-            ]
+            json!({
+                "addr": hex(addr), "len": PAGE, "offset": page * PAGE, "flags": ["MAP_NONBLOCK"],
+                "ret": ret,
+            })
         })?;
     }
     Ok(())
@@ -293,7 +236,7 @@ fn dropped() -> Result<()> {
         let range = (pages.addr(2), 3 * PAGE);
         let ret = process_madvise(this.as_raw_fd(), &[range], libc::MADV_DONTNEED);
         let gone = frame(pages.addr(2))?.is_none() && frame(pages.addr(4))?.is_none();
-        report(&Fact::Note("dropped".to_owned(), json!([ret, gone])))?;
+        note("dropped", json!([ret, gone]))?;
         asked.open()?;
         goes.wait()?;
         Ok(0)
@@ -304,7 +247,7 @@ fn dropped() -> Result<()> {
     let ret = process_madvise(other.as_raw_fd(), &ranges, libc::MADV_COLD);
     let ranges = ranges.map(|(addr, len)| json!([hex(addr), len]));
     let told = json!({"child": child.as_raw(), "ranges": ranges, "ret": ret});
-    report(&Fact::Note("advised".to_owned(), told))?;
+    note("advised", told)?;
     goes.open()?;
     process::wait_success(child)
 }
@@ -317,13 +260,8 @@ fn failed() -> Result<()> {
     ] {
         // SAFETY: these flags are refused alone.
         let call = || unsafe { result(libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0)) };
-        made(name, "failed", call, |ret| {
-            [
-                ("call", json!("clone")),
-                ("flags", json!([named])),
-                ("ret", json!(ret)),
-            ]
-        })?;
+        let fields = |ret: i64| json!({"call": "clone", "flags": [named], "ret": ret});
+        made(name, "failed", call, fields)?;
     }
     // SAFETY: clone_args is plain numbers, for which zero says "not given".
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
@@ -331,13 +269,8 @@ fn failed() -> Result<()> {
     let size = size_of_val(&args);
     // SAFETY: as above.
     let call = || unsafe { result(libc::syscall(libc::SYS_clone3, &raw const args, size)) };
-    made("clone3", "failed", call, |ret| {
-        [
-            ("call", json!("clone3")),
-            ("flags", json!(["CLONE_THREAD"])),
-            ("ret", json!(ret)),
-        ]
-    })?;
+    let fields = |ret: i64| json!({"call": "clone3", "flags": ["CLONE_THREAD"], "ret": ret});
+    made("clone3", "failed", call, fields)?;
 
     let file = files::temporary(1)?;
     let path = file.path().to_str().context("a file's name")?;
@@ -345,14 +278,8 @@ fn failed() -> Result<()> {
         let c_name = CString::new(name)?;
         // SAFETY: a name, and nothing else.
         let call = || unsafe { result(libc::syscall(libc::SYS_execve, c_name.as_ptr(), 0, 0)) };
-        made("execve", "failed", call, |ret| {
-            [
-                ("call", json!("execve")),
-                ("file", json!(name)),
-                ("fatal", Value::Null),
-                ("ret", json!(ret)),
-            ]
-        })?;
+        let fields = |ret: i64| json!({"call": "execve", "file": name, "fatal": null, "ret": ret});
+        made("execve", "failed", call, fields)?;
     }
     let fd = file.as_file().as_raw_fd();
     // SAFETY: an empty name.
@@ -360,13 +287,9 @@ fn failed() -> Result<()> {
         let (name, empty) = (c"".as_ptr(), libc::AT_EMPTY_PATH);
         result(libc::syscall(libc::SYS_execveat, fd, name, 0, 0, empty))
     };
-    made("execveat", "failed", call, |ret| {
-        [
-            ("call", json!("execveat")),
-            ("file", json!(format!("/dev/fd/{fd}"))),
-            ("ret", json!(ret)),
-        ]
-    })?;
+    let fields =
+        |ret: i64| json!({"call": "execveat", "file": format!("/dev/fd/{fd}"), "ret": ret});
+    made("execveat", "failed", call, fields)?;
     Ok(())
 }
 
@@ -393,10 +316,7 @@ fn died() -> Result<()> {
         other => anyhow::bail!("{other:?}"),
     };
     ensure!(errno == libc::EAGAIN, "fork: errno {errno}");
-    report(&Fact::Note(
-        "refused".to_owned(),
-        json!([refused.as_raw(), errno]),
-    ))?;
+    note("refused", json!([refused.as_raw(), errno]))?;
 
     let this = std::env::current_exe()?;
     let name = CString::new(this.to_str().context("this program's name")?)?;
@@ -428,7 +348,7 @@ fn note_death(name: &str, pid: Pid, what: &Value) -> Result<()> {
         anyhow::bail!("{name}: {pid} wasn't killed");
     };
     let told = json!({"pid": pid.as_raw(), "signal": signal as c_int, "core": core, "what": what});
-    report(&Fact::Note(name.to_owned(), told))
+    note(name, told)
 }
 
 fn pidfd(pid: Pid) -> Result<OwnedFd> {

@@ -11,7 +11,7 @@ use serde_json::json;
 use tests::subject::clone::{clone, hear};
 use tests::subject::memory::{Pages, frame_of};
 use tests::subject::process::{self, Gate};
-use tests::subject::report::{Fact, report};
+use tests::subject::report::note;
 
 const THREADS: usize = 4;
 
@@ -66,7 +66,7 @@ fn main() -> Result<()> {
             "before": before[i],
             "after": after[i],
         });
-        report(&Fact::Note(format!("thread {i}"), facts)).context("report")?;
+        note(&format!("thread {i}"), facts).context("report")?;
     }
     // To the two that wait for the end.
     ends.write_all(&[1; 2]).context("pipe")

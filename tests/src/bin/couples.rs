@@ -18,7 +18,7 @@ use tests::subject::clone::{clone, hear, say, vfork};
 use tests::subject::files;
 use tests::subject::memory::Pages;
 use tests::subject::process;
-use tests::subject::report::{Fact, report};
+use tests::subject::report::note;
 
 /// A line to each process, and one back.
 struct Lines([(i32, i32); 4]);
@@ -109,7 +109,7 @@ fn main() -> Result<()> {
         };
         let other = clone(CLONE_VM | SIGCHLD, &work);
         ensure!(other > 0, "clone: {}", Errno::last());
-        report(&Fact::Note("other".to_owned(), other.into()))?;
+        note("other", other)?;
         lines.done();
         lines.turn(ONE);
         // SAFETY: ends the process from here: what is on this stack is the other's, too.
@@ -136,11 +136,11 @@ fn main() -> Result<()> {
     ensure!(say(lines.0[THIRD].1), "{}", Errno::last());
     let third = ended("the third").context("waiting")?;
     write(40..50);
-    report(&Fact::Note(
-        "couple".to_owned(),
+    note(
+        "couple",
         json!({
             "file": file.path(), "first": getpid().as_raw(), "one": one.as_raw(), "other": other.as_raw(),
             "third": third.as_raw(),
         }),
-    ))
+    )
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use nix::sys::mman::MmapAdvise;
 use tests::subject::memory::Pages;
 use tests::subject::process;
-use tests::subject::report::{Fact, report};
+use tests::subject::report::note;
 
 /// Pages of each process.
 const COUNT: usize = 16384;
@@ -30,7 +30,7 @@ fn main() -> Result<()> {
     while faults.load(Relaxed) < BEGUN {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
-    report(&Fact::Note("ready".to_owned(), std::process::id().into()))?;
+    note("ready", std::process::id())?;
     children.into_iter().try_for_each(process::wait_success)
 }
 

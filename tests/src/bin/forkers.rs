@@ -6,7 +6,7 @@ use std::ffi::CString;
 use anyhow::{Context, Result};
 use tests::subject::memory::Pages;
 use tests::subject::process;
-use tests::subject::report::{Fact, report};
+use tests::subject::report::note;
 
 const COUNT: usize = 128;
 /// Rounds for each one whose child runs a program.
@@ -20,7 +20,7 @@ fn main() -> Result<()> {
         Ok(word.parse()?)
     };
     let (processes, rounds) = (number()?, number()?);
-    report(&Fact::Note("ready".to_owned(), std::process::id().into()))?;
+    note("ready", std::process::id())?;
     let mut children = Vec::new();
     for _ in 0..processes {
         children.push(process::child(|| {

@@ -14,7 +14,7 @@ use nix::unistd::{Pid, getpid, pipe};
 use serde_json::json;
 use tests::subject::clone::{Work, clone, fork, hear, say, vfork};
 use tests::subject::process;
-use tests::subject::report::{Fact, report};
+use tests::subject::report::note;
 use tests::subject::witness::now;
 
 const SLEEP: Duration = Duration::from_millis(20);
@@ -113,11 +113,11 @@ fn killed() -> Result<()> {
 
 /// The call took at most as long as `took` says.
 fn held(name: &str, parent: Pid, child: i32, let_go: &str, took: u64) -> Result<()> {
-    report(&Fact::Note(
-        name.to_owned(),
+    note(
+        name,
         json!({
             "parent": parent.as_raw(), "child": child, "let_go": let_go, "slept": SLEEP.as_nanos() as u64,
             "took": took,
         }),
-    ))
+    )
 }

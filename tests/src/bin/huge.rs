@@ -7,7 +7,7 @@ use tests::subject::act::{act, tell, write};
 use tests::subject::memory::{PAGE, Pages};
 use tests::subject::pagemap::Pagemap;
 use tests::subject::process;
-use tests::subject::report::{Action, Fact, report};
+use tests::subject::report::{Action, note};
 use tests::subject::witness::now;
 
 /// Pages of 4 KiB in a huge page.
@@ -33,10 +33,10 @@ fn main() -> Result<()> {
             .is_some_and(|(start, end)| start.number + HUGE as u64 - 1 == end.number);
         ensure!(is_huge, "the kernel has no huge pages now");
     }
-    report(&Fact::Note(
-        "areas".to_owned(),
+    note(
+        "areas",
         json!([{"file": null, "addr": first, "pages": 3 * HUGE}]),
-    ))?;
+    )?;
     act(&pagemap, Action::Begin, &addrs, || Ok(()))?;
 
     let before = pagemap.frames(&addrs)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use tests::subject::process;
-use tests::subject::report::{Fact, report};
+use tests::subject::report::note;
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -19,15 +19,12 @@ fn main() -> Result<()> {
     process::begin();
     // SAFETY: the handler only counts.
     unsafe { signal(Signal::SIGINT, SigHandler::Handler(count)) }?;
-    report(&Fact::Note("ready".to_owned(), std::process::id().into()))?;
+    note("ready", std::process::id())?;
     while COUNT.load(Ordering::Relaxed) == 0 {
         sleep(Duration::from_millis(10));
     }
     // A second one, if there is any, has time to come.
     sleep(Duration::from_millis(300));
-    report(&Fact::Note(
-        "interrupts".to_owned(),
-        COUNT.load(Ordering::Relaxed).into(),
-    ))?;
+    note("interrupts", COUNT.load(Ordering::Relaxed))?;
     std::process::exit(42);
 }

@@ -11,7 +11,7 @@ use nix::sys::mman::{MmapAdvise, ProtFlags};
 use tests::subject::files;
 use tests::subject::memory::{PAGE, Pages, frame};
 use tests::subject::process::{self, Gate};
-use tests::subject::report::{Access, Fact, report};
+use tests::subject::report::{Access, note};
 use tests::subject::witness::{read, touch, write};
 
 fn main() -> Result<()> {
@@ -52,7 +52,7 @@ fn huge() -> Result<()> {
     aligned.advise(MmapAdvise::MADV_HUGEPAGE)?;
     write("write to an untouched huge page", &aligned, 3)?;
     let all_at_once = frame(aligned.addr(SMALL - 1))?.is_some();
-    report(&Fact::Note("huge".to_owned(), all_at_once.into()))
+    note("huge", all_at_once)
 }
 
 /// A page that a fork shared, made read-only and writable again, and by then the only owner's.

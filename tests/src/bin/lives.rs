@@ -12,7 +12,7 @@ use nix::unistd::{execv, getpid, gettid, pause};
 use tests::subject::clone::clone;
 use tests::subject::memory::Pages;
 use tests::subject::process;
-use tests::subject::report::{Exit, Fact, Usage, report};
+use tests::subject::report::{Exit, Fact, Usage, note, report};
 
 const USAGE: &str =
     "usage: lives exits|exec FILE|exec-in-thread|sibling|forks COUNT|return CODE [ARGS...]";
@@ -104,7 +104,7 @@ fn exec_in_thread() -> Result<()> {
         pages.write_all(1);
         let ends = std::thread::spawn(gettid).join();
         let ends = ends.map_err(|_| anyhow!("a thread panicked"))?;
-        report(&Fact::Note("ends".to_owned(), ends.as_raw().into()))?;
+        note("ends", ends.as_raw())?;
         std::thread::spawn(|| {
             loop {
                 pause();
@@ -132,7 +132,7 @@ fn sibling() -> Result<()> {
         ensure!(sibling > 0, "clone: {}", Errno::last());
         Ok(0)
     })?;
-    report(&Fact::Note("maker".to_owned(), maker.as_raw().into()))?;
+    note("maker", maker.as_raw())?;
     // Both are this process's.
     for _ in 0..2 {
         let ended = wait()?;
@@ -151,7 +151,7 @@ fn kin() -> Result<()> {
         Ok(numbers.get(number - 3).context("too short")?.parse()?)
     };
     let kin = serde_json::json!([getpid().as_raw(), field(4)?, field(38)?]);
-    report(&Fact::Note("sibling".to_owned(), kin))
+    note("sibling", kin)
 }
 
 fn replace(file: &str, args: &[&str]) -> Result<i32> {
@@ -173,7 +173,7 @@ fn forks(count: usize) -> Result<()> {
         );
     }
     let children = getrusage(UsageWho::RUSAGE_CHILDREN)?;
-    report(&Fact::Note("pid".to_owned(), getpid().as_raw().into()))?;
+    note("pid", getpid().as_raw())?;
     report(&Fact::Usage(Usage {
         name: "children".to_owned(),
         pid: 0,

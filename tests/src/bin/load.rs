@@ -9,11 +9,10 @@ use nix::sys::mman::ProtFlags;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid, pause};
-use serde_json::Value;
 use tests::subject::fifo::Fifo;
 use tests::subject::memory::{PAGE, Pages};
 use tests::subject::process::{self, Gate};
-use tests::subject::report::{Fact, Usage, report};
+use tests::subject::report::{Fact, Usage, note, report};
 
 const USAGE: &str = "usage: load faults COUNT | forks COUNT ROUNDS | flood FIFO FILE... | mappings COUNT PROCESSES FIFO
      | copies MAPPINGS FORKS | sparse CPU TABLES FORKS | far GIB | threads COUNT PROCESSES | chain COUNT | calls COUNT";
@@ -43,10 +42,6 @@ fn main() -> Result<()> {
             exit(2)
         }
     }
-}
-
-fn note(name: &str, value: impl Into<Value>) -> Result<()> {
-    report(&Fact::Note(name.to_owned(), value.into()))
 }
 
 /// What `whose` cost, as the kernel counts it.

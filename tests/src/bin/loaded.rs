@@ -10,7 +10,7 @@ use serde_json::json;
 use tests::subject::files;
 use tests::subject::memory::{PAGE, Pages};
 use tests::subject::process;
-use tests::subject::report::{Fact, report};
+use tests::subject::report::note;
 use tests::subject::witness::write;
 
 fn main() -> Result<()> {
@@ -41,10 +41,7 @@ fn library() -> Result<()> {
     let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED;
     // SAFETY: takes the place of pages that nothing uses yet.
     unsafe { mmap_anonymous(address, bss, data(), flags) }?;
-    report(&Fact::Note(
-        "library".to_owned(),
-        json!(file.path().to_string_lossy()),
-    ))?;
+    note("library", json!(file.path().to_string_lossy()))?;
     write("its bss", &memory, 2)?;
     write("the end of its bss", &memory, 3)?;
     write("behind its bss", &memory, 4)
@@ -73,7 +70,7 @@ fn names() -> Result<()> {
     })?;
     let place = json!([child.as_raw(), page.addr(0)]);
     process::wait_success(child)?;
-    report(&Fact::Note("in a root of its own".to_owned(), place))
+    note("in a root of its own", place)
 }
 
 /// Maps a page of a file in place of a page of memory.

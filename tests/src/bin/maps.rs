@@ -31,7 +31,7 @@ fn heap() -> Result<()> {
         ("the heap's end comes back", start),
     ] {
         let old = raw_brk(0);
-        let fields = [("old", hex(old)), ("new", hex(to))];
+        let fields = json!({"old": hex(old), "new": hex(to)});
         made(name, "brk", || raw_brk(to) as c_long, |_| fields)?;
         ensure!(raw_brk(0) == to, "{name}: refused");
     }
@@ -147,19 +147,11 @@ fn map(
             ))
         },
         |ret| {
-            [
-                (
-                    "addr",
-                    hex(if ret < 0 { wanted as u64 } else { ret as u64 }),
-                ),
-                ("len", json!(len)),
-                ("prot", names(prot, &PROTECTIONS)),
-                ("flags", names(flags, &MAPPINGS)),
-                ("file", json!(path)),
-                ("offset", json!(path.map(|_| offset))),
-                ("ret", address(ret)),
-                ("by", json!("call")),
-            ]
+            json!({
+                "addr": hex(if ret < 0 { wanted as u64 } else { ret as u64 }), "len": len,
+                "prot": names(prot, &PROTECTIONS), "flags": names(flags, &MAPPINGS), "file": path,
+                "offset": path.map(|_| offset), "ret": address(ret), "by": "call",
+            })
         },
     )?;
     Ok(ret as u64)
@@ -168,27 +160,17 @@ fn map(
 fn unmap(name: &str, addr: u64, len: usize) -> Result<()> {
     // SAFETY: this program's own mappings, which nothing refers to.
     let call = || unsafe { result(libc::syscall(libc::SYS_munmap, addr, len)) };
-    made(name, "munmap", call, |ret| {
-        [
-            ("addr", hex(addr)),
-            ("len", json!(len)),
-            ("ret", json!(ret)),
-        ]
-    })?;
+    let fields = |ret: i64| json!({"addr": hex(addr), "len": len, "ret": ret});
+    made(name, "munmap", call, fields)?;
     Ok(())
 }
 
 fn protect(name: &str, addr: u64, len: usize, prot: i32) -> Result<()> {
     // SAFETY: as above.
     let call = || unsafe { result(libc::syscall(libc::SYS_mprotect, addr, len, prot)) };
-    made(name, "mprotect", call, |ret| {
-        [
-            ("addr", hex(addr)),
-            ("len", json!(len)),
-            ("prot", names(prot, &PROTECTIONS)),
-            ("ret", json!(ret)),
-        ]
-    })?;
+    let prot = names(prot, &PROTECTIONS);
+    let fields = |ret: i64| json!({"addr": hex(addr), "len": len, "prot": prot, "ret": ret});
+    made(name, "mprotect", call, fields)?;
     Ok(())
 }
 
@@ -199,14 +181,8 @@ fn advise(name: &str, addr: u64, len: usize, advice: i32) -> Result<()> {
         libc::MADV_DONTNEED => json!("MADV_DONTNEED"),
         other => json!(other.to_string()),
     };
-    made(name, "madvise", call, |ret| {
-        [
-            ("addr", hex(addr)),
-            ("len", json!(len)),
-            ("advice", advice),
-            ("ret", json!(ret)),
-        ]
-    })?;
+    let fields = |ret: i64| json!({"addr": hex(addr), "len": len, "advice": advice, "ret": ret});
+    made(name, "madvise", call, fields)?;
     Ok(())
 }
 
@@ -215,13 +191,10 @@ fn remap(name: &str, addr: u64, old_len: usize, len: usize) -> Result<u64> {
     // SAFETY: as above.
     let call = || unsafe { result(libc::syscall(libc::SYS_mremap, addr, old_len, len, flags)) };
     let ret = made(name, "mremap", call, |ret| {
-        [
-            ("addr", hex(addr)),
-            ("old_len", json!(old_len)),
-            ("len", json!(len)),
-            ("flags", json!(["MREMAP_MAYMOVE"])),
-            ("ret", address(ret)),
-        ]
+        json!({
+            "addr": hex(addr), "old_len": old_len, "len": len, "flags": ["MREMAP_MAYMOVE"],
+            "ret": address(ret),
+        })
     })?;
     Ok(ret as u64)
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use tests::subject::memory::Pages;
 use tests::subject::process;
-use tests::subject::report::{Fact, report};
+use tests::subject::report::note;
 
 fn main() -> Result<()> {
     process::begin();
@@ -21,7 +21,7 @@ fn main() -> Result<()> {
         .into();
     let pages = Pages::private(100)?;
     pages.write_all(1);
-    report(&Fact::Note("ready".to_owned(), std::process::id().into()))?;
+    note("ready", std::process::id())?;
 
     while !file.exists() {
         sleep(Duration::from_millis(10));
@@ -37,5 +37,5 @@ fn main() -> Result<()> {
         "the child's writes show in the parent"
     );
     pages.write_all(3);
-    report(&Fact::Note("done".to_owned(), true.into()))
+    note("done", true)
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use nix::errno::Errno;
 use tests::subject::process;
-use tests::subject::report::{Fact, report};
+use tests::subject::report::note;
 
 fn main() -> Result<()> {
     process::begin();
@@ -14,5 +14,5 @@ fn main() -> Result<()> {
         Ok(_) => 0,
         Err(error) => error as i32,
     };
-    report(&Fact::Note("pushed".to_owned(), error.into()))
+    note("pushed", error)
 }

@@ -14,7 +14,7 @@ use serde_json::json;
 use tests::subject::files;
 use tests::subject::memory::Pages;
 use tests::subject::process;
-use tests::subject::report::{Fact, report};
+use tests::subject::report::note;
 
 /// `SEGV_MAPERR`
 const MAPERR: i32 = 1;
@@ -154,6 +154,6 @@ fn ends(
         _ => bail!("{name}: {status:?}"),
     };
     let facts = json!({ "pid": child.as_raw(), "addr": pages.addr(0), "signal": signal as i32 });
-    report(&Fact::Note(name.to_owned(), facts)).context("report")?;
+    note(name, facts).context("report")?;
     Ok(true)
 }

@@ -17,7 +17,7 @@ use tests::subject::death::dies;
 use tests::subject::hugetlb;
 use tests::subject::memory::{PAGE, Pages, is_soft_dirty, is_swapped, nodes};
 use tests::subject::process::{self, Gate};
-use tests::subject::report::{Access, Fact, report, without};
+use tests::subject::report::{Access, note, without};
 use tests::subject::uffd::{Answer, Handler};
 use tests::subject::witness::{self, read, write};
 
@@ -263,7 +263,7 @@ fn vsyscall() -> Result<()> {
     let time: extern "C" fn(*mut libc::time_t) -> libc::time_t =
         unsafe { std::mem::transmute(TIME) };
     ensure!(time(std::ptr::null_mut()) > 0, "no time");
-    report(&Fact::Note("vsyscall".to_owned(), json!(TIME)))
+    note("vsyscall", json!(TIME))
 }
 
 /// A page that the kernel makes inaccessible to see who uses it. It does so to processes of several threads only.
@@ -303,5 +303,5 @@ fn numa() -> Result<()> {
         faulted
     });
     fs::write(SWITCH, before.trim())?;
-    report(&Fact::Note("hinted".to_owned(), json!(faulted?)))
+    note("hinted", json!(faulted?))
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 use tests::subject::fifo::Fifo;
 use tests::subject::memory::{PAGE, Pages};
 use tests::subject::process;
-use tests::subject::report::{Fact, report};
+use tests::subject::report::note;
 
 /// Pages that the child writes.
 const WRITTEN: usize = 64;
@@ -38,21 +38,21 @@ fn main() -> Result<()> {
         sparse.write(table * TABLE, 1);
     }
     if let Some(fifo) = &mut fifo {
-        report(&Fact::Note("ready".to_owned(), std::process::id().into()))?;
+        note("ready", std::process::id())?;
         fifo.wait()?;
     }
 
     let child = process::child(|| {
         let private = private_pages()?;
-        report(&Fact::Note("private".to_owned(), private.into()))?;
+        note("private", private)?;
         written.write_all(2);
         Ok(0)
     })?;
     process::wait_success(child)?;
     let of_child = json!({"pid": child.as_raw(), "addr": written.addr(0), "pages": WRITTEN});
-    report(&Fact::Note("written".to_owned(), of_child))?;
+    note("written", of_child)?;
     if let Some(fifo) = &mut fifo {
-        report(&Fact::Note("done".to_owned(), true.into()))?;
+        note("done", true)?;
         fifo.wait()?;
     }
     Ok(())

@@ -1,7 +1,5 @@
 //! System calls on the address space, and what their events must say.
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
 use libc::c_long;
 use serde_json::{Value, json};
@@ -10,25 +8,21 @@ use super::report::{Call, Fact, report};
 use super::witness::now;
 
 /// Makes a call and reports it; `fields` are what its event must say, given what the call returned.
-pub fn made<const N: usize>(
+pub fn made(
     name: &str,
     call: &str,
     make: impl FnOnce() -> c_long,
-    fields: impl FnOnce(i64) -> [(&'static str, Value); N],
+    fields: impl FnOnce(i64) -> Value,
 ) -> Result<i64> {
     let from = now()?;
     let ret = make();
     let until = now()?;
-    let fields: BTreeMap<String, Value> = fields(ret)
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect();
     let tid = nix::unistd::gettid().as_raw() as u32;
     report(&Fact::Call(Call {
         name: name.to_owned(),
         call: call.to_owned(),
         tid,
-        fields,
+        fields: serde_json::from_value(fields(ret))?,
         ret,
         from,
         until,

@@ -236,8 +236,12 @@ pub enum Action {
 
 /// Tells that this kernel, or machine, doesn't have `what`.
 pub fn without(what: &str, why: impl std::fmt::Display) -> Result<()> {
-    let both = serde_json::json!([what, why.to_string()]);
-    report(&Fact::Note("without".to_owned(), both))
+    note("without", serde_json::json!([what, why.to_string()]))
+}
+
+/// Adds a [`Fact::Note`] to the report.
+pub fn note(name: &str, value: impl Into<Value>) -> Result<()> {
+    report(&Fact::Note(name.to_owned(), value.into()))
 }
 
 /// Adds `fact` to the report, in one write, so that several processes can report.

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use serde_json::json;
 
 use super::memory::{PAGE, Pages};
-use super::report::{Fact, report};
+use super::report::note;
 
 // Numbers of `include/uapi/linux/userfaultfd.h`.
 const API: (u64, u64) = (0xc018_aa3f, 0xaa);
@@ -95,7 +95,7 @@ impl Handler {
             (flags & OF_PROTECTION != 0) == (answer == Answer::Unprotect),
             "another fault: {flags:#x}"
         );
-        report(&Fact::Note(name.to_owned(), json!({ "addr": address })))?;
+        note(name, json!({ "addr": address }))?;
         sleep(WAIT);
         let (page, size) = (address & !(PAGE as u64 - 1), PAGE as u64);
         match answer {

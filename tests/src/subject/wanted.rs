@@ -5,7 +5,7 @@ use nix::unistd::{Pid, getpid, gettid};
 use serde::{Deserialize, Serialize};
 
 use super::memory::frame_of;
-use super::report::{Fact, report};
+use super::report::note;
 use super::witness::now;
 
 /// Pages that a system call had the kernel want.
@@ -53,5 +53,5 @@ pub fn wanted(
         from,
         until,
     };
-    report(&Fact::Note(name.to_owned(), serde_json::to_value(wanted)?))
+    note(name, serde_json::to_value(wanted)?)
 }

@@ -13,7 +13,7 @@ use tests::subject::call::{address, hex, made};
 use tests::subject::files;
 use tests::subject::memory::{PAGE, frame};
 use tests::subject::process::{self, Gate, child};
-use tests::subject::report::{Fact, report, without};
+use tests::subject::report::{note, without};
 
 const READ_WRITE: u32 = (libc::PROT_READ | libc::PROT_WRITE) as u32;
 const PRIVATE: u32 = (libc::MAP_PRIVATE | libc::MAP_FIXED) as u32;
@@ -83,15 +83,20 @@ unsafe fn call(number: u32, args: [u32; 6]) -> i64 {
     ret
 }
 
-/// Makes a call and reports it, as the call of that name.
-fn reports<const N: usize>(
+/// Makes a call and reports it, as the call of that name; its event says as well of what ABI it is.
+fn reports(
     name: &str,
     kind: &str,
     (number, args): (u32, [u32; 6]),
-    fields: impl FnOnce(i64) -> [(&'static str, Value); N],
+    fields: impl FnOnce(i64) -> Value,
 ) -> Result<i64> {
+    let with_abi = |ret| {
+        let mut fields = fields(ret);
+        fields["abi"] = json!("i386");
+        fields
+    };
     // SAFETY: each is about memory at the addresses above, which is this file's alone.
-    made(name, kind, || unsafe { call(number, args) }, fields)
+    made(name, kind, || unsafe { call(number, args) }, with_abi)
 }
 
 /// Whether the kernel knows such calls: a process that makes one may be ended for it.
@@ -118,42 +123,25 @@ pub fn calls() -> Result<()> {
     forks()
 }
 
-/// What every event of such a call says.
-fn abi() -> (&'static str, Value) {
-    ("abi", json!("i386"))
-}
-
 fn mappings() -> Result<()> {
     let len = 16 * PAGE as u32;
     let args = [MEMORY, len, READ_WRITE, ANONYMOUS, NO_FILE, 0];
     reports("mmap2", "mmap", (MMAP2, args), |ret| {
-        [
-            ("addr", hex(MEMORY.into())),
-            ("len", json!(len)),
-            ("prot", json!(["PROT_READ", "PROT_WRITE"])),
-            (
-                "flags",
-                json!(["MAP_PRIVATE", "MAP_FIXED", "MAP_ANONYMOUS"]),
-            ),
-            ("ret", address(ret)),
-            abi(),
-        ]
+        json!({
+            "addr": hex(MEMORY.into()), "len": len, "prot": ["PROT_READ", "PROT_WRITE"],
+            "flags": ["MAP_PRIVATE", "MAP_FIXED", "MAP_ANONYMOUS"], "ret": address(ret),
+        })
     })?;
 
     let file = files::temporary(4)?;
     let path = file.path().to_str().context("a file's name")?;
     let mapped = |number, name, args, page: usize| {
         reports(name, "mmap", (number, args), |ret| {
-            [
-                ("addr", hex(FILE.into())),
-                ("len", json!(PAGE)),
-                ("prot", json!(["PROT_READ", "PROT_WRITE"])),
-                ("flags", json!(["MAP_PRIVATE", "MAP_FIXED"])),
-                ("file", json!(path)),
-                ("offset", json!(page * PAGE)),
-                ("ret", address(ret)),
-                abi(),
-            ]
+            json!({
+                "addr": hex(FILE.into()), "len": PAGE, "prot": ["PROT_READ", "PROT_WRITE"],
+                "flags": ["MAP_PRIVATE", "MAP_FIXED"], "file": path, "offset": page * PAGE,
+                "ret": address(ret),
+            })
         })
     };
     let fd = file.as_file().as_raw_fd() as u32;
@@ -193,14 +181,8 @@ fn mappings() -> Result<()> {
 
     let ranged = |kind: &str, number, third: u32, addr: u32| {
         let args = [addr, PAGE as u32, third, 0, 0, 0];
-        reports(kind, kind, (number, args), |ret| {
-            [
-                ("addr", hex(addr.into())),
-                ("len", json!(PAGE)),
-                ("ret", json!(ret)),
-                abi(),
-            ]
-        })
+        let fields = |ret: i64| json!({"addr": hex(addr.into()), "len": PAGE, "ret": ret});
+        reports(kind, kind, (number, args), fields)
     };
     ranged("mprotect", MPROTECT, libc::PROT_READ as u32, FILE)?;
     ranged("madvise", MADVISE, libc::MADV_DONTNEED as u32, FILE)?;
@@ -208,14 +190,10 @@ fn mappings() -> Result<()> {
     ranged("munmap", MUNMAP, 0, 1)?;
     let args = [FILE, PAGE as u32, 2 * PAGE as u32, 0, 0, 0];
     reports("mremap", "mremap", (MREMAP, args), |ret| {
-        [
-            ("addr", hex(FILE.into())),
-            ("old_len", json!(PAGE)),
-            ("len", json!(2 * PAGE)),
-            ("flags", json!([])),
-            ("ret", address(ret)),
-            abi(),
-        ]
+        json!({
+            "addr": hex(FILE.into()), "old_len": PAGE, "len": 2 * PAGE, "flags": [],
+            "ret": address(ret),
+        })
     })?;
     Ok(())
 }
@@ -237,22 +215,11 @@ fn segments() -> Result<()> {
             } else {
                 hex(SEGMENT.into())
             };
-            [
-                ("addr", hex(SEGMENT.into())),
-                ("id", json!(id)),
-                ("ret", told),
-                abi(),
-            ]
+            json!({"addr": hex(SEGMENT.into()), "id": id, "ret": told})
         })?;
         let args = [IPC_SHMDT, 0, 0, 0, SEGMENT, 0];
-        reports("shmdt", "shmdt", (IPC, args), |ret| {
-            [
-                ("addr", hex(SEGMENT.into())),
-                ("len", json!(2 * PAGE)),
-                ("ret", json!(ret)),
-                abi(),
-            ]
-        })?;
+        let fields = |ret: i64| json!({"addr": hex(SEGMENT.into()), "len": 2 * PAGE, "ret": ret});
+        reports("shmdt", "shmdt", (IPC, args), fields)?;
     }
     // SAFETY: touches no memory.
     let removed = unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) };
@@ -264,9 +231,8 @@ fn segments() -> Result<()> {
 fn heap() -> Result<()> {
     // SAFETY: only asks.
     let end = unsafe { libc::syscall(libc::SYS_brk, 0) } as u64;
-    reports("brk", "brk", (BRK, [0; 6]), |_| {
-        [("old", hex(end)), ("new", hex(end)), abi()]
-    })?;
+    let fields = |_| json!({"old": hex(end), "new": hex(end)});
+    reports("brk", "brk", (BRK, [0; 6]), fields)?;
     Ok(())
 }
 
@@ -278,20 +244,13 @@ fn others() -> Result<()> {
     // SAFETY: mapped above.
     unsafe { (MEMORY as *mut [u32; 2]).write(range) };
     let args = [pidfd as u32, MEMORY, 1, libc::MADV_COLD as u32, 0, 0];
-    reports(
-        "process_madvise",
-        "madvise",
-        (PROCESS_MADVISE, args),
-        |ret| {
-            [
-                ("addr", hex(MEMORY.into())),
-                ("len", json!(range[1])),
-                ("process", json!(getpid().as_raw())),
-                ("ret", json!(ret.min(0))),
-                abi(),
-            ]
-        },
-    )?;
+    let call = (PROCESS_MADVISE, args);
+    reports("process_madvise", "madvise", call, |ret| {
+        json!({
+            "addr": hex(MEMORY.into()), "len": range[1], "process": getpid().as_raw(),
+            "ret": ret.min(0),
+        })
+    })?;
     let name = CString::new("/no/such/program")?;
     // SAFETY: mapped above.
     unsafe {
@@ -301,19 +260,9 @@ fn others() -> Result<()> {
             name.count_bytes() + 1,
         );
     };
-    reports(
-        "execve",
-        "failed",
-        (EXECVE, [MEMORY, 0, 0, 0, 0, 0]),
-        |ret| {
-            [
-                ("call", json!("execve")),
-                ("file", json!(name.to_str().ok())),
-                ("ret", json!(ret)),
-                abi(),
-            ]
-        },
-    )?;
+    let call = (EXECVE, [MEMORY, 0, 0, 0, 0, 0]);
+    let fields = |ret: i64| json!({"call": "execve", "file": name.to_str().ok(), "ret": ret});
+    reports("execve", "failed", call, fields)?;
     Ok(())
 }
 
@@ -334,21 +283,11 @@ fn forks() -> Result<()> {
         unsafe { libc::_exit(code) }
     }
     ensure!(forked > 0, "fork: {forked}");
-    report(&Fact::Note("forked".to_owned(), json!(forked)))?;
+    note("forked", json!(forked))?;
     let len = shared * PAGE as u32;
-    reports(
-        "munmap",
-        "munmap",
-        (MUNMAP, [MEMORY, len, 0, 0, 0, 0]),
-        |ret| {
-            [
-                ("addr", hex(MEMORY.into())),
-                ("len", json!(len)),
-                ("ret", json!(ret)),
-                abi(),
-            ]
-        },
-    )?;
+    let call = (MUNMAP, [MEMORY, len, 0, 0, 0, 0]);
+    let fields = |ret: i64| json!({"addr": hex(MEMORY.into()), "len": len, "ret": ret});
+    reports("munmap", "munmap", call, fields)?;
     gate.open()?;
     process::wait_success(Pid::from_raw(forked as i32))
 }

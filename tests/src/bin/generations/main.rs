@@ -18,7 +18,7 @@ use tests::subject::fifo::Fifo;
 use tests::subject::memory::{PAGE, Pages};
 use tests::subject::pagemap::Pagemap;
 use tests::subject::process::{self, Gate};
-use tests::subject::report::{Action, Fact, report, without};
+use tests::subject::report::{Action, note, without};
 use tests::subject::witness::now;
 use tests::subject::{files, pin};
 
@@ -75,15 +75,15 @@ fn main() -> Result<()> {
         ensure!(refused, "{error:#}");
         without("pins", format!("{error:#}"))?;
     }
-    report(&Fact::Note(
-        "areas".to_owned(),
+    note(
+        "areas",
         json!([
             {"file": null, "addr": areas[0].addr(0), "pages": 360},
             {"file": whole.path(), "addr": areas[1].addr(0), "pages": 120},
             {"file": part.path(), "addr": areas[2].addr(0), "pages": 60},
             {"file": null, "addr": areas[3].addr(0), "pages": 40},
         ]),
-    ))?;
+    )?;
 
     let mut first = Process {
         number: 0,
@@ -97,7 +97,7 @@ fn main() -> Result<()> {
     first.gates[0].open()?;
     first.go(&steps, &mut pause)?;
     if let Some((_, fifo)) = &mut pause {
-        report(&Fact::Note("done".to_owned(), true.into()))?;
+        note("done", true)?;
         fifo.wait()?;
     }
     Ok(())
@@ -126,7 +126,7 @@ impl Process {
             }
             self.gates[*number].wait()?;
             if let Some((_, fifo)) = pause.as_mut().filter(|(step, _)| *step == i) {
-                report(&Fact::Note("ready".to_owned(), std::process::id().into()))?;
+                note("ready", std::process::id())?;
                 fifo.wait()?;
             }
             let next = steps.get(i + 1).map(|(number, _)| *number);
