@@ -117,15 +117,13 @@ fn missed(
     reason = "expect-test writes them so"
 )]
 mod tests {
-    use expect_test::{Expect, expect};
+    use expect_test::expect;
 
     use super::*;
-    use crate::output::samples::{account, end};
+    use crate::output::samples::{account, end, plain};
 
-    fn check(end: &End, expected: &Expect) {
-        let mut out = Vec::new();
-        write(&mut out, end, Palette::new(false)).expect("a Vec takes everything");
-        expected.assert_eq(&String::from_utf8(out).expect("UTF-8"));
+    fn text(end: &End) -> String {
+        plain(|out, palette| write(out, end, palette))
     }
 
     #[test]
@@ -135,15 +133,13 @@ mod tests {
         end.total.unobserved_by.clear();
         end.total.faults.remove("invalid");
         end.total.min_flt -= 24;
-        check(
-            &end,
-            &expect![[r#"
+        expect![[r#"
 
             The kernel counted 75 page faults (75 minor, 0 major).
             memtrace saw every one of them.
             No record was lost.
-        "#]],
-        );
+        "#]]
+        .assert_eq(&text(&end));
     }
 
     #[test]
@@ -153,9 +149,7 @@ mod tests {
         end.total.unobserved_by.insert("read".into(), 2);
         end.total.before_exec = 40;
         end.total.maj_flt += 2;
-        check(
-            &end,
-            &expect![[r#"
+        expect![[r#"
 
                 The kernel counted 200 page faults (198 minor, 2 major).
                 memtrace saw 150 of them. The others were taken
@@ -164,8 +158,8 @@ mod tests {
                 It also saw 2 faults that the kernel does not count.
                 Not among these: 40 faults of memtrace's own child, before it became the program.
                 No record was lost.
-            "#]],
-        );
+            "#]]
+        .assert_eq(&text(&end));
     }
 
     #[test]
@@ -173,9 +167,7 @@ mod tests {
         let mut end = end(vec![account(1, 10)]);
         end.total.unobserved += 3;
         end.total.min_flt += 3;
-        check(
-            &end,
-            &expect![[r#"
+        expect![[r#"
 
                 The kernel counted 102 page faults (102 minor, 0 major).
                 memtrace saw 75 of them. The others were taken
@@ -183,20 +175,18 @@ mod tests {
                         3  for reasons that memtrace does not know
                 It also saw 1 fault that the kernel does not count.
                 No record was lost.
-            "#]],
-        );
+            "#]]
+        .assert_eq(&text(&end));
         end.total.unobserved_by = [("unexplained".into(), -3)].into();
         end.total.unobserved = -3;
-        check(
-            &end,
-            &expect![[r#"
+        expect![[r#"
 
                 The kernel counted 102 page faults (102 minor, 0 major).
                 memtrace saw 105 of them. The others were taken
                        -3  for reasons that memtrace does not know
                 No record was lost.
-            "#]],
-        );
+            "#]]
+        .assert_eq(&text(&end));
     }
 
     #[test]
@@ -206,9 +196,7 @@ mod tests {
         end.processes[0].alive = true;
         end.late = 1;
         end.missed = [("sys_exit".to_owned(), 40), ("task_newtask".to_owned(), 1)].into();
-        check(
-            &end,
-            &expect![[r#"
+        expect![[r#"
 
                 The kernel counted 99 page faults (99 minor, 0 major).
                 memtrace saw 75 of them. The others were taken
@@ -218,7 +206,7 @@ mod tests {
                 1 fault took so long that others were shown first.
                 LOST: 17 records (5 call, 12 fault). What is shown is incomplete, but for the kernel's count. Use --summary, a larger --buffer, or -o FILE on a fast disk.
                 LEFT OUT: 41 hooks (40 sys_exit, 1 task_newtask). The kernel switched tasks in the middle of a hook, and didn't call it for those that came by meanwhile, traced or not: what is shown may be incomplete.
-            "#]],
-        );
+            "#]]
+        .assert_eq(&text(&end));
     }
 }

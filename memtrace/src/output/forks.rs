@@ -267,7 +267,7 @@ mod tests {
     use expect_test::expect_file;
 
     use super::*;
-    use crate::output::samples::{end, fork, not_surveyed};
+    use crate::output::samples::{end, fork, not_surveyed, plain};
     use crate::trace::event::NotSurveyed;
 
     fn section(forks: Vec<ForkAccount>) -> String {
@@ -275,9 +275,7 @@ mod tests {
             forks,
             ..end(Vec::new())
         };
-        let mut out = Vec::new();
-        write(&mut out, &end, Palette::new(false)).expect("a Vec takes everything");
-        String::from_utf8(out).expect("UTF-8")
+        plain(|out, palette| write(out, &end, palette))
     }
 
     /// Every number in use.

@@ -182,12 +182,10 @@ mod tests {
     use expect_test::expect_file;
 
     use super::*;
-    use crate::output::samples::{account, end};
+    use crate::output::samples::{account, end, plain};
 
     fn table(processes: Vec<Account>) -> String {
-        let mut out = Vec::new();
-        write(&mut out, &end(processes), Palette::new(false)).expect("a Vec takes everything");
-        String::from_utf8(out).expect("UTF-8")
+        plain(|out, palette| write(out, &end(processes), palette))
     }
 
     #[test]

@@ -241,7 +241,7 @@ mod tests {
     use expect_test::expect_file;
 
     use super::*;
-    use crate::output::samples::{end, family, life};
+    use crate::output::samples::{end, family, life, plain};
 
     const BEGAN: u64 = 5_000_000_000_000;
     const MS: u64 = 1_000_000;
@@ -252,9 +252,7 @@ mod tests {
             tasks_left_out,
             ..end(Vec::new())
         };
-        let mut out = Vec::new();
-        write(&mut out, &end, BEGAN, Palette::new(false)).expect("a Vec takes everything");
-        String::from_utf8(out).expect("UTF-8")
+        plain(|out, palette| write(out, &end, BEGAN, palette))
     }
 
     fn own(number: u32) -> Vec<(ObjectKind, u32)> {

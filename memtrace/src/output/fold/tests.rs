@@ -4,14 +4,15 @@ use expect_test::expect_file;
 
 use super::*;
 use crate::output::colour::Palette;
-use crate::output::samples::{self, PLAIN, Page, account, by_fork, copies, end, event, fault};
+use crate::output::samples::{
+    self, PLAIN, Page, account, by_fork, copies, end, event, exit, fault,
+};
 use crate::output::sink::Out;
 use crate::output::text::Text;
 use crate::output::wording;
 use crate::output::{Format, Options};
 use crate::trace::event::{
-    Access, Address, Cause, Counted, CowCause, EventKind, Exit, Fault, FaultKind, ForkRef, Mode,
-    Region,
+    Access, Address, Cause, Counted, CowCause, EventKind, Fault, FaultKind, ForkRef, Mode, Region,
 };
 
 fn folded(events: &[Event]) -> String {
@@ -33,17 +34,7 @@ fn lines(events: &[Event]) -> Vec<String> {
 fn runs_become_lines() {
     let mut events = copies(0..128);
     events.extend(copies((40..50).rev()));
-    events.push(event(
-        2500,
-        1235,
-        EventKind::Exit(Exit {
-            code: Some(0),
-            signal: None,
-            core: false,
-            thread: false,
-            by_exec: None,
-        }),
-    ));
+    events.push(event(2500, 1235, EventKind::Exit(exit(0))));
     events.extend(copies(std::iter::once(7)));
     let shared = |event: Event| {
         let EventKind::Fault(fault) = event.what else {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::{Format, Options, Sink, sink};
+use super::{Format, Options, Sink, colour::Palette, sink};
 use crate::trace::event::{End, Event, EventKind, Global, Lost, Start};
 
 mod calls;
@@ -21,6 +21,7 @@ pub(super) use experiment::experiment;
 pub use faults::fault;
 pub(super) use faults::{by_fork, copies, faults};
 pub(super) use objects::left;
+pub(super) use tasks::exit;
 
 /// A writer whose bytes the test keeps.
 #[derive(Default)]
@@ -55,6 +56,13 @@ pub(super) fn written(format: Format, options: Options, events: &[Event], end: &
     let mut sink = sink(format, page.writer(), options);
     run(&mut *sink, events, end).expect("a writer that doesn't fail");
     page.text()
+}
+
+/// What is written in plain text.
+pub(super) fn plain(write: impl FnOnce(&mut Vec<u8>, Palette) -> io::Result<()>) -> String {
+    let mut out = Vec::new();
+    write(&mut out, Palette::new(false)).expect("a Vec takes everything");
+    String::from_utf8(out).expect("UTF-8")
 }
 
 /// Sends everything to a sink.

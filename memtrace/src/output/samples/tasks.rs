@@ -26,42 +26,39 @@ pub(super) fn births() -> Vec<EventKind> {
     births
 }
 
-/// The exit of a thread, of one that an exec ends, of a process, and a violent one.
-pub(super) fn deaths() -> Vec<EventKind> {
-    let thread = Exit {
-        code: Some(0),
-        signal: None,
-        core: false,
-        thread: true,
-        by_exec: None,
-    };
-    let process = Exit {
-        code: Some(3),
+/// The exit of a process with this code.
+pub(in crate::output) fn exit(code: u32) -> Exit {
+    Exit {
+        code: Some(code),
         signal: None,
         core: false,
         thread: false,
         by_exec: None,
+    }
+}
+
+/// The exit of a thread, of one that an exec ends, of a process, and a violent one.
+pub(super) fn deaths() -> Vec<EventKind> {
+    let thread = Exit {
+        thread: true,
+        ..exit(0)
     };
     let killed = Exit {
         code: None,
         signal: Some(9),
-        core: false,
-        thread: false,
-        by_exec: None,
+        ..exit(0)
     };
     let by_exec = Exit {
         code: None,
-        signal: None,
-        core: false,
-        thread: true,
         by_exec: Some(1238),
+        ..thread
     };
     let dumped = Exit {
         signal: Some(11),
         core: true,
         ..killed
     };
-    [thread, by_exec, process, killed, dumped]
+    [thread, by_exec, exit(3), killed, dumped]
         .map(EventKind::Exit)
         .into()
 }

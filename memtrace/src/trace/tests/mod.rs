@@ -23,3 +23,5 @@ mod regions;
 mod story;
 mod tasks;
 mod unsurveyed;
+
+pub use story::adds_up;

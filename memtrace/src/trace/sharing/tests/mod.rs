@@ -5,7 +5,10 @@ use std::ops::Range;
 use roaring::RoaringTreemap;
 
 use super::{Blame, Fork, ForkArea, Origin, Sharing};
-use crate::trace::event::{ForkAccount, Region};
+use crate::trace::{
+    event::{ForkAccount, Region},
+    tests::adds_up,
+};
 
 mod bounds;
 mod inside;
@@ -129,50 +132,11 @@ fn numbers(account: &ForkAccount) -> [u64; 11] {
     ]
 }
 
-/// The sum of what an account says that became of its pages.
-fn sum(account: &ForkAccount) -> u64 {
-    let given_up = account.given_up;
-    account.by_child
-        + account.by_parent
-        + account.by_others
-        + account.at_once
-        + account.taken_over
-        + given_up.exec
-        + given_up.exit
-        + given_up.munmap
-        + account.still_shared
-        + account.unknown
-}
-
 /// Ends the trace; each account must add up, and so must its areas.
 fn finish(sharing: Sharing) -> Vec<ForkAccount> {
     let accounts = sharing.finish();
     for account in &accounts {
-        assert_eq!(account.pages, sum(account), "{account:?}");
-        for area in &account.areas {
-            let ends = area.copied + area.taken_over + area.given_up;
-            assert_eq!(
-                area.pages,
-                ends + area.still_shared + area.unknown,
-                "{account:?}"
-            );
-        }
-        let all = |number: fn(&crate::trace::event::Area) -> u64| -> u64 {
-            account.areas.iter().map(number).sum()
-        };
-        let given_up = account.given_up;
-        assert_eq!(all(|area| area.pages), account.pages);
-        assert_eq!(
-            all(|area| area.copied),
-            account.by_child + account.by_parent + account.by_others + account.at_once
-        );
-        assert_eq!(all(|area| area.taken_over), account.taken_over);
-        assert_eq!(
-            all(|area| area.given_up),
-            given_up.exec + given_up.exit + given_up.munmap
-        );
-        assert_eq!(all(|area| area.still_shared), account.still_shared);
-        assert_eq!(all(|area| area.unknown), account.unknown);
+        adds_up(account);
         assert!(account.before_exec <= account.by_child + account.by_parent + account.by_others);
     }
     accounts

@@ -14,7 +14,7 @@ mod tasks;
 mod values;
 
 pub use memory::{Area, FIRST, heap, heap_page, heap_pages, of_frame};
-pub use outcome::{Outcome, booked};
+pub use outcome::{Outcome, adds_up, booked};
 pub use tasks::{FORK, PTHREAD, VFORK, known};
 pub use values::{
     READ, WRITE, ZERO, anonymous, counters, detailed, file, flagged, minor, ro, rw, tallied, wire,

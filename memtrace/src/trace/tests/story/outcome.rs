@@ -245,7 +245,7 @@ pub fn account(fork: &ForkAccount) -> String {
 }
 
 /// The numbers of an account add up, and those of its areas do.
-fn adds_up(fork: &ForkAccount) {
+pub fn adds_up(fork: &ForkAccount) {
     let sum = |ends: &[(&str, u64)]| ends.iter().map(|(_, count)| count).sum::<u64>();
     assert_eq!(fork.pages, sum(&ends(fork)), "{fork:?}");
     assert!(fork.before_exec <= booked(fork), "{fork:?}");
