@@ -7,7 +7,7 @@ use memtrace_events::End;
 use tests::harness::{Memtrace, Running, subject};
 use tests::subject::report::Fact;
 
-use crate::support::{Group, end, ended, nothing_lost, stop_for};
+use crate::support::{Group, end, ended, nothing_lost, stop_for, to_its_end};
 
 const RUNS: usize = 10;
 
@@ -69,11 +69,7 @@ fn the_kernels_count_holds_with_all_events() -> Result<()> {
 #[test]
 fn a_summary_loses_nothing() -> Result<()> {
     let memtrace = Memtrace::new()?.options(["--summary"]).with_json();
-    let command = [subject("load"), "forks".into(), "16".into(), "200".into()];
-    let running = Running::start(&mut memtrace.command(command))?;
-    let group = Group::of(&running);
-    ended(running)?.well()?;
-    drop(group);
+    to_its_end(&memtrace, ["load", "forks", "16", "200"])?;
     let end = end(&memtrace)?;
     nothing_lost(&end)?;
     same_as_rusage(&memtrace, &end)

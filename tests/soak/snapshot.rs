@@ -5,9 +5,9 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tests::harness::{AttachTarget, Memtrace, Running, subject};
+use tests::harness::{AttachTarget, Memtrace, Running};
 
-use crate::support::{Group, end, ended, lines, nothing_lost, parsed};
+use crate::support::{end, ended, lines, nothing_lost, parsed, to_its_end};
 
 /// Near the most that a process may have (`vm.max_map_count` is 65,530 by default), half of them gaps.
 const MAPPINGS: &str = "30000";
@@ -54,16 +54,7 @@ fn eight_processes_of_sixty_thousand_mappings() -> Result<()> {
 #[test]
 fn a_hundred_and_eighty_forks_of_sixty_thousand_mappings() -> Result<()> {
     let memtrace = Memtrace::new()?.with_json();
-    let command = [
-        subject("load"),
-        "copies".into(),
-        MAPPINGS.into(),
-        "180".into(),
-    ];
-    let running = Running::start(&mut memtrace.command(command))?;
-    let group = Group::of(&running);
-    ended(running)?.well()?;
-    drop(group);
+    to_its_end(&memtrace, ["load", "copies", MAPPINGS, "180"])?;
     let end = end(&memtrace)?;
     ensure!(end.forks.len() == 180, "{} forks", end.forks.len());
     nothing_lost(&end)

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigHandler, Signal, kill, killpg, signal};
 use nix::unistd::Pid;
 use serde_json::Value;
-use tests::harness::{Memtrace, Run, Running, wait_for};
+use tests::harness::{Memtrace, Run, Running, subject_command, wait_for};
 
 /// memtrace's memory, whatever it traces, in MiB.
 pub const MEMORY: u64 = 256;
@@ -75,6 +75,13 @@ impl Ended {
         ensure!(self.peak <= MEMORY, "it had {} MiB", self.peak);
         Ok(())
     }
+}
+
+/// Has memtrace trace a subject, given by its name and arguments, to its end, which must be a good one.
+pub fn to_its_end<const N: usize>(memtrace: &Memtrace, words: [&str; N]) -> Result<()> {
+    let running = Running::start(&mut memtrace.command(subject_command(&words)?))?;
+    let _group = Group::of(&running);
+    ended(running)?.well()
 }
 
 /// Waits for memtrace's end.

@@ -2,20 +2,16 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use tests::harness::{Memtrace, Running, subject};
+use tests::harness::Memtrace;
 
-use crate::support::{Group, ended, lines, nothing_lost, parsed};
+use crate::support::{lines, nothing_lost, parsed, to_its_end};
 
 /// The pages that the child writes lie behind the others: the account has them, or says that it doesn't have all.
 #[test]
 fn what_is_far_is_surveyed_or_named() -> Result<()> {
     for gib in ["100", "1500", "2100", "6000"] {
         let memtrace = Memtrace::new()?.with_json();
-        let command = [subject("load"), "far".into(), gib.into()];
-        let running = Running::start(&mut memtrace.command(command))?;
-        let group = Group::of(&running);
-        ended(running)?.well()?;
-        drop(group);
+        to_its_end(&memtrace, ["load", "far", gib])?;
         let near = memtrace.note("near")?.and_then(|near| near.as_u64());
         let near = near.context("an address")?;
         let child = memtrace.note("child")?.context("a child")?;

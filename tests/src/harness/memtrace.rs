@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -11,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::run::{Run, forget_sudo};
+use super::run::{Run, Running, command, forget_sudo};
 use super::trace::Trace;
 use crate::subject::report::{Fact, REPORT};
 
@@ -87,6 +88,26 @@ impl Memtrace {
         command.env(REPORT, self.report());
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
+    }
+
+    /// Starts the subject `patient`, and waits until it is ready. It goes on when the file is there that comes with it.
+    pub fn start_patient(&self) -> Result<(Running, PathBuf)> {
+        let file = self.folder().join("go on");
+        let mut running =
+            Running::start(&mut self.command([subject("patient"), file.clone().into()]))?;
+        running.until("the program's start", || self.note("ready"))?;
+        Ok((running, file))
+    }
+
+    /// The command `memtrace` of a user without rights.
+    pub fn of_nobody(&self) -> Result<Command> {
+        const NOBODY: u32 = 65_534;
+        // The usual place may be in a folder that is closed to others.
+        let binary = self.folder().join("memtrace");
+        fs::copy(&self.binary, &binary)?;
+        let mut command = command([&binary])?;
+        command.uid(NOBODY).gid(NOBODY).current_dir("/");
+        Ok(command)
     }
 
     /// The command: `memtrace attach OPTIONS PID...`.
@@ -178,32 +199,27 @@ impl Memtrace {
 impl Trace {
     /// Traces a subject, given by its name and arguments. It must end well.
     pub fn run<const N: usize>(words: [&str; N]) -> Result<Self> {
-        let trace = Memtrace::new()?.trace(subject_command(&words)?)?;
-        ensure!(trace.run.code() == Some(0), "{words:?}: {:?}", trace.run);
-        trace.check_accounts()?;
-        Ok(trace)
+        Self::program(subject_command(&words)?)
     }
 
     /// Traces several subjects in one run, one after the other, each given by its name and arguments. All must end well.
     pub fn in_turn(subjects: &[&[&str]]) -> Result<Self> {
         let words = [&["in-turn"][..], &subjects.join(&",")].concat();
-        let trace = Memtrace::new()?.trace(subject_command(&words)?)?;
-        ensure!(trace.run.code() == Some(0), "{words:?}: {:?}", trace.run);
-        trace.check_accounts()?;
-        Ok(trace)
+        Self::program(subject_command(&words)?)
     }
 
     /// Traces any program, which must end well.
-    pub fn program<const N: usize>(words: [&str; N]) -> Result<Self> {
+    pub fn program<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Result<Self> {
         let trace = Memtrace::new()?.trace(words)?;
-        ensure!(trace.run.code() == Some(0), "{words:?}: {:?}", trace.run);
+        let command = &trace.start.command;
+        ensure!(trace.run.code() == Some(0), "{command:?}: {:?}", trace.run);
         trace.check_accounts()?;
         Ok(trace)
     }
 }
 
 /// A subject's path, and its arguments.
-pub(super) fn subject_command(words: &[&str]) -> Result<Vec<OsString>> {
+pub fn subject_command(words: &[&str]) -> Result<Vec<OsString>> {
     let (name, args) = words.split_first().context("no subject given")?;
     Ok([subject(name)]
         .into_iter()

@@ -39,6 +39,22 @@ impl Run {
         self.status.code()
     }
 
+    /// Fails unless it, a memtrace, said one line, which names the thing, and ended with `code`.
+    pub fn said_one_line(&self, code: i32, thing: &str) -> Result<()> {
+        ensure!(self.code() == Some(code), "{code} expected: {self:?}");
+        ensure!(
+            self.stderr.lines().count() == 1,
+            "one line expected: {}",
+            self.stderr
+        );
+        ensure!(
+            self.stderr.contains(thing),
+            "{thing:?} should be named: {}",
+            self.stderr
+        );
+        Ok(())
+    }
+
     /// Fails unless it ended because of that signal: with the status that a shell would show for it, or, before it could do
     /// anything about signals, by the signal.
     pub fn was_ended_by(&self, signal: Signal) -> Result<()> {

@@ -1,18 +1,15 @@
 //! What memtrace can't attach to is said in a line, and the exit status is 125.
 
 use std::fs;
-use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, ensure};
 use tests::harness::{AttachTarget, Memtrace, Run, command, wait_for};
 
-const NOBODY: u32 = 65_534;
-
 #[test]
 fn a_process_that_is_gone() -> Result<()> {
     let pid = Run::of(&mut command(["true"])?)?.pid;
-    one_line(&attach(pid)?, &pid.to_string())
+    attach(pid)?.said_one_line(125, &pid.to_string())
 }
 
 #[test]
@@ -21,7 +18,7 @@ fn a_kernel_thread() -> Result<()> {
         fs::read("/proc/2/cmdline")?.is_empty(),
         "process 2 is none of the kernel's threads here"
     );
-    one_line(&attach(2)?, "kernel thread")
+    attach(2)?.said_one_line(125, "kernel thread")
 }
 
 #[test]
@@ -33,8 +30,8 @@ fn a_zombie() -> Result<()> {
     })?;
     let run = attach(child.id())?;
     child.wait()?;
-    one_line(&run, &child.id().to_string())?;
-    one_line(&run, "zombie")
+    run.said_one_line(125, &child.id().to_string())?;
+    run.said_one_line(125, "zombie")
 }
 
 #[test]
@@ -42,7 +39,7 @@ fn itself() -> Result<()> {
     let memtrace = Memtrace::new()?;
     let mut command = command(["sh", "-c", "exec \"$0\" attach $$"])?;
     let run = Run::of(command.arg(memtrace.binary()))?;
-    one_line(&run, "itself")
+    run.said_one_line(125, "itself")
 }
 
 #[test]
@@ -54,8 +51,8 @@ fn a_thread_that_is_not_the_first() -> Result<()> {
     }
     let tid = tids.iter().max().copied().unwrap_or_default();
     let run = Run::of(&mut Memtrace::new()?.attach([tid]))?;
-    one_line(&run, &tid.to_string())?;
-    one_line(&run, &program.pid().to_string())?;
+    run.said_one_line(125, &tid.to_string())?;
+    run.said_one_line(125, &program.pid().to_string())?;
     program.work()?;
     program.finish()
 }
@@ -109,7 +106,7 @@ fn one_good_and_one_that_is_gone() -> Result<()> {
     let mut program = AttachTarget::start("idle")?;
     let memtrace = Memtrace::new()?;
     let run = Run::of(&mut memtrace.attach([program.pid().to_string(), gone.to_string()]))?;
-    one_line(&run, &gone.to_string())?;
+    run.said_one_line(125, &gone.to_string())?;
     program.work()?;
     program.finish()
 }
@@ -117,34 +114,11 @@ fn one_good_and_one_that_is_gone() -> Result<()> {
 #[test]
 fn without_root() -> Result<()> {
     let memtrace = Memtrace::new()?;
-    // The usual place may be in a folder that is closed to others.
-    let binary = memtrace.folder().join("memtrace");
-    fs::copy(memtrace.binary(), &binary)?;
-    let mut command = command([&binary])?;
-    command
-        .args(["attach", &std::process::id().to_string()])
-        .uid(NOBODY)
-        .gid(NOBODY)
-        .current_dir("/");
-    one_line(&Run::of(&mut command)?, "root")
+    let mut command = memtrace.of_nobody()?;
+    command.args(["attach", &std::process::id().to_string()]);
+    Run::of(&mut command)?.said_one_line(125, "root")
 }
 
 fn attach(pid: u32) -> Result<Run> {
     Run::of(&mut Memtrace::new()?.attach([pid]))
-}
-
-/// memtrace said one line, which names the thing, and ended with 125.
-fn one_line(run: &Run, thing: &str) -> Result<()> {
-    ensure!(run.code() == Some(125), "{run:?}");
-    ensure!(
-        run.stderr.lines().count() == 1,
-        "one line expected: {}",
-        run.stderr
-    );
-    ensure!(
-        run.stderr.contains(thing),
-        "{thing:?} should be named: {}",
-        run.stderr
-    );
-    Ok(())
 }

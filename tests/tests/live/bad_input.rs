@@ -12,13 +12,11 @@ use memtrace_events::Events;
 use nix::sys::resource::{Resource, setrlimit};
 use tests::harness::{Memtrace, Run, subject};
 
-const NOBODY: u32 = 65_534;
-
 #[test]
 fn no_such_program() -> Result<()> {
     for program in ["no-such-program-anywhere", "/no/such/program"] {
         let run = Memtrace::new()?.run([program])?;
-        one_line(&run, 127, program)?;
+        run.said_one_line(127, program)?;
     }
     Ok(())
 }
@@ -27,7 +25,7 @@ fn no_such_program() -> Result<()> {
 fn a_directory() -> Result<()> {
     let memtrace = Memtrace::new()?;
     let run = memtrace.run([memtrace.folder()])?;
-    one_line(&run, 126, &memtrace.folder().to_string_lossy())
+    run.said_one_line(126, &memtrace.folder().to_string_lossy())
 }
 
 #[test]
@@ -35,7 +33,9 @@ fn a_file_that_is_not_executable() -> Result<()> {
     let memtrace = Memtrace::new()?;
     let file = memtrace.folder().join("file");
     fs::write(&file, "#!/bin/sh\n")?;
-    one_line(&memtrace.run([&file])?, 126, &file.to_string_lossy())
+    memtrace
+        .run([&file])?
+        .said_one_line(126, &file.to_string_lossy())
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn an_output_that_cannot_be_opened() -> Result<()> {
     for output in ["/no/such/folder/trace", "/"] {
         let memtrace = Memtrace::new()?.options(["-o", output]);
         let marker = Marker::new(&memtrace);
-        one_line(&memtrace.run(marker.program())?, 125, output)?;
+        memtrace.run(marker.program())?.said_one_line(125, output)?;
         marker.is_absent()?;
     }
     Ok(())
@@ -84,7 +84,9 @@ fn a_full_disk() -> Result<()> {
             "for i in $(seq 1 200); do /bin/true; done; touch {}",
             marker.path()
         );
-        one_line(&memtrace.run(["sh", "-c", &script])?, 125, "/dev/full")?;
+        memtrace
+            .run(["sh", "-c", &script])?
+            .said_one_line(125, "/dev/full")?;
         marker.is_there()?;
     }
     Ok(())
@@ -199,7 +201,8 @@ fn little_memory() -> Result<()> {
         unsafe { command.pre_exec(move || Ok(setrlimit(Resource::RLIMIT_AS, bytes, bytes)?)) };
         let run = Run::of(&mut command)?;
         if run.code() != Some(0) {
-            one_line(&run, 125, "memtrace: ").with_context(|| format!("{limit} MiB"))?;
+            run.said_one_line(125, "memtrace: ")
+                .with_context(|| format!("{limit} MiB"))?;
             refused += 1;
         }
     }
@@ -211,36 +214,11 @@ fn little_memory() -> Result<()> {
 fn without_root() -> Result<()> {
     let memtrace = Memtrace::new()?;
     let marker = Marker::new(&memtrace);
-    // The usual place may be in a folder that is closed to others.
-    let binary = memtrace.folder().join("memtrace");
-    fs::copy(memtrace.binary(), &binary)?;
-    let mut command = Command::new(&binary);
-    command
-        .arg("run")
-        .arg("--")
-        .args(marker.program())
-        .uid(NOBODY)
-        .gid(NOBODY)
-        .current_dir("/");
+    let mut command = memtrace.of_nobody()?;
+    command.args(["run", "--"]).args(marker.program());
     let run = Run::of(&mut command)?;
-    one_line(&run, 125, "root")?;
+    run.said_one_line(125, "root")?;
     marker.is_absent()
-}
-
-/// memtrace said one line, which names the thing, and ended with `code`.
-fn one_line(run: &Run, code: i32, thing: &str) -> Result<()> {
-    ensure!(run.code() == Some(code), "{code} expected: {run:?}");
-    ensure!(
-        run.stderr.lines().count() == 1,
-        "one line expected: {}",
-        run.stderr
-    );
-    ensure!(
-        run.stderr.contains(thing),
-        "{thing:?} should be named: {}",
-        run.stderr
-    );
-    Ok(())
 }
 
 /// A file that shows whether PROG has run.

@@ -1,7 +1,6 @@
 //! `memtrace doctor` on the live kernel: all it can try, and what it says where it can't.
 
 use std::fs;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -11,7 +10,8 @@ use nix::unistd::mkfifo;
 use serde_json::Value;
 use tests::harness::{Memtrace, Run, within};
 
-const NOBODY: u32 = 65_534;
+/// The options for a report that programs read.
+const JSON: [&str; 2] = ["--format", "json"];
 /// The checks, in their order.
 const ROWS: [&str; 20] = [
     "kernel",
@@ -38,8 +38,7 @@ const ROWS: [&str; 20] = [
 
 #[test]
 fn as_root_the_main_job_works() -> Result<()> {
-    let report = Report::of(&mut doctor(&Memtrace::new()?, &["--format", "json"]))?;
-    assert_eq!(report.run.code(), Some(0), "{:?}", report.run);
+    let report = Report::ended(&mut doctor(&Memtrace::new()?, &JSON), 0)?;
     assert_eq!(report.whole["works"], true);
     // Whatever the main job needs is there; what it doesn't need may be lacking here.
     for row in report.rows()? {
@@ -97,17 +96,9 @@ fn the_text_has_the_same_rows() -> Result<()> {
 #[test]
 fn without_root_it_says_what_it_can() -> Result<()> {
     let memtrace = Memtrace::new()?;
-    // The usual place may be in a folder that is closed to others.
-    let binary = memtrace.folder().join("memtrace");
-    fs::copy(memtrace.binary(), &binary)?;
-    let mut command = Command::new(&binary);
-    command
-        .args(["doctor", "--format", "json"])
-        .uid(NOBODY)
-        .gid(NOBODY)
-        .current_dir("/");
-    let report = Report::of(&mut command)?;
-    assert_eq!(report.run.code(), Some(1), "{:?}", report.run);
+    let mut command = memtrace.of_nobody()?;
+    command.arg("doctor").args(JSON);
+    let report = Report::ended(&mut command, 1)?;
     assert_eq!(report.whole["works"], false);
     assert_eq!(report.row("root")?["state"], "lacks");
     assert_eq!(report.row("root")?["remedy"], "run it with sudo");
@@ -134,17 +125,10 @@ fn without_root_it_says_what_it_can() -> Result<()> {
 fn root_without_the_capability_that_it_needs() -> Result<()> {
     let memtrace = Memtrace::new()?;
     let mut command = Command::new("setpriv");
-    command
-        .args([
-            "--bounding-set",
-            "-sys_admin",
-            "--inh-caps=-sys_admin",
-            "--",
-        ])
-        .arg(memtrace.binary())
-        .args(["doctor", "--format", "json"]);
-    let report = Report::of(&mut command)?;
-    assert_eq!(report.run.code(), Some(1), "{:?}", report.run);
+    command.args(["--bounding-set", "-sys_admin"]);
+    command.args(["--inh-caps=-sys_admin", "--"]);
+    let mut command = within(command, &doctor(&memtrace, &JSON));
+    let report = Report::ended(&mut command, 1)?;
     assert_eq!(report.row("root")?["state"], "ok");
     ensure!(
         report
@@ -160,12 +144,9 @@ fn root_without_the_capability_that_it_needs() -> Result<()> {
 fn root_of_a_user_namespace() -> Result<()> {
     let memtrace = Memtrace::new()?;
     let mut command = Command::new("unshare");
-    command
-        .args(["--user", "--map-root-user", "--"])
-        .arg(memtrace.binary())
-        .args(["doctor", "--format", "json"]);
-    let report = Report::of(&mut command)?;
-    assert_eq!(report.run.code(), Some(1), "{:?}", report.run);
+    command.args(["--user", "--map-root-user", "--"]);
+    let mut command = within(command, &doctor(&memtrace, &JSON));
+    let report = Report::ended(&mut command, 1)?;
     ensure!(report.found("capabilities")?.contains("user namespace"));
     for name in ["bpf", "main-job"] {
         assert_eq!(report.row(name)?["state"], "lacks", "{name}");
@@ -178,12 +159,8 @@ fn in_a_container() -> Result<()> {
     let memtrace = Memtrace::new()?;
     let inside = |options: &[&str]| {
         let mut command = Command::new("unshare");
-        command
-            .args(options)
-            .arg("--")
-            .arg(memtrace.binary())
-            .args(["doctor", "--format", "json"]);
-        Report::of(&mut command)
+        command.args(options).arg("--");
+        Report::of(&mut within(command, &doctor(&memtrace, &JSON)))
     };
     let report = inside(&["--pid", "--fork", "--mount-proc"])?;
     assert_eq!(report.run.code(), Some(0), "{:?}", report.run);
@@ -202,12 +179,8 @@ fn a_btf_file_in_place_of_the_kernels_own() -> Result<()> {
     let memtrace = Memtrace::new()?;
     let file = memtrace.folder().join("vmlinux.btf");
     fs::copy(RUNNING, &file)?;
-    let report = Report::of(
-        doctor(&memtrace, &["--format", "json"])
-            .arg("--btf")
-            .arg(&file),
-    )?;
-    assert_eq!(report.run.code(), Some(0), "{:?}", report.run);
+    let mut command = doctor(&memtrace, &JSON);
+    let report = Report::ended(command.arg("--btf").arg(&file), 0)?;
     ensure!(report.found("btf")?.starts_with(&*file.to_string_lossy()));
     // The same for a trace.
     let memtrace = memtrace.options(["--btf".as_ref(), file.as_os_str()]);
@@ -296,13 +269,11 @@ fn a_kernel_that_shows_no_types() -> Result<()> {
     let memtrace = Memtrace::new()?;
     let file = memtrace.folder().join("vmlinux.btf");
     fs::copy(RUNNING, &file)?;
-    let mut plain = doctor(&memtrace, &["--format", "json"]);
-    let report = Report::of(&mut hidden(&plain))?;
-    assert_eq!(report.run.code(), Some(1), "{:?}", report.run);
+    let mut plain = doctor(&memtrace, &JSON);
+    let report = Report::ended(&mut hidden(&plain), 1)?;
     assert_eq!(report.row("btf")?["state"], "lacks");
     ensure!(report.found("btf")?.contains("CONFIG_DEBUG_INFO_BTF"));
-    let report = Report::of(&mut hidden(plain.arg("--btf").arg(&file)))?;
-    assert_eq!(report.run.code(), Some(0), "{:?}", report.run);
+    Report::ended(&mut hidden(plain.arg("--btf").arg(&file)), 0)?;
 
     // A trace, without and with the file.
     let run = Run::of(&mut hidden(&memtrace.command(["true"])))?;
@@ -370,12 +341,8 @@ fn of_another_kernel(mut btf: Vec<u8>) -> Result<Vec<u8>> {
 
 /// That run, attach, lab and doctor say of this file, in a line, what is wrong with it.
 fn refuses(memtrace: Memtrace, file: &Path, part: &str) -> Result<()> {
-    let report = Report::of(
-        doctor(&memtrace, &["--format", "json"])
-            .arg("--btf")
-            .arg(file),
-    )?;
-    assert_eq!(report.run.code(), Some(1), "{:?}", report.run);
+    let mut command = doctor(&memtrace, &JSON);
+    let report = Report::ended(command.arg("--btf").arg(file), 1)?;
     assert_eq!(report.row("btf")?["state"], "lacks");
     let name = file.to_string_lossy().into_owned();
     let found = report.found("btf")?;
@@ -433,6 +400,13 @@ impl Report {
             .map(|row| row["name"].as_str())
             .collect();
         assert_eq!(names, ROWS.map(Some));
+        Ok(report)
+    }
+
+    /// The same of a run that ends with this status.
+    fn ended(command: &mut Command, code: i32) -> Result<Self> {
+        let report = Self::of(command)?;
+        assert_eq!(report.run.code(), Some(code), "{:?}", report.run);
         Ok(report)
     }
 

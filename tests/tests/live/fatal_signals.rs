@@ -9,7 +9,7 @@ use libc::c_int;
 use memtrace_events::Events;
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, setrlimit};
-use tests::harness::{Memtrace, Run, Running, command, subject, wait_for, within};
+use tests::harness::{Memtrace, Run, command, subject, wait_for, within};
 
 /// All that a process can block.
 const FATAL: [(&str, c_int); 26] = [
@@ -95,10 +95,7 @@ fn what_an_attached_process_sends() -> Result<()> {
 fn what_a_stranger_sends_ends_the_trace_in_order() -> Result<()> {
     for number in [libc::SIGUSR1, libc::SIGSEGV, libc::SIGIO, 32, 34] {
         let memtrace = Memtrace::new()?.with_json();
-        let file = memtrace.folder().join("go on");
-        let mut running =
-            Running::start(&mut memtrace.command([subject("patient"), file.clone().into()]))?;
-        running.until("the program's start", || memtrace.note("ready"))?;
+        let (running, file) = memtrace.start_patient()?;
         // SAFETY: a plain system call.
         Errno::result(unsafe { libc::kill(running.pid().as_raw(), number) })?;
         let run = running.finish()?;

@@ -13,11 +13,9 @@ use crate::hooks::Hooks;
 #[test]
 fn memtrace_is_killed_and_the_program_goes_on() -> Result<()> {
     let memtrace = Memtrace::new()?.with_json();
-    let file = memtrace.folder().join("go on");
-    let mut running =
-        Running::start(&mut memtrace.command([subject("patient"), file.clone().into()]))?;
+    let (running, file) = memtrace.start_patient()?;
     let memtrace_itself = running.pid();
-    let pid = running.until("the program's start", || memtrace.note("ready"))?;
+    let pid = memtrace.note("ready")?.context("no note")?;
     let program = Pid::from_raw(pid.as_i64().context("a process id")? as i32);
 
     let hooks = Hooks::of(memtrace_itself)?;
@@ -36,10 +34,7 @@ fn memtrace_is_killed_and_the_program_goes_on() -> Result<()> {
 #[test]
 fn nothing_stays_after_an_ordinary_end() -> Result<()> {
     let memtrace = Memtrace::new()?.with_json();
-    let file = memtrace.folder().join("go on");
-    let mut running =
-        Running::start(&mut memtrace.command([subject("patient"), file.clone().into()]))?;
-    running.until("the program's start", || memtrace.note("ready"))?;
+    let (running, file) = memtrace.start_patient()?;
     let hooks = Hooks::of(running.pid())?;
     fs::write(&file, "")?;
     assert_eq!(running.finish()?.code(), Some(0));
@@ -101,10 +96,7 @@ fn a_program_that_ends_its_group_is_traced_to_its_end() -> Result<()> {
 #[test]
 fn a_signal_to_memtrace_ends_the_trace_and_the_program_goes_on() -> Result<()> {
     let memtrace = Memtrace::new()?.with_json();
-    let file = memtrace.folder().join("go on");
-    let mut running =
-        Running::start(&mut memtrace.command([subject("patient"), file.clone().into()]))?;
-    running.until("the program's start", || memtrace.note("ready"))?;
+    let (running, file) = memtrace.start_patient()?;
     kill(running.pid(), Signal::SIGTERM)?;
     let run = running.finish()?;
     assert_eq!(run.code(), Some(143), "{run:?}");
