@@ -160,6 +160,16 @@ impl Attached {
         self.finish()
     }
 
+    /// The same once the program has done what it does, with what that reports.
+    pub fn interrupt_after(self, program: &mut AttachTarget) -> Result<Trace> {
+        program.work()?;
+        let trace = self.interrupt()?;
+        Ok(Trace {
+            facts: program.facts()?,
+            ..trace
+        })
+    }
+
     /// Waits until it ends by itself.
     pub fn finish(self) -> Result<Trace> {
         let run = self.running.finish()?;

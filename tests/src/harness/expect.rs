@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 use memtrace_events::{Access, Counted, Event, Events, Fault, FaultKind, Mode, Part};
 
 use super::trace::Trace;
+use super::truth::Copied;
 use crate::subject::memory::PAGE;
 use crate::subject::report::{Death, Fact, Touch};
 
@@ -73,6 +74,18 @@ impl Trace {
         seen.comes_from(death.code)
             .with_context(|| format!("{:?}", seen.event))?;
         Ok((death, seen))
+    }
+
+    /// The fault of a page that was copied.
+    pub fn copy(&self, copied: &Copied) -> Result<(&Event, &Fault)> {
+        let mut faults = self.faults().filter(|(event, fault)| {
+            event.tid == copied.tid
+                && copied.time.contains(&(event.ts - fault.late))
+                && page(fault.addr.0) == page(copied.addr)
+                && fault.kind == FaultKind::CowCopy
+        });
+        let fault = faults.next();
+        fault.with_context(|| format!("no such fault: {copied:?}"))
     }
 
     /// The faults of a thread in that time.

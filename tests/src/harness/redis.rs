@@ -103,6 +103,21 @@ impl Redis {
         }
     }
 
+    /// Sets the keys 0 to `count` to a kilobyte each.
+    pub fn fill(&mut self, count: usize) -> Result<()> {
+        let value = "x".repeat(1000);
+        for key in 0..count {
+            self.ask(&["SET", &key.to_string(), &value])?;
+        }
+        Ok(())
+    }
+
+    /// Whether the background save is over, as who waits for it asks.
+    pub fn has_saved(&mut self) -> Result<Option<()>> {
+        let state = self.info("persistence", "rdb_bgsave_in_progress")?;
+        Ok((state == "0").then_some(()))
+    }
+
     /// Begins a background save, and holds the child that makes it: what is to happen meanwhile does.
     pub fn hold_save(&mut self) -> Result<HeldSave> {
         // Microseconds a key: so that there is a child to hold.

@@ -115,9 +115,7 @@ fn the_tasks_share_what_kcmp_says() -> Result<()> {
 fn what_happens_after_is_told_as_ever() -> Result<()> {
     let mut program = AttachTarget::start("idle")?;
     let memtrace = Attached::to(Memtrace::new()?, &[program.pid()])?;
-    program.work()?;
-    let mut trace = memtrace.interrupt()?;
-    trace.facts = program.facts()?;
+    let trace = memtrace.interrupt_after(&mut program)?;
     let mut kinds: BTreeMap<_, u64> = BTreeMap::new();
     for act in acts(&trace) {
         for &(addr, before, after) in &act.pages {
@@ -166,9 +164,7 @@ fn a_fork_before_the_trace_is_blamed_as_such() -> Result<()> {
         } else {
             Attached::to(Memtrace::new()?, &[program.pid(), old])?
         };
-        program.work()?;
-        let mut trace = memtrace.interrupt()?;
-        trace.facts = program.facts()?;
+        let trace = memtrace.interrupt_after(&mut program)?;
         blamed(&trace, program.pid(), old)?;
         program_ends(program)?;
     }
@@ -252,9 +248,7 @@ fn blamed(trace: &Trace, parent: u32, old: u32) -> Result<()> {
 fn no_gap_and_no_overlap() -> Result<()> {
     let mut program = AttachTarget::start("stream")?;
     let memtrace = Attached::to_busy(Memtrace::new()?, &mut program)?;
-    program.work()?;
-    let mut trace = memtrace.interrupt()?;
-    trace.facts = program.facts()?;
+    let trace = memtrace.interrupt_after(&mut program)?;
     let numbers = |name: &str| -> Result<Vec<u64>> {
         let note = trace.note(name)?.as_array().context("a list")?;
         Ok(note.iter().filter_map(serde_json::Value::as_u64).collect())
@@ -285,9 +279,7 @@ fn a_program_that_forks_all_the_time() -> Result<()> {
     for options in [&[][..], &["--tree"]] {
         let mut program = AttachTarget::start("forks")?;
         let memtrace = Attached::to_busy(Memtrace::new()?.options(options), &mut program)?;
-        program.work()?;
-        let mut trace = memtrace.interrupt()?;
-        trace.facts = program.facts()?;
+        let trace = memtrace.interrupt_after(&mut program)?;
         let children = trace.note("children")?.as_array().context("a list")?;
         let children: Vec<_> = children
             .iter()
@@ -363,9 +355,7 @@ fn a_program_that_maps_all_the_time() -> Result<()> {
 fn a_program_that_starts_threads_all_the_time() -> Result<()> {
     let mut program = AttachTarget::start("threads")?;
     let memtrace = Attached::to_busy(Memtrace::new()?, &mut program)?;
-    program.work()?;
-    let mut trace = memtrace.interrupt()?;
-    trace.facts = program.facts()?;
+    let trace = memtrace.interrupt_after(&mut program)?;
     let tids = trace.note("tids")?.as_array().context("a list")?;
     let tids: Vec<_> = tids
         .iter()

@@ -2,10 +2,9 @@
 //! blamed on them as such, and the forks after it are told of as ever.
 
 use anyhow::{Context, Result, ensure};
-use memtrace_events::{CowCause, Events, Fault, FaultKind, ForkAccount};
+use memtrace_events::{CowCause, Fault, ForkAccount};
 use tests::harness::truth::{Cause, Copied, Fork, Outcome, Truth};
-use tests::harness::{AttachTarget, Attached, Memtrace, Trace};
-use tests::subject::memory::PAGE;
+use tests::harness::{AttachTarget, Attached, Memtrace};
 use tests::subject::report::Fact;
 
 #[test]
@@ -28,9 +27,7 @@ fn amid_a_family() -> Result<()> {
 fn amid(seed: &str, step: &str) -> Result<(usize, usize)> {
     let mut program = AttachTarget::of(["generations", seed, step])?;
     let memtrace = Attached::to(Memtrace::new()?.options(["--tree"]), &[program.pid()])?;
-    program.work()?;
-    let mut trace = memtrace.interrupt()?;
-    trace.facts = program.facts()?;
+    let trace = memtrace.interrupt_after(&mut program)?;
     program.finish()?;
 
     let mut truth = Truth::of(trace.note("areas")?)?;
@@ -52,7 +49,7 @@ fn amid(seed: &str, step: &str) -> Result<(usize, usize)> {
         agree(fork, account).with_context(|| format!("{account:#?}\nis not {fork:#?}"))?;
     }
     for copied in &truth.copies[copied_before..] {
-        let fault = fault(&trace, copied).with_context(|| format!("{copied:?}"))?;
+        let (_, fault) = trace.copy(copied)?;
         blamed(fault, copied, before).with_context(|| format!("{fault:?}, {copied:?}"))?;
     }
     Ok((before, truth.forks.len() - before))
@@ -87,16 +84,6 @@ fn agree(fork: &Fork, account: &ForkAccount) -> Result<()> {
         ensure!((area.still_shared, area.unknown) == (0, 0), "{file}");
     }
     Ok(())
-}
-
-fn fault<'a>(trace: &'a Trace, copied: &Copied) -> Result<&'a Fault> {
-    let mut faults = trace.faults().filter(|(event, fault)| {
-        event.tid == copied.tid
-            && copied.time.contains(&(event.ts - fault.late))
-            && fault.addr.0 / PAGE as u64 == copied.addr / PAGE as u64
-            && fault.kind == FaultKind::CowCopy
-    });
-    Ok(faults.next().context("no such fault")?.1)
 }
 
 fn blamed(fault: &Fault, copied: &Copied, before: usize) -> Result<()> {

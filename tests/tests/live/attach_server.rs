@@ -15,10 +15,7 @@ fn redis_under_load() -> Result<()> {
     let mut running = Running::start(&mut command(server.command())?)?;
     let pid = running.pid().as_raw() as u32;
     let mut redis = running.until("redis", || Ok(server.connect()))?;
-    let value = "x".repeat(1000);
-    for key in 0..2000 {
-        redis.ask(&["SET", &key.to_string(), &value])?;
-    }
+    redis.fill(2000)?;
     let (enough, asked) = (AtomicBool::new(false), AtomicU64::new(0));
     let goes_on = |what: &str| {
         let so_far = asked.load(Ordering::Relaxed);
@@ -73,10 +70,7 @@ fn attach_and_leave(
     let save = redis.hold_save()?;
     goes_on("answers while a snapshot is taken")?;
     save.go_on()?;
-    wait_for("the end of BGSAVE", || {
-        let state = redis.info("persistence", "rdb_bgsave_in_progress")?;
-        Ok((state == "0").then_some(()))
-    })?;
+    wait_for("the end of BGSAVE", || redis.has_saved())?;
     goes_on("answers after a snapshot")?;
     let trace = memtrace.interrupt()?;
     let (_, clone) = trace

@@ -4,7 +4,6 @@ use anyhow::{Context, Result, ensure};
 use memtrace_events::{Area, CowCause, Events, FaultKind, Region};
 use tests::harness::truth::{Cause, Truth};
 use tests::harness::{Memtrace, Trace, subject};
-use tests::subject::memory::PAGE;
 use tests::subject::report::Fact;
 
 #[test]
@@ -164,15 +163,7 @@ fn huge_pages() -> Result<()> {
     }
     ensure!(truth.copies.len() > 20, "{} copies", truth.copies.len());
     for copied in &truth.copies {
-        let (event, fault) = trace
-            .faults()
-            .find(|(event, fault)| {
-                event.tid == copied.tid
-                    && copied.time.contains(&(event.ts - fault.late))
-                    && fault.addr.0 / PAGE as u64 == copied.addr / PAGE as u64
-                    && fault.kind == FaultKind::CowCopy
-            })
-            .with_context(|| format!("no such fault: {copied:?}"))?;
+        let (event, fault) = trace.copy(copied)?;
         ensure!(
             (fault.pfn_before, fault.pfn_after) == (Some(copied.before), Some(copied.after)),
             "{event:?}"

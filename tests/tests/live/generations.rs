@@ -199,13 +199,7 @@ fn act(fact: &Fact) -> Option<&Act> {
 }
 
 fn caused(trace: &Trace, copied: &Copied) -> Result<()> {
-    let mut faults = trace.faults().filter(|(event, fault)| {
-        event.tid == copied.tid
-            && copied.time.contains(&(event.ts - fault.late))
-            && fault.addr.0 / PAGE as u64 == copied.addr / PAGE as u64
-            && fault.kind == FaultKind::CowCopy
-    });
-    let (event, fault) = faults.next().context("no such fault")?;
+    let (event, fault) = trace.copy(copied)?;
     let line = || format!("{event:?}");
     ensure!(
         (fault.pfn_before, fault.pfn_after) == (Some(copied.before), Some(copied.after)),

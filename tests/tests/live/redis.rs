@@ -14,19 +14,13 @@ fn a_background_save_under_writes() -> Result<()> {
     let memtrace = Memtrace::new()?.with_json();
     let mut running = Running::start(&mut memtrace.command(server.command()))?;
     let mut redis = running.until("redis", || Ok(server.connect()))?;
-    let value = "x".repeat(1000);
-    for key in 0..KEYS {
-        redis.ask(&["SET", &key.to_string(), &value])?;
-    }
+    redis.fill(KEYS)?;
     let save = redis.hold_save()?;
     for key in 0..KEYS {
         redis.ask(&["SETRANGE", &key.to_string(), "0", "changed"])?;
     }
     save.go_on()?;
-    running.until("the end of BGSAVE", || {
-        let state = redis.info("persistence", "rdb_bgsave_in_progress")?;
-        Ok((state == "0").then_some(()))
-    })?;
+    running.until("the end of BGSAVE", || redis.has_saved())?;
     assert_eq!(redis.info("persistence", "rdb_last_bgsave_status")?, "ok");
     redis.send(&["SHUTDOWN", "NOSAVE"])?;
     let trace = memtrace.read(running.finish()?)?;

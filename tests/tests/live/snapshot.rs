@@ -25,10 +25,7 @@ fn the_account_agrees_with_redis() -> Result<()> {
     let memtrace = Memtrace::new()?.with_json();
     let mut running = Running::start(&mut memtrace.command(server.command()))?;
     let mut redis = running.until("redis", || Ok(server.connect()))?;
-    let value = "x".repeat(1000);
-    for key in 0..KEYS {
-        redis.ask(&["SET", &key.to_string(), &value])?;
-    }
+    redis.fill(KEYS)?;
     // The child still saves when the server has nothing to write any more.
     let save = redis.hold_save()?;
     for key in (0..KEYS).step_by(8) {
@@ -41,10 +38,7 @@ fn the_account_agrees_with_redis() -> Result<()> {
     let quiet = now()?;
     assert_eq!(redis.info("persistence", "rdb_bgsave_in_progress")?, "1");
     save.go_on()?;
-    running.until("the end of BGSAVE", || {
-        let state = redis.info("persistence", "rdb_bgsave_in_progress")?;
-        Ok((state == "0").then_some(()))
-    })?;
+    running.until("the end of BGSAVE", || redis.has_saved())?;
     let cow_size: u64 = redis.info("persistence", "rdb_last_cow_size")?.parse()?;
     redis.send(&["SHUTDOWN", "NOSAVE"])?;
     let trace = memtrace.read(running.finish()?)?;
