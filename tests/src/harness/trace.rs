@@ -125,30 +125,30 @@ impl Trace {
 
     /// The touches that the subject reports under this name; there must be some.
     pub fn touches(&self, name: &str) -> Result<Vec<&Touch>> {
-        let touches: Vec<_> = self
-            .facts
-            .iter()
-            .filter_map(|fact| match fact {
-                Fact::Touch(touch) if touch.name == name => Some(touch),
-                _ => None,
-            })
-            .collect();
-        ensure!(!touches.is_empty(), "the subject reports no touch {name:?}");
-        Ok(touches)
+        let what = format!("touch {name:?}");
+        self.reported(&what, |fact| match fact {
+            Fact::Touch(touch) if touch.name == name => Some(touch),
+            _ => None,
+        })
     }
 
     /// The costs that the subject reports; there must be some.
     pub fn usages(&self) -> Result<Vec<&Usage>> {
-        let usages: Vec<_> = self
-            .facts
-            .iter()
-            .filter_map(|fact| match fact {
-                Fact::Usage(usage) => Some(usage),
-                _ => None,
-            })
-            .collect();
-        ensure!(!usages.is_empty(), "the subject reports no usage");
-        Ok(usages)
+        self.reported("usage", |fact| match fact {
+            Fact::Usage(usage) => Some(usage),
+            _ => None,
+        })
+    }
+
+    /// Those of the subject's facts that `of` takes; there must be some.
+    pub fn reported<'a, T>(
+        &'a self,
+        what: &str,
+        of: impl FnMut(&'a Fact) -> Option<T>,
+    ) -> Result<Vec<T>> {
+        let facts: Vec<_> = self.facts.iter().filter_map(of).collect();
+        ensure!(!facts.is_empty(), "the subject reports no {what}");
+        Ok(facts)
     }
 
     /// The subject's note of that name.

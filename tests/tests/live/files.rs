@@ -11,13 +11,9 @@ use tests::harness::{Attached, Memtrace, OneTrace, Run, Running, Trace, command,
 
 static TRACE: OneTrace = OneTrace::new(|| Trace::run(["loaded"]));
 
-fn trace() -> Result<&'static Trace> {
-    TRACE.get()
-}
-
 #[test]
 fn memory_beside_a_library_is_not_the_librarys() -> Result<()> {
-    let trace = trace()?;
+    let trace = TRACE.get()?;
     trace.fault("beside a library")?.is("zero-fill", "anon")?;
     trace.fault("behind its bss")?.is("zero-fill", "anon")?;
     Ok(())
@@ -25,7 +21,7 @@ fn memory_beside_a_library_is_not_the_librarys() -> Result<()> {
 
 #[test]
 fn what_a_loader_maps_behind_a_librarys_data_is_its_bss() -> Result<()> {
-    let trace = trace()?;
+    let trace = TRACE.get()?;
     let library = trace.note("library")?.as_str();
     for name in ["its bss", "the end of its bss"] {
         let seen = trace.fault(name)?.is("zero-fill", "lib")?.in_part("bss")?;
@@ -37,7 +33,7 @@ fn what_a_loader_maps_behind_a_librarys_data_is_its_bss() -> Result<()> {
 /// That each is what /proc/self/maps has is checked of all touches.
 #[test]
 fn a_file_has_the_name_that_was_used_until_it_is_renamed() -> Result<()> {
-    let trace = trace()?;
+    let trace = TRACE.get()?;
     for (touch, name) in [
         ("by the first name", "/below/one"),
         ("by the second name", "/below/two"),
@@ -52,7 +48,7 @@ fn a_file_has_the_name_that_was_used_until_it_is_renamed() -> Result<()> {
 
 #[test]
 fn a_task_sees_paths_from_its_own_root() -> Result<()> {
-    let trace = trace()?;
+    let trace = TRACE.get()?;
     let place = trace.note("in a root of its own")?;
     let mut there = trace.faults().filter(|(event, fault)| {
         place[0] == event.pid && place[1] == fault.addr.0 && fault.kind != FaultKind::Spurious

@@ -19,29 +19,23 @@ static TRACE: OneTrace = OneTrace::new(|| {
     ])
 });
 
-fn trace() -> Result<&'static Trace> {
-    TRACE.get()
-}
-
 #[test]
 fn anonymous_memory() -> Result<()> {
-    let trace = trace()?;
-    trace
-        .fault("read of an untouched page")?
-        .is("zero-read", "anon")?;
-    trace
-        .fault("write over the zero page")?
-        .is("cow-zero", "anon")?;
-    trace
-        .fault("write to an untouched page")?
-        .is("zero-fill", "anon")?;
+    let trace = TRACE.get()?;
+    for (name, kind) in [
+        ("read of an untouched page", "zero-read"),
+        ("write over the zero page", "cow-zero"),
+        ("write to an untouched page", "zero-fill"),
+    ] {
+        trace.fault(name)?.is(kind, "anon")?;
+    }
     Ok(())
 }
 
 #[test]
 fn a_huge_page() -> Result<()> {
     const HUGE: u64 = 2 << 20;
-    let trace = trace()?;
+    let trace = TRACE.get()?;
     let seen = trace
         .fault("write to an untouched huge page")?
         .is("zero-fill", "anon")?;
@@ -68,7 +62,7 @@ fn a_huge_page() -> Result<()> {
 
 #[test]
 fn a_page_made_writable_again() -> Result<()> {
-    let trace = trace()?;
+    let trace = TRACE.get()?;
     trace
         .fault("write after mprotect and the child's end")?
         .is("cow-reuse", "anon")?;
@@ -77,40 +71,37 @@ fn a_page_made_writable_again() -> Result<()> {
 
 #[test]
 fn a_private_file() -> Result<()> {
-    let trace = trace()?;
-    trace
-        .fault("read of a cached private file page")?
-        .is("file-map", "file")?;
-    trace
-        .fault("write to a private file page that was read")?
-        .is("cow-copy", "file")?;
-    trace
-        .fault("write to an unmapped private file page")?
-        .is("file-cow", "file")?;
+    let trace = TRACE.get()?;
+    for (name, kind) in [
+        ("read of a cached private file page", "file-map"),
+        ("write to a private file page that was read", "cow-copy"),
+        ("write to an unmapped private file page", "file-cow"),
+    ] {
+        trace.fault(name)?.is(kind, "file")?;
+    }
     Ok(())
 }
 
 #[test]
 fn a_shared_file() -> Result<()> {
-    let trace = trace()?;
-    trace
-        .fault("read of a cached shared file page")?
-        .is("file-map", "file")?;
-    trace
-        .fault("write to a shared file page that was read")?
-        .is("shared-write", "file")?;
-    trace
-        .fault("write to an unmapped shared file page")?
-        .is("shared-write", "file")?;
-    trace
-        .fault("read of a shared file page that is open for reading alone")?
-        .is("file-map", "file")?;
+    let trace = TRACE.get()?;
+    for (name, kind) in [
+        ("read of a cached shared file page", "file-map"),
+        ("write to a shared file page that was read", "shared-write"),
+        ("write to an unmapped shared file page", "shared-write"),
+        (
+            "read of a shared file page that is open for reading alone",
+            "file-map",
+        ),
+    ] {
+        trace.fault(name)?.is(kind, "file")?;
+    }
     Ok(())
 }
 
 #[test]
 fn a_file_that_must_be_read_from_disk() -> Result<()> {
-    let trace = trace()?;
+    let trace = TRACE.get()?;
     let read = trace
         .fault("read of a file page on disk")?
         .is("file-read", "file")?;
@@ -124,34 +115,33 @@ fn a_file_that_must_be_read_from_disk() -> Result<()> {
 
 #[test]
 fn shared_memory() -> Result<()> {
-    let trace = trace()?;
-    trace
-        .fault("write to fresh shared memory")?
-        .is("shm-fill", "shm")?;
-    trace
-        .fault("read of fresh shared memory")?
-        .is("shm-fill", "shm")?;
-    trace
-        .fault("the child's read of a page that the parent has filled")?
-        .is("file-map", "shm")?;
-    trace
-        .fault("the child's write to a page that the parent has filled")?
-        .is("shared-write", "shm")?;
-    trace
-        .fault("write to a fresh memfd page")?
-        .is("shm-fill", "shm")?;
-    trace
-        .fault("write to fresh SysV shared memory")?
-        .is("shm-fill", "shm")?;
-    trace
-        .fault("read of a memfd page that is open for reading alone")?
-        .is("file-map", "shm")?;
+    let trace = TRACE.get()?;
+    for (name, kind) in [
+        ("write to fresh shared memory", "shm-fill"),
+        ("read of fresh shared memory", "shm-fill"),
+        (
+            "the child's read of a page that the parent has filled",
+            "file-map",
+        ),
+        (
+            "the child's write to a page that the parent has filled",
+            "shared-write",
+        ),
+        ("write to a fresh memfd page", "shm-fill"),
+        ("write to fresh SysV shared memory", "shm-fill"),
+        (
+            "read of a memfd page that is open for reading alone",
+            "file-map",
+        ),
+    ] {
+        trace.fault(name)?.is(kind, "shm")?;
+    }
     Ok(())
 }
 
 #[test]
 fn the_kernel_itself_touches_memory() -> Result<()> {
-    let trace = trace()?;
+    let trace = TRACE.get()?;
     for (name, kind) in [
         ("read(2) into a page that a fork shared", "cow-copy"),
         ("read(2) into an untouched page", "zero-fill"),
@@ -166,7 +156,7 @@ fn the_kernel_itself_touches_memory() -> Result<()> {
 
 #[test]
 fn touches_that_end_in_a_signal() -> Result<()> {
-    let trace = trace()?;
+    let trace = TRACE.get()?;
     for (name, region) in [
         ("read of unmapped memory", "unmapped"),
         ("write to unmapped memory", "unmapped"),

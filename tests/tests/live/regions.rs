@@ -16,13 +16,9 @@ static TRACE: OneTrace = OneTrace::new(|| {
     ])
 });
 
-fn trace() -> Result<&'static Trace> {
-    TRACE.get()
-}
-
 #[test]
 fn the_program_itself() -> Result<()> {
-    let trace = trace()?;
+    let trace = TRACE.get()?;
     trace.fault("text")?.is("file-map", "text")?;
     trace.fault("rodata")?.is("file-map", "rodata")?;
     trace.fault("data")?.is("file-cow", "data")?;
@@ -33,7 +29,7 @@ fn the_program_itself() -> Result<()> {
 
 #[test]
 fn heap_anonymous_memory_files_and_shared_memory() -> Result<()> {
-    let trace = trace()?;
+    let trace = TRACE.get()?;
     trace.fault("heap")?.is("zero-fill", "heap")?;
     trace.fault("anonymous")?.is("zero-fill", "anon")?;
     trace.fault("file")?.is("file-map", "file")?;
@@ -43,7 +39,7 @@ fn heap_anonymous_memory_files_and_shared_memory() -> Result<()> {
 
 #[test]
 fn stacks_of_the_first_and_of_other_threads() -> Result<()> {
-    let trace = trace()?;
+    let trace = TRACE.get()?;
     trace.fault("stack")?.is("zero-fill", "stack")?;
     trace
         .fault("thread stack")?
@@ -53,7 +49,7 @@ fn stacks_of_the_first_and_of_other_threads() -> Result<()> {
 
 #[test]
 fn a_library_and_its_parts() -> Result<()> {
-    let trace = trace()?;
+    let trace = TRACE.get()?;
     trace
         .fault("library text")?
         .is("file-map", "lib")?
@@ -77,7 +73,7 @@ fn a_library_and_its_parts() -> Result<()> {
 
 #[test]
 fn the_vdso() -> Result<()> {
-    let trace = trace()?;
+    let trace = TRACE.get()?;
     let seen = trace.fault("vdso")?;
     assert_eq!(seen.fault.region, Region::Vdso, "{:?}", seen.event);
     Ok(())

@@ -26,14 +26,10 @@ static TRACE: OneTrace = OneTrace::new(|| {
     ])
 });
 
-fn trace() -> Result<&'static Trace> {
-    TRACE.get()
-}
-
 /// Each of these touches is a fault of that kind in anonymous memory.
 fn each_is(kind: &str, names: &[&str]) -> Result<()> {
     for name in names {
-        trace()?.fault(name)?.is(kind, "anon")?;
+        TRACE.get()?.fault(name)?.is(kind, "anon")?;
     }
     Ok(())
 }
@@ -50,7 +46,7 @@ fn reused_or_copied(touch: &Touch) -> &'static str {
 
 #[test]
 fn pages_that_a_handler_of_userfaultfd_supplies() -> Result<()> {
-    let trace = trace()?;
+    let trace = TRACE.get()?;
     for (name, kind, region) in [
         ("read of a page that a handler copies", "uffd-fill", "anon"),
         ("write to a page that a handler copies", "uffd-fill", "anon"),
@@ -90,7 +86,7 @@ fn pages_that_a_handler_of_userfaultfd_supplies() -> Result<()> {
 
 #[test]
 fn pages_of_hugetlb() -> Result<()> {
-    let trace = trace()?;
+    let trace = TRACE.get()?;
     if without(trace, "hugetlb") {
         return Ok(());
     }
@@ -139,7 +135,7 @@ fn pages_of_hugetlb() -> Result<()> {
 
 #[test]
 fn pages_that_were_swapped_out() -> Result<()> {
-    let trace = trace()?;
+    let trace = TRACE.get()?;
     if without(trace, "swap") {
         return Ok(());
     }
@@ -155,7 +151,7 @@ fn pages_that_were_swapped_out() -> Result<()> {
 
 #[test]
 fn memory_whose_protection_was_changed() -> Result<()> {
-    let trace = trace()?;
+    let trace = TRACE.get()?;
     // Newer kernels let a page be written at once that nobody shares (change_pte_range in mm/mprotect.c, 5.19).
     let name = "write after mprotect";
     faults_as_counted(
@@ -174,7 +170,7 @@ fn memory_whose_protection_was_changed() -> Result<()> {
 
 #[test]
 fn guard_pages() -> Result<()> {
-    let trace = trace()?;
+    let trace = TRACE.get()?;
     if without(trace, "guard") {
         return Ok(());
     }
@@ -201,7 +197,7 @@ fn memory_that_grows_down() -> Result<()> {
 
 #[test]
 fn a_jump_into_the_vsyscall_page() -> Result<()> {
-    let trace = trace()?;
+    let trace = TRACE.get()?;
     if without(trace, "vsyscall") {
         return Ok(());
     }
@@ -218,7 +214,7 @@ fn a_jump_into_the_vsyscall_page() -> Result<()> {
 
 #[test]
 fn pages_that_numa_balancing_hints_at() -> Result<()> {
-    let trace = trace()?;
+    let trace = TRACE.get()?;
     if without(trace, "numa") {
         return Ok(());
     }

@@ -5,7 +5,7 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Context, Result, ensure};
-use memtrace_events::{Clone, Event, EventKind, Events};
+use memtrace_events::{Clone, Event, EventKind, Events, Exec};
 use tests::harness::{Trace, subject};
 use tests::subject::report::{Exit, Fact, Task};
 
@@ -40,16 +40,10 @@ fn threads_share_nearly_everything() -> Result<()> {
 }
 
 fn tasks(trace: &Trace) -> Result<Vec<&Task>> {
-    let tasks: Vec<_> = trace
-        .facts
-        .iter()
-        .filter_map(|fact| match fact {
-            Fact::Task(task) => Some(task),
-            _ => None,
-        })
-        .collect();
-    ensure!(!tasks.is_empty(), "the subject reports no task");
-    Ok(tasks)
+    trace.reported("task", |fact| match fact {
+        Fact::Task(task) => Some(task),
+        _ => None,
+    })
 }
 
 /// The clone event of that task, which must agree with the subject's report.
@@ -106,16 +100,24 @@ fn each_end_has_its_code_or_signal() -> Result<()> {
 }
 
 fn ends(trace: &Trace) -> Result<Vec<&Exit>> {
-    let ends: Vec<_> = trace
-        .facts
-        .iter()
-        .filter_map(|fact| match fact {
-            Fact::Exit(exit) => Some(exit),
-            _ => None,
-        })
-        .collect();
-    ensure!(!ends.is_empty(), "the subject reports no end");
-    Ok(ends)
+    trace.reported("end", |fact| match fact {
+        Fact::Exit(exit) => Some(exit),
+        _ => None,
+    })
+}
+
+fn only_end(trace: &Trace) -> Result<&Exit> {
+    let [end] = ends(trace)?[..] else {
+        anyhow::bail!("one end expected")
+    };
+    Ok(end)
+}
+
+fn only_exec(trace: &Trace, pid: u32) -> Result<(&Event, &Exec)> {
+    let mut execs = trace.execs().filter(|(event, _)| event.pid == pid);
+    let exec = execs.next().context("no exec")?;
+    ensure!(execs.next().is_none(), "more than one exec");
+    Ok(exec)
 }
 
 #[test]
@@ -126,16 +128,8 @@ fn an_exec_tells_file_and_arguments() -> Result<()> {
     let link = link.to_str().context("a folder's name")?;
 
     let trace = Trace::run(["lives", "exec", link])?;
-    let [end] = ends(&trace)?[..] else {
-        anyhow::bail!("one end expected")
-    };
-    let execs: Vec<_> = trace
-        .execs()
-        .filter(|(event, _)| event.pid == end.pid)
-        .collect();
-    let [(event, exec)] = execs[..] else {
-        anyhow::bail!("{} execs", execs.len())
-    };
+    let end = only_end(&trace)?;
+    let (event, exec) = only_exec(&trace, end.pid)?;
     assert_eq!(exec.file, link);
     assert_eq!(
         exec.exe.as_deref(),
@@ -202,17 +196,9 @@ fn the_first_exec_is_that_of_the_program() -> Result<()> {
 #[test]
 fn an_exec_in_a_thread_keeps_the_process() -> Result<()> {
     let trace = Trace::run(["lives", "exec-in-thread"])?;
-    let [end] = ends(&trace)?[..] else {
-        anyhow::bail!("one end expected")
-    };
+    let end = only_end(&trace)?;
     assert_eq!(end.code, Some(6));
-    let execs: Vec<_> = trace
-        .execs()
-        .filter(|(event, _)| event.pid == end.pid)
-        .collect();
-    let [(event, exec)] = execs[..] else {
-        anyhow::bail!("{} execs", execs.len())
-    };
+    let (event, exec) = only_exec(&trace, end.pid)?;
     assert_eq!(event.tid, end.pid, "{event:?}");
     assert_eq!(exec.args, ["lives", "return", "6"]);
     // Two threads end by the exec, whose status the kernel doesn't give; one had ended before; the last is the new program's.

@@ -36,14 +36,10 @@ fn exec_in_a_process_and_in_a_thread() -> Result<()> {
 /// Checks what each task of the subject did, which memtrace must say was `by` one of these; and counts them.
 fn acts(mode: &str, by: &[&str]) -> Result<usize> {
     let trace = Trace::run(["unshares", mode])?;
-    let compared: Vec<_> = trace
-        .facts
-        .iter()
-        .filter_map(|fact| match fact {
-            Fact::Compared(compared) => Some(compared),
-            _ => None,
-        })
-        .collect();
+    let compared = trace.reported("comparison", |fact| match fact {
+        Fact::Compared(compared) => Some(compared),
+        _ => None,
+    })?;
     for compared in &compared {
         same_objects(&trace, compared).with_context(|| format!("{compared:?}"))?;
     }
