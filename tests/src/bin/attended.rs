@@ -88,11 +88,7 @@ fn idle(fifo: &mut Fifo) -> Result<()> {
         write(&pagemap, &addrs(&anon, 200..240))?;
         write(&pagemap, &addrs(&of_file, 5..15))?;
         write(&pagemap, &addrs(&shared, 20..30))?;
-        let child = process::child(|| {
-            write(&pagemap, &addrs(&anon, 50..80))?;
-            Ok(0)
-        })?;
-        process::wait_success(child)?;
+        process::in_child(|| write(&pagemap, &addrs(&anon, 50..80)))?;
         write(&pagemap, &addrs(&anon, 50..60))?;
         note("done", true)?;
         fifo.wait()?;

@@ -47,11 +47,10 @@ fn cow_storm(count: usize) -> Result<u128> {
     let pages = Pages::private(count)?;
     timed(1, || {
         pages.write_all(1);
-        let child = process::child(|| {
+        process::in_child(|| {
             pages.write_all(2);
-            Ok(0)
+            Ok(())
         })?;
-        process::wait_success(child)?;
         pages.write_all(3);
         Ok(())
     })

@@ -130,7 +130,7 @@ fn shared_memory() -> Result<()> {
     let (written, read_only) = (Pages::shared(1)?, Pages::shared(1)?);
     write("write to fresh shared memory", &written, 0)?;
     read("read of fresh shared memory", &read_only, 0)?;
-    let child = process::child(|| {
+    process::in_child(|| {
         read(
             "the child's read of a page that the parent has filled",
             &written,
@@ -140,10 +140,8 @@ fn shared_memory() -> Result<()> {
             "the child's write to a page that the parent has filled",
             &read_only,
             0,
-        )?;
-        Ok(0)
+        )
     })?;
-    process::wait_success(child)?;
 
     let memfd = memfd_create(
         CString::new("memtrace-subject")?.as_c_str(),

@@ -91,15 +91,14 @@ fn forks(count: usize, rounds: usize) -> Result<()> {
         let pages = Pages::private(256)?;
         for round in 0..rounds {
             pages.write_all(1);
-            let child = process::child(|| {
+            process::in_child(|| {
                 ensure!(
                     (0..pages.count()).all(|i| pages.read(i) == 1),
                     "other contents"
                 );
                 pages.write_all(2);
-                Ok(0)
+                Ok(())
             })?;
-            process::wait_success(child)?;
             ensure!(
                 (0..pages.count()).all(|i| pages.read(i) == 1),
                 "the child's writes show"

@@ -85,14 +85,12 @@ fn main() -> Result<()> {
 
 /// Does it in a process of its own: what a clone gives the maker, another must not find there.
 fn in_a_maker(full: bool, work: impl FnOnce() -> Result<()>) -> Result<()> {
-    let maker = process::child(|| {
+    process::in_child(|| {
         if full {
             have_all_to_share()?;
         }
-        work()?;
-        Ok(0)
-    })?;
-    process::wait_success(maker)
+        work()
+    })
 }
 
 /// What a task says that its maker can't ask: the maker is held until the task ends.

@@ -27,11 +27,10 @@ fn main() -> Result<()> {
         sleep(Duration::from_millis(10));
     }
 
-    let child = process::child(|| {
+    process::in_child(|| {
         pages.write_all(2);
-        Ok(0)
+        Ok(())
     })?;
-    process::wait_success(child)?;
     ensure!(
         (0..pages.count()).all(|i| pages.read(i) == 1),
         "the child's writes show in the parent"

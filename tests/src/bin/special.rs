@@ -135,11 +135,7 @@ fn huge_tlb() -> Result<()> {
     in_a_file_of_hugetlbfs()?;
     let shared = hugetlb::shared(1)?;
     write("write to fresh shared hugetlb memory", &shared, 1)?;
-    let child = process::child(|| {
-        read("the child's read of shared hugetlb memory", &shared, 1)?;
-        Ok(0)
-    })?;
-    process::wait_success(child)
+    process::in_child(|| read("the child's read of shared hugetlb memory", &shared, 1))
 }
 
 /// Private memory of a file that has its first page and its third.
@@ -178,11 +174,7 @@ fn swap() -> Result<()> {
     // Reads around a page come from the disk with it, and are found in the swap cache.
     read("read of a swapped page", &pages, 0)?;
     write("write to a swapped page", &pages, 1)?;
-    let child = process::child(|| {
-        write("the child's write to a swapped page", &pages, 2)?;
-        Ok(0)
-    })?;
-    process::wait_success(child)
+    process::in_child(|| write("the child's write to a swapped page", &pages, 2))
 }
 
 /// Written, made read-only and writable again, and written.

@@ -165,12 +165,10 @@ fn answer(input: RawFd, output: RawFd) -> Result<()> {
 
 /// Does it in a process that has one of each kind of object for itself.
 fn in_a_maker(work: impl FnOnce() -> Result<()>) -> Result<()> {
-    let maker = process::child(|| {
+    process::in_child(|| {
         have_all_to_share()?;
-        work()?;
-        Ok(0)
-    })?;
-    process::wait_success(maker)
+        work()
+    })
 }
 
 /// Makes a task that acts, and compares it before and after with its maker, and with `another`.

@@ -93,6 +93,12 @@ impl AttachTarget {
         Ok(())
     }
 
+    /// The same, and then to its end.
+    pub fn work_and_finish(mut self) -> Result<()> {
+        self.work()?;
+        self.finish()
+    }
+
     /// What it has reported so far.
     pub fn facts(&self) -> Result<Vec<Fact>> {
         facts(&self.folder.path().join("report"))

@@ -41,6 +41,11 @@ pub fn child(work: impl FnOnce() -> Result<i32>) -> Result<Pid> {
     }
 }
 
+/// The same to the child's end, which must be a good one.
+pub fn in_child(work: impl FnOnce() -> Result<()>) -> Result<()> {
+    wait_success(child(|| work().map(|()| 0))?)
+}
+
 /// Waits for a child's end: how it ended and what it cost, its own waited-for children included.
 pub fn wait_usage(name: &str, pid: Pid) -> Result<(WaitStatus, Usage)> {
     let mut status = 0;

@@ -45,7 +45,7 @@ fn the_snapshot_is_what_proc_says() -> Result<()> {
     let sum = |of: fn(&proc::Mapping) -> u64| Some(mappings.iter().map(of).sum::<u64>());
     assert_eq!(task.resident, sum(|mapping| mapping.resident));
     assert_eq!(task.private, sum(|mapping| mapping.anonymous));
-    program_ends(program)
+    program.work_and_finish()
 }
 
 #[test]
@@ -107,8 +107,8 @@ fn the_tasks_share_what_kcmp_says() -> Result<()> {
     }
     let of_child = &tasks[&old];
     ensure!(of_child.ppid == program.pid(), "{of_child:?}");
-    program_ends(threads)?;
-    program_ends(program)
+    threads.work_and_finish()?;
+    program.work_and_finish()
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn what_happens_after_is_told_as_ever() -> Result<()> {
         (account.parent, account.still_shared, account.unknown),
         (program.pid(), 0, 0)
     );
-    program_ends(program)
+    program.finish()
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn a_fork_before_the_trace_is_blamed_as_such() -> Result<()> {
         };
         let trace = memtrace.interrupt_after(&mut program)?;
         blamed(&trace, program.pid(), old)?;
-        program_ends(program)?;
+        program.finish()?;
     }
     Ok(())
 }
@@ -271,7 +271,7 @@ fn no_gap_and_no_overlap() -> Result<()> {
             "{mmap:?}"
         );
     }
-    program_ends(program)
+    program.finish()
 }
 
 #[test]
@@ -311,7 +311,7 @@ fn a_program_that_forks_all_the_time() -> Result<()> {
                 .count();
             ensure!(copies == 5, "{copies} copies: {event:?}");
         }
-        program_ends(program)?;
+        program.finish()?;
     }
     Ok(())
 }
@@ -460,16 +460,4 @@ fn faults(trace: &Trace, act: &Act, addr: u64) -> Vec<&'static str> {
         })
         .map(|(_, fault)| fault.kind.name())
         .collect()
-}
-
-/// A program that was attached to goes on to a good end.
-fn program_ends(mut program: AttachTarget) -> Result<()> {
-    if !program
-        .facts()?
-        .iter()
-        .any(|fact| matches!(fact, Fact::Note(name, _) if name == "done"))
-    {
-        program.work()?;
-    }
-    program.finish()
 }

@@ -44,7 +44,7 @@ fn itself() -> Result<()> {
 
 #[test]
 fn a_thread_that_is_not_the_first() -> Result<()> {
-    let mut program = AttachTarget::start("idle")?;
+    let program = AttachTarget::start("idle")?;
     let mut tids = Vec::new();
     for task in fs::read_dir(format!("/proc/{}/task", program.pid()))? {
         tids.push(task?.file_name().to_string_lossy().parse::<u32>()?);
@@ -53,8 +53,7 @@ fn a_thread_that_is_not_the_first() -> Result<()> {
     let run = Run::of(&mut Memtrace::new()?.attach([tid]))?;
     run.said_one_line(125, &tid.to_string())?;
     run.said_one_line(125, &program.pid().to_string())?;
-    program.work()?;
-    program.finish()
+    program.work_and_finish()
 }
 
 #[test]
@@ -103,12 +102,11 @@ fn a_duration_that_is_none() -> Result<()> {
 #[test]
 fn one_good_and_one_that_is_gone() -> Result<()> {
     let gone = Run::of(&mut command(["true"])?)?.pid;
-    let mut program = AttachTarget::start("idle")?;
+    let program = AttachTarget::start("idle")?;
     let memtrace = Memtrace::new()?;
     let run = Run::of(&mut memtrace.attach([program.pid().to_string(), gone.to_string()]))?;
     run.said_one_line(125, &gone.to_string())?;
-    program.work()?;
-    program.finish()
+    program.work_and_finish()
 }
 
 #[test]

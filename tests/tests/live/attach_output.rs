@@ -27,7 +27,7 @@ fn only_some_events() -> Result<()> {
         copies as usize >= 5 * (trace.end.forks.len() - 1),
         "{copies} copies"
     );
-    ends(program)
+    program.work_and_finish()
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_summary() -> Result<()> {
     let trace = memtrace.read(run)?;
     ensure!(trace.events.is_empty(), "{} events", trace.events.len());
     ensure!(!trace.end.forks.is_empty(), "no account");
-    ends(program)
+    program.work_and_finish()
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn text_into_a_file() -> Result<()> {
     for wanted in ["cow-copy", "fork #", "exit"] {
         ensure!(text.contains(wanted), "no {wanted}");
     }
-    ends(program)
+    program.work_and_finish()
 }
 
 #[test]
@@ -121,9 +121,4 @@ fn until(
     })?;
     kill(memtrace.pid(), Signal::SIGINT)?;
     memtrace.finish()
-}
-
-fn ends(mut program: AttachTarget) -> Result<()> {
-    program.work()?;
-    program.finish()
 }

@@ -260,9 +260,5 @@ fn waiting(pipe: &File) -> Result<libc::c_int> {
 
 /// memtrace said one line with these words, and failed.
 fn refused(run: &Run, words: &str) -> Result<()> {
-    ensure!(
-        run.code() == Some(125) && run.stderr.lines().count() == 1 && run.stderr.contains(words),
-        "{words:?} expected: {run:?}"
-    );
-    Ok(())
+    run.said_one_line(125, words)
 }
