@@ -184,6 +184,22 @@ pub struct Area {
     pub unknown: u64,
 }
 
+impl Area {
+    /// One without a page.
+    pub fn empty(region: super::Region, file: Option<Arc<str>>) -> Self {
+        Self {
+            region,
+            file,
+            pages: 0,
+            copied: 0,
+            taken_over: 0,
+            given_up: 0,
+            still_shared: 0,
+            unknown: 0,
+        }
+    }
+}
+
 /// A task with the objects that it used.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TaskLifetime {

@@ -108,14 +108,10 @@ pub(in crate::output) const fn not_surveyed() -> NotSurveyed {
 pub(in crate::output) fn fork(number: u32, copies: u64) -> ForkAccount {
     let by_child = copies / 4;
     let area = |region, pages, copied| Area {
-        region,
-        file: None,
         pages,
         copied,
-        taken_over: 0,
         given_up: pages - copied,
-        still_shared: 0,
-        unknown: 0,
+        ..Area::empty(region, None)
     };
     let (heap, data) = (
         area(Region::Heap, 9 * copies, copies - by_child),

@@ -242,7 +242,11 @@ pub(super) fn mseal(out: &mut impl Write, &Range { addr, len, ret }: &Range) -> 
 }
 
 /// Flags, if there are any.
-fn in_brackets(out: &mut impl Write, flags: &[Arc<str>], palette: Palette) -> io::Result<()> {
+pub(super) fn in_brackets(
+    out: &mut impl Write,
+    flags: &[Arc<str>],
+    palette: Palette,
+) -> io::Result<()> {
     if flags.is_empty() {
         return Ok(());
     }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use nix::errno::Errno;
 
-use super::memory::Present;
+use super::memory::{Present, in_brackets};
 use super::object::{Object, in_nsproxy, words};
 use super::{Count, ErrorName, Flags, List, SignalName, Size, Span, size_of};
 use crate::output::colour::Palette;
@@ -282,13 +282,7 @@ pub(super) fn failed(out: &mut impl Write, failed: &Failed, palette: Palette) ->
         _ => "",
     };
     write!(out, "{limit}")?;
-    match &failed.flags {
-        Some(flags) if !flags.is_empty() => {
-            let faint = palette.faint();
-            write!(out, "  {faint}[{}]{faint:#}", Flags(flags))
-        }
-        _ => Ok(()),
-    }
+    in_brackets(out, failed.flags.as_deref().unwrap_or_default(), palette)
 }
 
 pub(super) fn exit(out: &mut impl Write, exit: &Exit) -> io::Result<()> {

@@ -53,7 +53,7 @@ impl Ledger {
                 *numbers
                     .entry((area.region, area.file))
                     .or_insert_with_key(|(region, file)| {
-                        account.areas.push(empty_area(*region, file.clone()));
+                        account.areas.push(Area::empty(*region, file.clone()));
                         account.areas.len() - 1
                     });
             account.areas[number].pages += count;
@@ -122,7 +122,7 @@ impl Ledger {
         let areas = &mut self.account.areas;
         let is_it = |area: &Area| area.region == region && area.file.as_ref() == file;
         let number = areas.iter().position(is_it).unwrap_or_else(|| {
-            areas.push(empty_area(region, file.cloned()));
+            areas.push(Area::empty(region, file.cloned()));
             areas.len() - 1
         });
         areas[number].pages += 1;
@@ -220,18 +220,5 @@ fn in_area(area: &mut Area, ending: Ending) -> &mut u64 {
         Ending::Released(_) => &mut area.given_up,
         Ending::StillShared => &mut area.still_shared,
         Ending::Unknown => &mut area.unknown,
-    }
-}
-
-fn empty_area(region: Region, file: Option<Arc<str>>) -> Area {
-    Area {
-        region,
-        file,
-        pages: 0,
-        copied: 0,
-        taken_over: 0,
-        given_up: 0,
-        still_shared: 0,
-        unknown: 0,
     }
 }

@@ -121,43 +121,20 @@ fn each_flag_asks_for_what_it_is_about() {
         ),
         ("VFORK", flag::VFORK, vec![]),
         ("NEWUSER", flag::NEWUSER, vec![renews(K::UserNs)]),
-        (
-            "NEWNS",
-            flag::NEWNS,
-            vec![renews(K::Nsproxy), renews(K::MntNs)],
-        ),
-        (
-            "NEWUTS",
-            flag::NEWUTS,
-            vec![renews(K::Nsproxy), renews(K::UtsNs)],
-        ),
-        (
-            "NEWIPC",
-            flag::NEWIPC,
-            vec![renews(K::Nsproxy), renews(K::IpcNs)],
-        ),
-        (
-            "NEWPID",
-            flag::NEWPID,
-            vec![renews(K::Nsproxy), renews(K::PidNs)],
-        ),
-        (
-            "NEWNET",
-            flag::NEWNET,
-            vec![renews(K::Nsproxy), renews(K::NetNs)],
-        ),
-        (
-            "NEWCGROUP",
-            flag::NEWCGROUP,
-            vec![renews(K::Nsproxy), renews(K::CgroupNs)],
-        ),
-        (
-            "NEWTIME",
-            flag::NEWTIME,
-            vec![renews(K::Nsproxy), renews(K::TimeNs)],
-        ),
     ] {
         assert_eq!(beside_fork(flags), kinds, "CLONE_{name}");
+    }
+    for (name, flags, kind) in [
+        ("NEWNS", flag::NEWNS, K::MntNs),
+        ("NEWUTS", flag::NEWUTS, K::UtsNs),
+        ("NEWIPC", flag::NEWIPC, K::IpcNs),
+        ("NEWPID", flag::NEWPID, K::PidNs),
+        ("NEWNET", flag::NEWNET, K::NetNs),
+        ("NEWCGROUP", flag::NEWCGROUP, K::CgroupNs),
+        ("NEWTIME", flag::NEWTIME, K::TimeNs),
+    ] {
+        let both = [renews(K::Nsproxy), renews(kind)];
+        assert_eq!(beside_fork(flags), both, "CLONE_{name}");
     }
 }
 

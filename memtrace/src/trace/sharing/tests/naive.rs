@@ -235,16 +235,8 @@ impl Naive {
 fn count(account: &mut ForkAccount, area: &ForkArea, fate: Fate) {
     let same = |of: &Area| of.region == area.region && of.file == area.file;
     if !account.areas.iter().any(same) {
-        account.areas.push(Area {
-            region: area.region,
-            file: area.file.clone(),
-            pages: 0,
-            copied: 0,
-            taken_over: 0,
-            given_up: 0,
-            still_shared: 0,
-            unknown: 0,
-        });
+        let empty = Area::empty(area.region, area.file.clone());
+        account.areas.push(empty);
     }
     let Some(of) = account.areas.iter_mut().find(|of| same(of)) else {
         return;
