@@ -2,11 +2,10 @@
 //! in FIFO, and reports "done" before it waits for the last. Those that work all the time do some when they start, more whenever
 //! they are asked to, and some more when they are to go on: so it is counted, and not a matter of time, what they do.
 
-use std::process::exit;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use nix::errno::Errno;
 use nix::sys::mman::ProtFlags;
 use nix::unistd::gettid;
@@ -19,10 +18,14 @@ use tests::subject::pagemap::Pagemap;
 use tests::subject::process::{self, Gate};
 use tests::subject::report::note;
 
+const USAGE: &str = "usage: attended idle|prefork|stream|forks|maps|threads|crowd FIFO";
+
 fn main() -> Result<()> {
     process::begin();
     let args: Vec<_> = std::env::args().skip(1).collect();
-    let [mode, fifo] = &args[..] else { usage() };
+    let [mode, fifo] = &args[..] else {
+        bail!("{USAGE}")
+    };
     match mode.as_str() {
         "idle" => idle(&mut Fifo::open(fifo)?),
         "prefork" => prefork(&mut Fifo::open(fifo)?),
@@ -31,13 +34,8 @@ fn main() -> Result<()> {
         "maps" => maps(&mut Fifo::open(fifo)?),
         "threads" => threads(&mut Fifo::open(fifo)?),
         "crowd" => crowd(&mut Fifo::open(fifo)?),
-        _ => usage(),
+        _ => bail!("{USAGE}"),
     }
-}
-
-fn usage() -> ! {
-    eprintln!("usage: attended idle|prefork|stream|forks|maps|threads|crowd FIFO");
-    exit(2)
 }
 
 fn addrs(pages: &Pages, which: std::ops::Range<usize>) -> Vec<u64> {

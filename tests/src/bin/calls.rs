@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::process::exit;
 use std::ptr::{null, null_mut};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use libc::{SYS_mlock, SYS_mlock2, SYS_mlockall, SYS_munlock, SYS_munlockall, c_int, c_long};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::wait::WaitStatus;
@@ -41,10 +41,7 @@ fn main() -> Result<()> {
         Some("dropped") => dropped(),
         Some("failed") => failed(),
         Some("died") => died(),
-        _ => {
-            eprintln!("usage: calls mappings|dropped|failed|died");
-            exit(2);
-        }
+        _ => bail!("usage: calls mappings|dropped|failed|died"),
     }
 }
 

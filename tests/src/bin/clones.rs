@@ -3,9 +3,8 @@
 use std::ffi::c_int;
 use std::io::{PipeReader, PipeWriter, Read};
 use std::os::fd::{AsRawFd, RawFd};
-use std::process::exit;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use libc::{
     CLONE_FILES, CLONE_FS, CLONE_IO, CLONE_NEWUTS, CLONE_SIGHAND, CLONE_SYSVSEM, CLONE_THREAD,
     CLONE_VFORK, CLONE_VM, SIGCHLD, SIGURG,
@@ -25,10 +24,7 @@ fn main() -> Result<()> {
     match std::env::args().nth(1).as_deref() {
         Some("raw") => raw(),
         Some("threads") => threads(),
-        _ => {
-            eprintln!("usage: clones raw|threads");
-            exit(2);
-        }
+        _ => bail!("usage: clones raw|threads"),
     }
 }
 

@@ -3,9 +3,8 @@
 use std::ffi::CString;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::process::exit;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MmapAdvise, ProtFlags};
 use tests::subject::files;
@@ -26,12 +25,9 @@ fn main() -> Result<()> {
         Some("major") => major(),
         Some("shared-memory") => shared_memory(),
         Some("kernel") => kernel(),
-        _ => {
-            eprintln!(
-                "usage: kinds anonymous|huge|takeover|private-file|shared-file|major|shared-memory|kernel"
-            );
-            exit(2);
-        }
+        _ => bail!(
+            "usage: kinds anonymous|huge|takeover|private-file|shared-file|major|shared-memory|kernel"
+        ),
     }
 }
 

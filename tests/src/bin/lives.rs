@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::process::exit;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, UsageWho, getrusage, setrlimit};
 use nix::sys::signal::{Signal, raise};
@@ -28,10 +28,7 @@ fn main() -> Result<()> {
         ["sibling"] => sibling(),
         ["forks", count] => forks(count.parse().context(USAGE)?),
         ["return", code, ..] => exit(code.parse().context(USAGE)?),
-        _ => {
-            eprintln!("{USAGE}");
-            exit(2);
-        }
+        _ => bail!("{USAGE}"),
     }
 }
 

@@ -1,9 +1,9 @@
 //! Programs that are a burden, each for the cases of `cargo xtask soak`. None runs longer than ten minutes.
 
-use std::process::{Command, exit};
+use std::process::Command;
 use std::sync::Barrier;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::mman::ProtFlags;
 use nix::sys::resource::{UsageWho, getrusage};
@@ -37,10 +37,7 @@ fn main() -> Result<()> {
         "threads" => threads(number(1)?, number(2)?),
         "chain" => chain(number(1)?),
         "calls" => calls(number(1)?),
-        _ => {
-            eprintln!("{USAGE}");
-            exit(2)
-        }
+        _ => bail!("{USAGE}"),
     }
 }
 

@@ -3,9 +3,8 @@
 
 use std::ffi::c_int;
 use std::os::fd::AsRawFd;
-use std::process::exit;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use libc::{
     CLONE_FILES, CLONE_FS, CLONE_IO, CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS,
     CLONE_NEWPID, CLONE_NEWTIME, CLONE_NEWUSER, CLONE_NEWUTS, CLONE_SIGHAND, CLONE_SYSVSEM,
@@ -58,10 +57,7 @@ fn main() -> Result<()> {
     let full = match std::env::args().nth(1).as_deref() {
         Some("bare") => false,
         Some("full") => true,
-        _ => {
-            eprintln!("usage: matrix bare|full");
-            exit(2);
-        }
+        _ => bail!("usage: matrix bare|full"),
     };
     for flags in CLONES {
         in_a_maker(full, || {

@@ -1,9 +1,8 @@
 //! One touch in each region of the address space: `regions program|anonymous|stacks|library|vdso`.
 
 use std::hint::black_box;
-use std::process::exit;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use tests::subject::arch::LIBRARIES_HAVE_RODATA;
 use tests::subject::files;
 use tests::subject::image::c_library;
@@ -44,10 +43,7 @@ fn main() -> Result<()> {
         Some("stacks") => stacks(),
         Some("library") => library(),
         Some("vdso") => vdso(),
-        _ => {
-            eprintln!("usage: regions program|anonymous|stacks|library|vdso");
-            exit(2);
-        }
+        _ => bail!("usage: regions program|anonymous|stacks|library|vdso"),
     }
 }
 

@@ -4,12 +4,11 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::process::exit;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::sys::mman::ProtFlags;
 use serde_json::json;
@@ -33,12 +32,9 @@ fn main() -> Result<()> {
         Some("grows-down") => grows_down(),
         Some("vsyscall") => vsyscall(),
         Some("numa") => numa(),
-        _ => {
-            eprintln!(
-                "usage: special userfaultfd|hugetlb|swap|protected|soft-dirty|guard|grows-down|vsyscall|numa"
-            );
-            exit(2);
-        }
+        _ => bail!(
+            "usage: special userfaultfd|hugetlb|swap|protected|soft-dirty|guard|grows-down|vsyscall|numa"
+        ),
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::process::exit;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use libc::c_int;
 use nix::errno::Errno;
 use nix::unistd::getpgrp;
@@ -14,24 +14,23 @@ use tests::subject::process;
 /// Which signal tells that a file is ready (`include/uapi/asm-generic/fcntl.h`).
 const F_SETSIG: c_int = 10;
 
+const USAGE: &str = "usage: to-group kill|file NUMBER";
+
 fn main() -> Result<()> {
     process::begin();
     let args: Vec<_> = std::env::args().skip(1).collect();
-    let [how, number] = &args[..] else { usage() };
+    let [how, number] = &args[..] else {
+        bail!("{USAGE}")
+    };
     let number = number.parse()?;
     block_all()?;
     match how.as_str() {
         // SAFETY: a plain system call.
         "kill" => drop(Errno::result(unsafe { libc::kill(0, number) })?),
         "file" => be_told_by(number)?,
-        _ => usage(),
+        _ => bail!("{USAGE}"),
     }
     exit(7)
-}
-
-fn usage() -> ! {
-    eprintln!("usage: to-group kill|file NUMBER");
-    exit(2)
 }
 
 /// Those of the C library's own, too, which its functions leave out.

@@ -3,9 +3,8 @@
 
 use std::ffi::{CString, c_int};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::process::exit;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use libc::{
     CLONE_FILES, CLONE_FS, CLONE_IO, CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS,
     CLONE_NEWPID, CLONE_NEWTIME, CLONE_NEWUSER, CLONE_NEWUTS, CLONE_SIGHAND, CLONE_SYSVSEM,
@@ -40,10 +39,7 @@ fn main() -> Result<()> {
         ["setns"] => setns(),
         ["exec"] => exec(),
         ["answer", input, output] => answer(input.parse()?, output.parse()?),
-        _ => {
-            eprintln!("usage: unshares process|thread|setns|exec");
-            exit(2);
-        }
+        _ => bail!("usage: unshares process|thread|setns|exec"),
     }
 }
 

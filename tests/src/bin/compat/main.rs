@@ -1,6 +1,6 @@
 //! 32-bit calls: `compat calls|program`, by a 64-bit program or a 32-bit one.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use tests::subject::process;
 
 #[cfg(target_arch = "x86_64")]
@@ -13,10 +13,7 @@ fn main() -> Result<()> {
     match std::env::args().nth(1).as_deref() {
         Some("calls") => calls(),
         Some("program") => program(),
-        _ => {
-            eprintln!("usage: compat calls|program");
-            std::process::exit(2);
-        }
+        _ => bail!("usage: compat calls|program"),
     }
 }
 
