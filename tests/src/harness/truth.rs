@@ -33,6 +33,10 @@ pub struct Truth {
     edges: HashMap<u64, Vec<Edge>>,
     /// Frames that one process alone has left, and how that came.
     sole_owners: HashMap<u64, (usize, Release)>,
+    /// Pages of all the machine that the kernel had moved when the first act was over.
+    migrated: Option<u64>,
+    /// Those of the processes among them.
+    followed: u64,
     /// All forks, in their order.
     pub forks: Vec<Fork>,
     /// All copies.
@@ -153,6 +157,8 @@ impl Truth {
             frames: HashMap::new(),
             edges: HashMap::new(),
             sole_owners: HashMap::new(),
+            migrated: None,
+            followed: 0,
             forks: Vec::new(),
             copies: Vec::new(),
         })
@@ -167,6 +173,18 @@ impl Truth {
 
     /// Takes in what was done.
     pub fn add(&mut self, act: &Act) -> Result<()> {
+        let whose = match act.deed {
+            Action::Fork { parent, .. } => parent,
+            _ => act.pid,
+        };
+        for &(addr, now, _) in &act.pages {
+            self.follow(whose, addr, private(now));
+        }
+        let moved = act.migrated - *self.migrated.get_or_insert(act.migrated);
+        ensure!(
+            self.followed <= moved,
+            "more pages have changed than the kernel has moved"
+        );
         match act.deed {
             Action::Begin => {
                 let private = act
@@ -225,6 +243,30 @@ impl Truth {
             }
         }
         Ok(())
+    }
+
+    /// A page is in that frame now. Where it was in another after the last act the kernel has moved it meanwhile, for all who map
+    /// it, to have large pages for others (`migrate_pages` in `mm/migrate.c`).
+    fn follow(&mut self, pid: Pid, addr: u64, now: Option<u64>) {
+        let (Some(before), Some(now)) = (self.frame(pid, addr), now) else {
+            return;
+        };
+        let of_all = || self.frames.values().flat_map(BTreeMap::values);
+        if before == now || of_all().any(|frame| *frame == now) {
+            return;
+        }
+        self.followed += 1;
+        for frame in self.frames.values_mut().flat_map(BTreeMap::values_mut) {
+            if *frame == before {
+                *frame = now;
+            }
+        }
+        if let Some(edges) = self.edges.remove(&before) {
+            self.edges.insert(now, edges);
+        }
+        if let Some(sole_owner) = self.sole_owners.remove(&before) {
+            self.sole_owners.insert(now, sole_owner);
+        }
     }
 
     fn fork(&mut self, parent: Pid, act: &Act) -> Result<()> {

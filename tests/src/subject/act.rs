@@ -1,5 +1,7 @@
 //! Doing something to many pages, and reporting it with their frames.
 
+use std::fs;
+
 use anyhow::Result;
 use nix::unistd::{getpid, gettid};
 
@@ -55,5 +57,14 @@ pub fn tell(
         pages: pages
             .map(|((&addr, &before), &after)| (addr, before, after))
             .collect(),
+        migrated: migrated()?,
     }))
+}
+
+/// Pages that the kernel has moved to other frames since the machine's start; 0 where it moves none.
+fn migrated() -> Result<u64> {
+    let counts = fs::read_to_string("/proc/vmstat")?;
+    let mut counts = counts.lines();
+    let count = counts.find_map(|line| line.strip_prefix("pgmigrate_success "));
+    Ok(count.map_or(Ok(0), str::parse)?)
 }

@@ -201,6 +201,8 @@ pub struct Act {
     /// The pages, with their frames before and after. Of a fork: the parent's frame, then the child's; of an exec and
     /// an exit: no frames after.
     pub pages: Vec<(u64, Option<Frame>, Option<Frame>)>,
+    /// Pages of all the machine that the kernel has moved to other frames up to the end of this.
+    pub migrated: u64,
 }
 
 /// What is done to pages.
