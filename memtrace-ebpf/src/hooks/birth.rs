@@ -112,7 +112,7 @@ fn fill(record: &mut Birth, parent: Object, maker: &Maker, child: &Child) {
     record.child_pid = child.pid;
     record.child_tid = child.tid;
     record.exit_signal = read_member(child.task, offset!(task_exit_signal));
-    record.stack = maker.stack;
+    [record.stack, record.stack_size] = maker.stack;
     record.call = maker.call;
     record.began = maker.began;
     record.child_ids = ids::ids(child.task);
@@ -153,8 +153,8 @@ struct Maker {
     compat: u32,
     /// When that began.
     began: u64,
-    /// An address in the child's stack.
-    stack: u64,
+    /// An address in the child's stack, and how large that is; 0 where the call doesn't say.
+    stack: [u64; 2],
     /// Whether the child is to be traced.
     follow: bool,
     /// The address space whose faults are memtrace's own.
@@ -179,7 +179,7 @@ fn maker(parent: Object, child_mm: u64, thread: bool) -> Option<Maker> {
         call: syscall::NONE,
         compat: 0,
         began: now(),
-        stack: 0,
+        stack: [0; 2],
         follow: true,
         pre_exec_mm: child_mm,
     })
@@ -210,12 +210,12 @@ fn follow(ctx: &RawTracePointContext, parent: Object, maker: &Maker, child: &Chi
     true
 }
 
-/// An address in the stack that the call under way gives the child; 0 for none.
+/// An address in the stack that the call under way gives the child, and its size; 0 for what it doesn't say.
 #[inline(always)]
-fn stack(parent: &Thread) -> u64 {
+fn stack(parent: &Thread) -> [u64; 2] {
     match parent.call {
         // The stack pointer: the first address above the stack, it may be.
-        syscall::CLONE => parent.args[1].saturating_sub(8),
+        syscall::CLONE => [parent.args[1].saturating_sub(8), 0],
         // struct clone_args (include/uapi/linux/sched.h) has the lowest address, a guard page it may be, and the size.
         // The kernel has just read it.
         syscall::CLONE3 => {
@@ -228,9 +228,9 @@ fn stack(parent: &Thread) -> u64 {
                     (parent.args[0] + CLONE_ARGS_STACK) as *const _,
                 );
             }
-            (stack[0] + stack[1]).saturating_sub(8)
+            [(stack[0] + stack[1]).saturating_sub(8), stack[1]]
         }
-        _ => 0,
+        _ => [0; 2],
     }
 }
 

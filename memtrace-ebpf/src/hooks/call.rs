@@ -201,7 +201,8 @@ fn takes_away(thread: &Thread, ret: i64) -> bool {
     match thread.call {
         // Or has mapped a program's or a library's file: by that its BSS is known.
         syscall::MMAP => thread.args[3] & FIXED != 0 || thread.args[3] & ANONYMOUS == 0,
-        syscall::BRK => (ret as u64) < thread.args[1],
+        // And where the heap ends, by which it is told from other memory.
+        syscall::BRK => ret as u64 != thread.args[1],
         syscall::SHMAT => thread.args[2] & REMAP != 0,
         syscall::MUNMAP | syscall::MREMAP | syscall::MADVISE | syscall::PROCESS_MADVISE => true,
         _ => false,

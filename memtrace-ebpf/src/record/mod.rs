@@ -19,7 +19,7 @@ pub use memory::*;
 pub use task::*;
 
 /// The version of the records' layout: raised with each change of it.
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;
 
 /// Makes [`Kind`] and [`Record`] of the list of all records: of each its structure, its number, its name in the output, how user
 /// space keeps it, and how many bytes follow it, if any do.

@@ -74,6 +74,8 @@ pub struct Birth {
     pub flags: u64,
     /// The child's first stack pointer.
     pub stack: u64,
+    /// Bytes of the stack, where the call says how many; else 0.
+    pub stack_size: u64,
     /// The system call that the parent is in, or [`crate::syscall::NONE`].
     pub call: u32,
     /// 1 when the child is traced.

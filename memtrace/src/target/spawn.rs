@@ -170,7 +170,8 @@ fn find(program: &OsStr) -> Option<PathBuf> {
     if has_slash(program) {
         return Some(program.into()).filter(|file: &PathBuf| file.exists());
     }
-    let path = env::var_os("PATH").unwrap_or_default();
+    // Where there is none exec looks in these (`_CS_PATH` in `confstr(3)`).
+    let path = env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
     let mut files = env::split_paths(&path)
         .map(|directory| directory.join(program))
         .filter(|file| file.is_file())

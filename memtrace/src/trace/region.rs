@@ -19,6 +19,10 @@ use super::{
 const VVAR: u64 = 16 * PAGE_SIZE;
 const VDSO: u64 = 4 * PAGE_SIZE;
 
+/// Bytes at the most that are counted to a stack above it: there the C library has what belongs to the thread, its local variables
+/// among that (`allocate_stack` in glibc's `nptl/allocatestack.c`).
+const ABOVE_STACK: u64 = 4 * PAGE_SIZE;
+
 /// What is known of an address space.
 #[derive(Clone, Debug, Default)]
 pub struct Mm {
@@ -26,8 +30,8 @@ pub struct Mm {
     pub exe: u64,
     /// Where the exec put things.
     pub bounds: Bounds,
-    /// An address in the stack of each thread, by the thread.
-    pub stacks: Vec<(u32, u64)>,
+    /// The stack of each thread, by the thread: all of it, or a word in it.
+    pub stacks: Vec<(u32, Range<u64>)>,
     /// Where the BSS of the program and of libraries is.
     pub bss: Bss,
     /// Threads that use it.
@@ -86,6 +90,8 @@ pub struct Mapped {
     pgoff: u64,
     region: Region,
     part: Option<Part>,
+    /// Parts of it that are stacks of threads.
+    stacks: Vec<Range<u64>>,
     image: Option<Image>,
     /// The identity of the address space's program.
     exe: u64,
@@ -132,6 +138,7 @@ impl Mapped {
         });
         let path = image.as_ref().and_then(|image| image.path.as_deref());
         let (region, part) = name(vma, backing, path, mm, files);
+        let stacks = mm.stacks.iter().map(|(_, stack)| stack_in(vma, stack));
         Self {
             serial: vma.serial,
             backing,
@@ -142,6 +149,7 @@ impl Mapped {
             pgoff: vma.pgoff,
             region,
             part,
+            stacks: stacks.filter(|stack| !stack.is_empty()).collect(),
             image,
             exe: mm.exe,
             end_data: mm.bounds.end_data,
@@ -161,11 +169,17 @@ impl Mapped {
         {
             return self.bss(image);
         }
-        let tail = self.region == Region::Data && address >= self.end_data;
+        let region = match self.region {
+            Region::Data if address >= self.end_data => Region::Bss,
+            Region::Anon if self.stacks.iter().any(|stack| stack.contains(&address)) => {
+                Region::ThreadStack
+            }
+            region => region,
+        };
         let page = (address & !(PAGE_SIZE - 1)).saturating_sub(self.start);
         let file = self.file();
         Location {
-            region: if tail { Region::Bss } else { self.region },
+            region,
             part: self.part,
             offset: file.as_ref().map(|_| self.pgoff * PAGE_SIZE + page),
             file,
@@ -185,9 +199,17 @@ impl Mapped {
         }
     }
 
-    /// The parts that it has of BSS and of other memory, and what each is.
+    /// The parts that it has of BSS, of stacks and of other memory, and what each is.
     pub fn parts(&self, bss: &Bss) -> Vec<(Range<u64>, Location)> {
-        let parts = bss.parts(&(self.start..self.end)).into_iter();
+        let bounds = self
+            .stacks
+            .iter()
+            .flat_map(|stack| [stack.start, stack.end]);
+        let mut bounds: Vec<u64> = bounds.chain([self.start, self.end]).collect();
+        bounds.sort_unstable();
+        let parts = bounds
+            .windows(2)
+            .flat_map(|pair| bss.parts(&(pair[0]..pair[1])));
         parts
             .map(|part| (part.clone(), self.place(part.start, Some(bss))))
             .collect()
@@ -262,7 +284,7 @@ fn name(
     }
 }
 
-/// The region of memory that no file backs, as far as it is no BSS.
+/// The region of memory that no file backs, as far as it is no BSS and no thread's stack.
 fn anonymous(vma: &Vma, mm: &Mm) -> Region {
     let bounds = &mm.bounds;
     let has = |address| (vma.start..vma.end).contains(address);
@@ -271,11 +293,20 @@ fn anonymous(vma: &Vma, mm: &Mm) -> Region {
     } else if vma.start < bounds.brk && vma.end > bounds.start_brk {
         // As vma_is_initial_heap in include/linux/mm.h, but a BSS that ends where the heap begins is none.
         Region::Heap
-    } else if mm.stacks.iter().any(|(_, address)| has(address)) {
-        Region::ThreadStack
     } else {
         Region::Anon
     }
+}
+
+/// What a VMA has of a thread's stack: all of it where no more of the stack is known than a word.
+fn stack_in(vma: &Vma, stack: &Range<u64>) -> Range<u64> {
+    if stack.end - stack.start == 8 {
+        let has_it = vma.start <= stack.start && stack.start < vma.end;
+        return vma.start..if has_it { vma.end } else { vma.start };
+    }
+    let start = stack.start & !(PAGE_SIZE - 1);
+    let end = stack.end.next_multiple_of(PAGE_SIZE) + ABOVE_STACK;
+    start.clamp(vma.start, vma.end)..end.clamp(vma.start, vma.end)
 }
 
 const fn overlaps(vma: &Vma, start: u64, end: u64) -> bool {

@@ -1,6 +1,6 @@
 //! Births: who made whom, what both share, how long it took.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use memtrace_ebpf::{
     record::{Birth, Ids, Parts, RETURNED_IN_CHILD, Returned},
@@ -180,7 +180,7 @@ impl Model {
                 .stacks
                 .iter()
                 .filter(|(tid, _)| *tid == birth.head.tid)
-                .copied()
+                .cloned()
                 .collect(),
             ..mm.clone()
         });
@@ -191,7 +191,7 @@ impl Model {
         mm.users.push(birth.child_tid);
         mm.running += 1;
         if birth.stack != 0 {
-            mm.stacks.push((birth.child_tid, birth.stack));
+            mm.stacks.push((birth.child_tid, stack(birth)));
         }
         self.add_thread(
             Ids {
@@ -338,5 +338,14 @@ const fn shared(parent: &Parts, child: &Parts) -> Shared {
         cred: same(parent.cred, child.cred),
         io: same(parent.io, child.io),
         sysvsem: same(parent.sysvsem, child.sysvsem),
+    }
+}
+
+/// The stack that a call gives the child: what is known of it is an address, or all.
+fn stack(birth: &Birth) -> Range<u64> {
+    let end = birth.stack + 8;
+    match birth.stack_size {
+        0 => birth.stack..end,
+        size => end.saturating_sub(size)..end,
     }
 }

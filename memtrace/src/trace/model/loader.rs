@@ -11,7 +11,7 @@ use memtrace_ebpf::{
 
 use super::{
     Model,
-    pages::{page_end, range},
+    memory_call::{page_end, range},
 };
 use crate::trace::{
     bss::{Bss, Image},

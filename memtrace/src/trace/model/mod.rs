@@ -34,6 +34,7 @@ mod finish;
 mod life;
 mod loader;
 mod lost;
+mod memory_call;
 mod pages;
 mod pending;
 

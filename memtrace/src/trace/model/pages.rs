@@ -1,18 +1,16 @@
 //! Pages that forks leave shared: what a fork copied, who breaks the sharing, and who gives pages up.
 
-use std::{collections::VecDeque, mem, ops::Range};
+use std::{collections::VecDeque, mem};
 
 use memtrace_ebpf::{
     fault::{Backing, Kind as FaultKind},
     pte::PAGE_SIZE,
-    record::{Birth, Call, FAULT_VMA_UNKNOWN, Fault, Frame, Handled, Ids},
-    syscall,
+    record::{Birth, FAULT_VMA_UNKNOWN, Fault, Frame, Handled, Ids},
 };
 use rustc_hash::FxHashSet as HashSet;
 
-use super::{Mm, Model, PAGE_SHIFT, Thread};
+use super::{Mm, Model, PAGE_SHIFT};
 use crate::trace::{
-    call::{self, MAP_FIXED},
     event::{
         self, Address, Cause, Copied, CowCause, Event, EventKind, ForkAccount, ForkRef,
         NotSurveyed, ObjectKind,
@@ -30,13 +28,6 @@ const UNEXPLAINED: usize = 4096;
 const KEPT: usize = 10_000;
 /// Untraced children that are taken to be there still.
 const CHILDREN: usize = 64;
-
-const MADV_DONTNEED: u64 = 4;
-const MADV_DONTNEED_LOCKED: u64 = 24;
-const MADV_GUARD_INSTALL: u64 = 102;
-const MREMAP_DONTUNMAP: u64 = 4;
-const SHM_REMAP: u64 = 0o40000;
-const ENOMEM: i64 = 12;
 
 /// Forks whose child isn't traced: nobody sees when it leaves a page.
 #[derive(Default)]
@@ -356,87 +347,17 @@ impl Model {
         self.mms.get(self.by_number.get(&number)?)
     }
 
-    /// The thread whose memory a `process_madvise` is about, or one that shares it.
-    pub(super) fn advised(&self, record: &Call) -> Option<&Thread> {
-        let target = record.args[3] as u32;
-        if record.number != syscall::PROCESS_MADVISE || target == 0 {
-            return None;
-        }
-        let of_process = || self.threads.values().find(|thread| thread.pid == target);
-        self.threads.get(&target).or_else(of_process)
-    }
-
     /// The kernel took faults on the thread's behalf without an exception, in this call: each may have copied a page.
     pub(super) fn unseen(&mut self, tid: u32, by: &str, count: u64) {
         match by {
             // The arguments of the new program, which nobody shares.
             "execve" | "execveat" => {}
             // It may be the memory of another process, written by /proc/PID/mem, too.
-            "process_vm_writev" | "ptrace" | "write" | "writev" | "pwrite64" | "pwritev" => {
+            "process_vm_writev" | "ptrace" | "write" | "writev" | "pwrite64" | "pwritev"
+            | "pwritev2" => {
                 self.sharing.unseen(None, count);
             }
             _ => self.sharing.unseen(Some(self.mm_number(tid)), count),
-        }
-    }
-
-    /// A call that changes mappings has returned.
-    pub(super) fn memory_call(&mut self, tid: u32, record: &Call) {
-        let thread = match record.number {
-            syscall::PROCESS_MADVISE => self.advised(record),
-            _ => self.threads.get(&tid),
-        };
-        let Some(mm) = thread.map(|thread| thread.mm) else {
-            return;
-        };
-        let Some(mm) = self.mms.get_mut(&mm) else {
-            return;
-        };
-        let number = mm.number;
-        Self::unmapped(&mut mm.bss, record);
-        let [address, len, third, fourth, ..] = record.args;
-        let ret = record.ret;
-        match record.number {
-            syscall::BRK => {
-                mm.bounds.brk = ret as u64;
-                self.gave_up(number, page_end(ret as u64)..len);
-            }
-            syscall::MUNMAP | syscall::SHMDT if ret == 0 => self.gave_up(number, range(address, len)),
-            syscall::MMAP if !call::is_error(ret) && fourth & MAP_FIXED != 0 => {
-                self.gave_up(number, range(address, len));
-            }
-            syscall::SHMAT if !call::is_error(ret) && third & SHM_REMAP != 0 => {
-                self.gave_up(number, range(ret as u64, fourth));
-            }
-            syscall::MADVISE | syscall::PROCESS_MADVISE
-                // Holes are passed over, and then ENOMEM.
-                if (ret == 0 || ret == -ENOMEM)
-                    && [MADV_DONTNEED, MADV_DONTNEED_LOCKED, MADV_GUARD_INSTALL]
-                        .contains(&(third & 0xffff_ffff)) =>
-            {
-                self.gave_up(number, range(address, len));
-            }
-            syscall::MREMAP if !call::is_error(ret) => {
-                let new = ret as u64;
-                let kept = page_end(len.min(third));
-                if new != address {
-                    // A fixed place may have been in use.
-                    self.gave_up(number, range(new, third));
-                    let moved = if fourth & MREMAP_DONTUNMAP != 0 { len } else { kept };
-                    let from = pages(&range(address, moved));
-                    self.sharing.moved(number, &from, new >> PAGE_SHIFT);
-                }
-                if third < len {
-                    // What is cut off.
-                    self.gave_up(number, address.saturating_add(kept)..address.saturating_add(len));
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn gave_up(&mut self, mm: u32, bytes: Range<u64>) {
-        if mm != 0 && bytes.start < bytes.end {
-            self.sharing.gave_up(mm, &pages(&bytes));
         }
     }
 
@@ -475,21 +396,4 @@ fn without_fork(record: &Fault) -> Cause {
         sharer_count: 0,
         map_count: (frame != Frame::Unknown).then_some(record.map_count),
     }
-}
-
-/// Bytes from an address on.
-pub(super) fn range(address: u64, len: u64) -> Range<u64> {
-    address..address.saturating_add(len)
-}
-
-/// Where the page ends that an address is in, or is the end of.
-pub(super) fn page_end(address: u64) -> u64 {
-    address
-        .checked_next_multiple_of(PAGE_SIZE)
-        .unwrap_or(u64::MAX)
-}
-
-/// The pages that these bytes touch: all that a call on them is about.
-fn pages(bytes: &Range<u64>) -> Range<u64> {
-    bytes.start >> PAGE_SHIFT..bytes.end.div_ceil(PAGE_SIZE)
 }

@@ -335,8 +335,17 @@ impl Sharing {
 
     /// A range of pages was unmapped, discarded, or mapped over.
     pub fn gave_up(&mut self, mm: u32, pages: &Range<u64>) {
+        self.ended(mm, pages, Ending::Released(Reason::Munmap));
+    }
+
+    /// A range of pages may be in another state than is thought here.
+    pub fn unsure(&mut self, mm: u32, pages: &Range<u64>) {
+        self.ended(mm, pages, Ending::Unknown);
+    }
+
+    fn ended(&mut self, mm: u32, pages: &Range<u64>, ending: Ending) {
         self.unsurveyed.changed(mm, pages);
-        self.leave(mm, Some(pages), Ending::Released(Reason::Munmap));
+        self.leave(mm, Some(pages), ending);
         self.solos.forget_range(mm, pages, &mut self.ledgers);
     }
 

@@ -11,7 +11,7 @@ use memtrace_ebpf::{
 };
 
 use super::story::{
-    Outcome, READ, Story, WRITE, anonymous, counters, detailed, file, flagged, minor, rw,
+    Area, Outcome, READ, Story, WRITE, anonymous, counters, detailed, file, flagged, minor, rw,
 };
 use crate::trace::event::{By, EventKind};
 
@@ -358,6 +358,44 @@ fn a_thread_has_a_stack_while_it_lives() {
     story.touch(100, stack, 0x7a7f_d000);
     let outcome = story.play();
     outcome.regions_are(["anon", "thread-stack", "thread-stack", "anon", "anon"]);
+}
+
+/// The kernel makes one VMA of a stack and of memory beside it.
+#[test]
+fn a_stack_whose_size_is_told_is_that_and_no_more() {
+    const SIZE: u64 = 0x1_0000;
+    let mut story = program(100, 0xa);
+    let arena = anonymous(0x7a00_0000, 0x7a80_0000);
+    let base = 0x7a40_0000;
+    story.thread_on(100, 101, base..base + SIZE);
+    for address in [
+        base - 1,
+        base,
+        base + SIZE - 1,
+        base + SIZE,
+        base + 2 * SIZE,
+    ] {
+        story.touch(101, arena, address);
+    }
+    let shared = (arena.start >> 12..arena.end >> 12).collect();
+    let area = Area {
+        vma: arena,
+        shared,
+        pinned: vec![],
+    };
+    story.fork_of(101, 200, 0xb, &[area]);
+    let outcome = story.play();
+    // Above it the C library has what is the thread's.
+    outcome.regions_are([
+        "anon",
+        "thread-stack",
+        "thread-stack",
+        "thread-stack",
+        "anon",
+    ]);
+    let pages = outcome.forks[0].areas.iter();
+    let pages: Vec<_> = pages.map(|area| (area.region.name(), area.pages)).collect();
+    assert_eq!(pages, [("anon", 2048 - 20), ("thread-stack", 20)]);
 }
 
 fn below_the_stack(signal: u8) -> Outcome {

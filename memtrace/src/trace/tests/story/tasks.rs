@@ -1,5 +1,7 @@
 //! Births, execs and ends of tasks, and what they use.
 
+use std::ops::Range;
+
 use memtrace_ebpf::{
     record::{
         Birth, Bounds, Exec, ExistingTask, Exit, Failed, Gone, Ids, Kind, Known, Objects, Parts,
@@ -142,6 +144,16 @@ impl Story {
         self.clone_as(parent, (pid, tid), (PTHREAD, 0), &[], |birth| {
             birth.call = syscall::CLONE3;
             birth.stack = stack;
+        });
+    }
+
+    /// The same, with all of the stack known.
+    pub fn thread_on(&mut self, parent: u32, tid: u32, stack: Range<u64>) {
+        let pid = self.tasks[&parent].pid;
+        self.clone_as(parent, (pid, tid), (PTHREAD, 0), &[], |birth| {
+            birth.call = syscall::CLONE3;
+            birth.stack = stack.end - 8;
+            birth.stack_size = stack.end - stack.start;
         });
     }
 
