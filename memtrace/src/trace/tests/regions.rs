@@ -365,7 +365,7 @@ fn a_thread_has_a_stack_while_it_lives() {
 fn a_stack_whose_size_is_told_is_that_and_no_more() {
     const SIZE: u64 = 0x1_0000;
     let mut story = program(100, 0xa);
-    let arena = anonymous(0x7a00_0000, 0x7a80_0000);
+    let mapping = anonymous(0x7a00_0000, 0x7a80_0000);
     let base = 0x7a40_0000;
     story.thread_on(100, 101, base..base + SIZE);
     for address in [
@@ -375,11 +375,11 @@ fn a_stack_whose_size_is_told_is_that_and_no_more() {
         base + SIZE,
         base + 2 * SIZE,
     ] {
-        story.touch(101, arena, address);
+        story.touch(101, mapping, address);
     }
-    let shared = (arena.start >> 12..arena.end >> 12).collect();
+    let shared = (mapping.start >> 12..mapping.end >> 12).collect();
     let area = Area {
-        vma: arena,
+        vma: mapping,
         shared,
         pinned: vec![],
     };
