@@ -7,7 +7,7 @@ use memtrace_ebpf::record::Record;
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use anyhow::Result;
-use memtrace_ebpf::record::{Known, Tally};
+use memtrace_ebpf::record::{Tally, ThreadSummary};
 use rustc_hash::FxHashSet as HashSet;
 
 use crate::trace::event::Name;
@@ -64,7 +64,7 @@ pub struct Rare {
     /// How often hooks were left out since the last time, by hook.
     pub missed: BTreeMap<String, u64>,
     /// What is known of threads whose births were lost.
-    pub strangers: Vec<Known>,
+    pub strangers: Vec<ThreadSummary>,
 }
 
 /// What is known when nothing more comes.
@@ -73,7 +73,7 @@ pub struct Last {
     /// When that was.
     pub ts: u64,
     /// The last counters of the threads that live on.
-    pub living: Vec<Known>,
+    pub living: Vec<ThreadSummary>,
     /// The sum of the last counters of threads whose ends no record tells of.
     pub further: Tally,
 }

@@ -5,7 +5,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, Stack},
 };
 use memtrace_ebpf::record::{
-    COMPAT_CALL, Header, Kind, Known, MAX_THREADS, Returned, THREAD_WORDS,
+    COMPAT_CALL, Header, Kind, MAX_THREADS, Returned, THREAD_WORDS, ThreadSummary,
 };
 
 use crate::hooks::{
@@ -21,7 +21,7 @@ use crate::hooks::{
 #[repr(C)]
 pub(crate) struct Thread {
     /// What user space may read. First, so that it needs to know nothing of the rest.
-    pub(crate) known: Known,
+    pub(crate) known: ThreadSummary,
     /// Its `task_struct`: 0 when nobody uses this state.
     task: u64,
     /// Set while a hook works on this state, so that one which interrupts it keeps away.

@@ -273,7 +273,7 @@ pub struct Gone {
     /// Time and thread.
     pub head: Header,
     /// What it was.
-    pub known: Known,
+    pub known: ThreadSummary,
 }
 
 /// A thread's faults as the kernel counts them, and as the hooks do.
@@ -303,7 +303,7 @@ pub struct Rename {
 /// The beginning of the hooks' state of a thread: what user space reads of those that still live at the end.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct Known {
+pub struct ThreadSummary {
     /// As of the thread's last record.
     pub tally: Tally,
     /// Process.

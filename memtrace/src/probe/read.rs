@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 use aya::maps::{MapData, PerCpuArray, RingBuf};
-use memtrace_ebpf::record::{Kind, Known, Tally};
+use memtrace_ebpf::record::{Kind, Tally, ThreadSummary};
 
 use super::{ends::Ends, missed::Missed, threads::Threads};
 use memtrace_ebpf::record::Record;
@@ -161,7 +161,7 @@ impl Reader {
     }
 
     /// What is known of the threads that are traced and live.
-    pub fn living(&self) -> Vec<Known> {
+    pub fn living(&self) -> Vec<ThreadSummary> {
         self.threads.living()
     }
 }

@@ -1,7 +1,7 @@
 //! What the hooks keep of each thread that is traced and lives.
 
 use aya::maps::{Array, HashMap, MapData};
-use memtrace_ebpf::record::{Known, THREAD_WORDS};
+use memtrace_ebpf::record::{THREAD_WORDS, ThreadSummary};
 
 /// The states of those threads.
 pub(super) struct Threads {
@@ -24,14 +24,16 @@ impl Threads {
     }
 
     /// What is known of each.
-    pub(super) fn living(&self) -> Vec<Known> {
+    pub(super) fn living(&self) -> Vec<ThreadSummary> {
         self.by_task
             .iter()
             // One that ends while the table is read is no longer there; its record tells the rest.
             .filter_map(Result::ok)
             .filter_map(|(_, index)| self.states.get(&index, 0).ok())
             .map(|words| {
-                bytemuck::pod_read_unaligned(&bytemuck::cast_slice(&words)[..size_of::<Known>()])
+                bytemuck::pod_read_unaligned(
+                    &bytemuck::cast_slice(&words)[..size_of::<ThreadSummary>()],
+                )
             })
             .collect()
     }

@@ -140,13 +140,13 @@ struct Row {
 
 /// The accounts of all processes that have ended.
 #[derive(Default)]
-pub struct Book {
+pub struct AccountBook {
     rows: Vec<Row>,
     rest: Option<Counts>,
     total: Counts,
 }
 
-impl Book {
+impl AccountBook {
     /// Closes the account of a process, the `birth`th of the trace.
     pub fn close(&mut self, birth: u64, pid: u32, comm: Arc<str>, counts: &Counts, alive: bool) {
         self.total.add(counts);

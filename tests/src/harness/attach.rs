@@ -27,9 +27,9 @@ pub struct AttachTarget {
 }
 
 impl AttachTarget {
-    /// Starts the subject `attended` in that mode, and waits until it is ready.
+    /// Starts the subject `attach-target` in that mode, and waits until it is ready.
     pub fn start(mode: &str) -> Result<Self> {
-        Self::of(["attended", mode])
+        Self::of(["attach-target", mode])
     }
 
     /// Starts a subject that takes FIFO as its last argument, and waits until it is ready.

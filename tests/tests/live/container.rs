@@ -70,7 +70,7 @@ fn an_attach_in_a_container() -> Result<()> {
     let mut command = Command::new("sh");
     command
         .args(["-c", SCRIPT])
-        .arg(subject("attended"))
+        .arg(subject("attach-target"))
         .arg(memtrace.folder().join("fifo"));
     let attach = memtrace.attach([""; 0]);
     command.arg(attach.get_program()).args(attach.get_args());

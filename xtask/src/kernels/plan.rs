@@ -56,7 +56,7 @@ const PARTS: [(&str, Part); 44] = [
         ]),
     ),
     (
-        "held",
+        "clone_times",
         Only(&["a_vfork_holds_the_parent_until_exec_exit_or_a_kill"]),
     ),
     (

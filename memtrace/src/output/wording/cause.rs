@@ -7,9 +7,9 @@ use crate::output::run::Sharers;
 use crate::trace::event::{Cause, CowCause, ForkRef};
 
 /// A copy's cause, to be put after the words for the copy.
-pub(super) struct Why<'a>(pub(super) &'a Cause, pub(super) &'a Sharers);
+pub(super) struct CauseText<'a>(pub(super) &'a Cause, pub(super) &'a Sharers);
 
-impl Display for Why<'_> {
+impl Display for CauseText<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self(cause, sharers) = self;
         match (cause.cause, cause.fork) {

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 use std::io::{self, Write};
 
-use super::cause::Why;
+use super::cause::CauseText;
 use super::{Bytes, Count, SignalName, Span};
 use crate::output::colour::Palette;
 use crate::output::escape::Escaped;
@@ -25,7 +25,7 @@ pub(super) fn write(out: &mut impl Write, fault: &Fault, palette: Palette) -> io
         Outcome(fault)
     )?;
     if let Some(cause) = &fault.cause {
-        write!(out, "{}", Why(cause, &Sharers::of(cause)))?;
+        write!(out, "{}", CauseText(cause, &Sharers::of(cause)))?;
     }
     write!(out, "  {faint}[")?;
     let frames = Frames::of(fault);
@@ -84,7 +84,7 @@ pub(in crate::output) fn write_run(
         )?;
     }
     if let Some((cause, sharers)) = first.cause.as_deref().zip(run.sharers()) {
-        write!(out, "{}", Why(cause, sharers))?;
+        write!(out, "{}", CauseText(cause, sharers))?;
     }
     write!(out, "  {faint}[")?;
     match (Frames::of(first), Frames::of(last)) {

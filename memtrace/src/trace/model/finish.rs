@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, mem};
 
-use memtrace_ebpf::record::{Known, Tally};
+use memtrace_ebpf::record::{Tally, ThreadSummary};
 
 use super::{Model, pages};
 use crate::trace::{
@@ -29,7 +29,7 @@ impl Model {
     /// Ends what was traced: the accounts of all processes and forks, and their sums. `living` is what the kernel side
     /// knows of the threads that are still there, `further` what it counted on those whose ends were lost. What is left is a
     /// model of nothing yet, but for the files: the hooks tell the path of each once.
-    pub fn finish(&mut self, living: &[Known], further: &Tally) -> Finished {
+    pub fn finish(&mut self, living: &[ThreadSummary], further: &Tally) -> Finished {
         let next = Self {
             files: mem::take(&mut self.files),
             ..Self::new(self.zero_pfn, self.summary)
@@ -37,7 +37,7 @@ impl Model {
         mem::replace(self, next).accounts(living, further)
     }
 
-    fn accounts(mut self, living: &[Known], further: &Tally) -> Finished {
+    fn accounts(mut self, living: &[ThreadSummary], further: &Tally) -> Finished {
         for known in living {
             self.counted(known, 0);
             if !self.threads.contains_key(&known.tid) {

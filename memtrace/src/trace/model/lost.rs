@@ -2,7 +2,7 @@
 
 use std::{mem, ops::RangeInclusive, sync::Arc};
 
-use memtrace_ebpf::record::{Ids, Known};
+use memtrace_ebpf::record::{Ids, ThreadSummary};
 
 use super::{Model, Process, birth::shown, until_nul};
 use memtrace_ebpf::record::Record;
@@ -38,8 +38,8 @@ impl Model {
     }
 
     /// A thread whose birth was lost: what it does from now on is shown.
-    pub fn introduce(&mut self, known: &Known, ts: u64) {
-        let Known { pid, tid, .. } = *known;
+    pub fn introduce(&mut self, known: &ThreadSummary, ts: u64) {
+        let ThreadSummary { pid, tid, .. } = *known;
         if self.threads.contains_key(&tid) {
             return;
         }
@@ -70,7 +70,7 @@ impl Model {
     }
 
     /// What the kernel counted on a thread, which may be one whose birth was lost.
-    pub(super) fn counted(&mut self, known: &Known, ts: u64) {
+    pub(super) fn counted(&mut self, known: &ThreadSummary, ts: u64) {
         let births = &mut self.births;
         let process = self.processes.entry(known.pid).or_insert_with(|| {
             *births += 1;

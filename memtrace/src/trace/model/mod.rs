@@ -12,7 +12,7 @@ use memtrace_ebpf::{
 };
 
 use super::{
-    account::{Book, Counts},
+    account::{AccountBook, Counts},
     call,
     event::{
         self, Address, By, ByObject, Event, EventKind, Global, Mmap, ObjectReleased, ObjectShared,
@@ -148,7 +148,7 @@ pub struct Model {
     losses: Losses,
     /// Threads that did something, and whose births were lost.
     strangers: HashSet<u32>,
-    book: Book,
+    book: AccountBook,
     /// For the lab: each `task_struct`, and each kernel stack.
     tasks: Numbers,
     kernel_stacks: Numbers,
@@ -176,7 +176,7 @@ impl Model {
             births: 0,
             losses: Losses::default(),
             strangers: HashSet::default(),
-            book: Book::default(),
+            book: AccountBook::default(),
             tasks: Numbers::default(),
             kernel_stacks: Numbers::default(),
         }

@@ -12,7 +12,7 @@ use super::story::{
     tallied,
 };
 use crate::trace::{
-    account::{Book, Counts},
+    account::{AccountBook, Counts},
     model::Model,
 };
 
@@ -322,7 +322,7 @@ fn a_summary_is_what_the_hooks_counted() {
 fn further_processes_share_a_row() {
     const MORE: u64 = 25;
     const KEPT: u64 = 20_000;
-    let (mut book, mut counts) = (Book::default(), Counts::default());
+    let (mut book, mut counts) = (AccountBook::default(), Counts::default());
     counts.thread(&counters(3, 0));
     // They end in another order than they were born in.
     for birth in (1..=KEPT + MORE).rev() {

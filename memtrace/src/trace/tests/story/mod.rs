@@ -3,7 +3,7 @@
 use memtrace_ebpf::record::Record;
 use std::{collections::HashMap, convert::Infallible, ops::RangeInclusive};
 
-use memtrace_ebpf::record::{Header, Kind, Known, Parts, Tally};
+use memtrace_ebpf::record::{Header, Kind, Parts, Tally, ThreadSummary};
 
 use crate::trace::{model::Model, order::Order};
 
@@ -125,7 +125,7 @@ impl Story {
     }
 
     /// Tells it to an end at which `living` go on. Whatever the story, its accounts add up.
-    pub fn play_with(mut self, living: &[Known]) -> Outcome {
+    pub fn play_with(mut self, living: &[ThreadSummary]) -> Outcome {
         let (mut order, mut model) = (Order::default(), Model::new(ZERO, self.summary));
         let mut events = Vec::new();
         for time in self.losses {

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use memtrace_ebpf::{
     record::{
-        Birth, Bounds, Exec, ExistingTask, Exit, Failed, Gone, Ids, Kind, Known, Objects, Parts,
-        RETURNED_IN_CHILD, Rename, Returned, Tally, Unobserved,
+        Birth, Bounds, Exec, ExistingTask, Exit, Failed, Gone, Ids, Kind, Objects, Parts,
+        RETURNED_IN_CHILD, Rename, Returned, Tally, ThreadSummary, Unobserved,
     },
     syscall,
 };
@@ -360,8 +360,8 @@ impl Story {
 }
 
 /// What the hooks know of a thread.
-pub fn known(pid: u32, tid: u32, tally: Tally) -> Known {
-    Known {
+pub fn known(pid: u32, tid: u32, tally: Tally) -> ThreadSummary {
+    ThreadSummary {
         tally,
         pid,
         tid,

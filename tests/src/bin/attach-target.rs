@@ -1,4 +1,4 @@
-//! Programs to attach to: `attended idle|prefork|stream|forks|maps|threads|crowd FIFO`. Each reports "ready", goes on at each byte
+//! Programs to attach to: `attach-target idle|prefork|stream|forks|maps|threads|crowd FIFO`. Each reports "ready", goes on at each byte
 //! in FIFO, and reports "done" before it waits for the last. Those that work all the time do some when they start, more whenever
 //! they are asked to, and some more when they are to go on: so it is counted, and not a matter of time, what they do.
 
@@ -18,7 +18,7 @@ use tests::subject::pagemap::Pagemap;
 use tests::subject::process::{self, Gate};
 use tests::subject::report::note;
 
-const USAGE: &str = "usage: attended idle|prefork|stream|forks|maps|threads|crowd FIFO";
+const USAGE: &str = "usage: attach-target idle|prefork|stream|forks|maps|threads|crowd FIFO";
 
 fn main() -> Result<()> {
     process::begin();
