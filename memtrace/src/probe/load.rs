@@ -352,15 +352,15 @@ fn load<'a>(
     task: &'a Config,
     options: Options<'_>,
 ) -> Result<Ebpf> {
-    let level: &'static u8 = if options.verbose {
-        &(LevelFilter::Trace as u8)
+    // aya tries a program that was refused again with room for a log. Without a level for that the kernel would refuse
+    // this for itself (`bpf_verifier_log_attr_valid` in `kernel/bpf/log.c`), and its reason for the first be hidden.
+    let (level, verifier): (&'static u8, _) = if options.verbose {
+        (&(LevelFilter::Trace as u8), VerifierLogLevel::DEBUG)
     } else {
-        &(LevelFilter::Off as u8)
+        (&(LevelFilter::Off as u8), VerifierLogLevel::STATS)
     };
     loader
-        // aya tries a program that was refused again with room for a log. Without a level for that the kernel would refuse
-        // this for itself (`bpf_verifier_log_attr_valid` in `kernel/bpf/log.c`), and its reason for the first be hidden.
-        .verifier_log_level(VerifierLogLevel::STATS)
+        .verifier_log_level(verifier)
         .override_global("LAYOUT", bytemuck::bytes_of(&types.layout), true)
         .override_global("CONFIG", bytemuck::bytes_of(task), true)
         .override_global(aya_log::LEVEL, level, true)
