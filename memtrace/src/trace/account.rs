@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use memtrace_ebpf::record::Tally;
+use rustc_hash::FxHashMap as HashMap;
 
 use super::event::{Account, Counted, FaultKind, Name};
 
@@ -132,52 +133,105 @@ impl Counts {
     }
 }
 
-/// A process's row.
-struct Row {
-    birth: u64,
-    account: Account,
+/// A process.
+pub struct Process {
+    /// Which of all processes it is, in the order of births.
+    pub birth: u64,
+    /// When it was first known of.
+    pub since: u64,
+    /// When none of its threads was known to live any more.
+    pub until: u64,
+    /// Its id as a reader sees it.
+    pub shown: u32,
+    /// Its last name.
+    pub comm: Arc<str>,
+    /// What is counted for it.
+    pub counts: Counts,
+    /// The fork that made it; 0 for none.
+    pub fork: u32,
+    /// Threads that have not begun to exit.
+    pub running: u32,
+    /// Threads that are not gone.
+    pub threads: u32,
+    /// Whether the thread with its id is gone, or one was that had it.
+    pub leader_gone: bool,
+    /// Whether it lives on when the trace ends.
+    pub alive: bool,
+}
+
+impl Process {
+    /// The `birth`th process, without a thread yet.
+    pub fn new(birth: u64, shown: u32, comm: Arc<str>, since: u64) -> Self {
+        Self {
+            birth,
+            since,
+            until: 0,
+            shown,
+            comm,
+            counts: Counts::default(),
+            fork: 0,
+            running: 0,
+            threads: 0,
+            leader_gone: false,
+            alive: false,
+        }
+    }
 }
 
 /// The accounts of all processes that have ended.
 #[derive(Default)]
 pub struct AccountBook {
-    rows: Vec<Row>,
+    /// The last that had each id.
+    last: HashMap<u32, Process>,
+    /// Those whose ids came again.
+    before: Vec<Process>,
     rest: Option<Counts>,
-    total: Counts,
 }
 
 impl AccountBook {
-    /// Closes the account of a process, the `birth`th of the trace.
-    pub fn close(&mut self, birth: u64, pid: u32, comm: Arc<str>, counts: &Counts, alive: bool) {
-        self.total.add(counts);
-        if self.rows.len() < ROWS {
-            self.rows.push(Row {
-                birth,
-                account: counts.account(pid, comm, alive),
-            });
+    /// Closes the account of the process with this id.
+    pub fn close(&mut self, pid: u32, process: Process) {
+        self.comes_again(pid);
+        if self.last.len() + self.before.len() < ROWS {
+            self.last.insert(pid, process);
         } else {
-            self.rest.get_or_insert_default().add(counts);
+            self.rest.get_or_insert_default().add(&process.counts);
         }
+    }
+
+    /// The id is another process's from now on.
+    pub fn comes_again(&mut self, pid: u32) {
+        self.before.extend(self.last.remove(&pid));
+    }
+
+    /// Opens the account again of the process that had this id last, if it is the one.
+    pub fn reopen(&mut self, pid: u32, is_it: impl FnOnce(&Process) -> bool) -> Option<Process> {
+        self.last.get(&pid).filter(|process| is_it(process))?;
+        self.last.remove(&pid)
     }
 
     /// Adds what is known of no process in particular, as their ends were lost.
     pub fn further(&mut self, tally: &Tally) {
-        let mut counts = Counts {
-            incomplete: true,
-            ..Counts::default()
-        };
-        counts.thread(tally);
-        self.total.add(&counts);
-        self.rest.get_or_insert_default().add(&counts);
+        let rest = self.rest.get_or_insert_default();
+        rest.incomplete();
+        rest.thread(tally);
     }
 
     /// All rows in the order of births, and the sum.
     pub fn finish(mut self) -> (Vec<Account>, Account) {
-        self.rows.sort_by_key(|row| row.birth);
-        let mut accounts: Vec<Account> = self.rows.into_iter().map(|row| row.account).collect();
+        self.before.extend(self.last.into_values());
+        self.before.sort_by_key(|process| process.birth);
+        let mut total = Counts::default();
+        let mut accounts = Vec::new();
+        for process in self.before {
+            total.add(&process.counts);
+            let Process { shown, comm, .. } = process;
+            accounts.push(process.counts.account(shown, comm, process.alive));
+        }
         if let Some(rest) = self.rest {
+            total.add(&rest);
             accounts.push(rest.account(0, REST.into(), false));
         }
-        (accounts, self.total.account(0, "total".into(), false))
+        (accounts, total.account(0, "total".into(), false))
     }
 }

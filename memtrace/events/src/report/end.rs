@@ -226,7 +226,7 @@ pub struct TaskLifetime {
     pub comm: Arc<str>,
     /// From when it was traced.
     pub from: u64,
-    /// When it ended; null when it still runs.
+    /// When it ended, or, where word of that was lost, by when it had; null when it still runs.
     #[serde(deserialize_with = "Option::deserialize")]
     pub until: Option<u64>,
     /// The objects, in the order in which it began to use them.

@@ -7,7 +7,7 @@ use memtrace_ebpf::{
     syscall,
 };
 
-use super::{Mm, Model, Process, Thread, by_call, global, until_nul};
+use super::{Mm, Model, Thread, by_call, global, until_nul};
 use crate::trace::{
     event::{self, Cloned, Copied, Event, EventKind, First, Shared, TaskLifetime, VforkRelease},
     matrix::matrix,
@@ -216,11 +216,11 @@ impl Model {
         mm: u64,
         ts: u64,
     ) {
-        let births = &mut self.births;
-        let process = self.processes.entry(pid).or_insert_with(|| {
-            *births += 1;
-            Process::new(*births, ids.pid, comm.clone(), ts)
-        });
+        let process = self.process(pid, ids.pid, comm.clone(), ts);
+        if process.threads == 0 && parent != 0 && pid != tid {
+            // A thread of the process has made it: that one's birth was lost.
+            process.counts.incomplete();
+        }
         process.running += 1;
         process.threads += 1;
         self.threads.insert(

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, mem};
 
 use memtrace_ebpf::record::{Tally, ThreadSummary};
+use rustc_hash::FxHashSet as HashSet;
 
 use super::{Model, pages};
 use crate::trace::{
@@ -39,18 +40,20 @@ impl Model {
 
     fn accounts(mut self, living: &[ThreadSummary], further: &Tally) -> Finished {
         for known in living {
-            self.counted(known, 0);
+            self.counted(known, u64::MAX).alive = true;
             if !self.threads.contains_key(&known.tid) {
                 self.lives.missed();
             }
         }
-        let are_lost = *further != Tally::default();
-        if are_lost {
+        if *further != Tally::default() {
             self.book.further(further);
         }
+        let living: HashSet<u32> = living.iter().map(|known| known.tid).collect();
+        for tid in self.threads.keys().filter(|tid| !living.contains(tid)) {
+            self.lives.end(*tid, self.now);
+        }
         for (pid, process) in mem::take(&mut self.processes) {
-            let alive = !are_lost || living.iter().any(|known| known.pid == pid);
-            self.close(process, alive, u64::MAX);
+            self.close(pid, process, u64::MAX);
         }
         let (processes, total) = self.book.finish();
         // All their tasks have ended, though not all are known to be gone.

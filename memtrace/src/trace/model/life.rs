@@ -198,7 +198,8 @@ impl Model {
             None => (self.threads.remove(&tid), false),
         };
         // Of one whose birth was lost there is only this.
-        self.counted(&gone.known, ts);
+        let process = self.counted(&gone.known, ts);
+        process.leader_gone |= tid == gone.known.pid;
         match thread {
             Some(thread) => self.leaves(&thread, tid, replaced, ts),
             None => self.lives.missed(),
@@ -211,7 +212,7 @@ impl Model {
         if process.is_some_and(|process| process.threads == 0)
             && let Some(process) = self.processes.remove(&pid)
         {
-            self.close(process, false, ts);
+            self.close(pid, process, ts);
         }
     }
 

@@ -2,10 +2,13 @@
 
 use std::{mem, ops::RangeInclusive, sync::Arc};
 
-use memtrace_ebpf::record::{Ids, ThreadSummary};
+use memtrace_ebpf::record::{Ids, Record, ThreadSummary};
 
 use super::{Model, Process, birth::shown, until_nul};
-use memtrace_ebpf::record::Record;
+
+/// Nanoseconds that it takes at the least until an id comes again: the kernel goes round all of them (`alloc_pid` in
+/// `kernel/pid.c`), and has the more the more CPUs there are (`PIDS_PER_CPU_DEFAULT` in `include/linux/threads.h`).
+const ROUND: u64 = 1_000_000_000;
 
 impl Model {
     /// Records were lost at some moment of that time, of which nothing has been taken yet.
@@ -67,35 +70,53 @@ impl Model {
                 self.close_if_over(thread.pid, ts);
             }
         }
+        if !is_thread {
+            self.book.comes_again(pid);
+        }
     }
 
-    /// What the kernel counted on a thread, which may be one whose birth was lost.
-    pub(super) fn counted(&mut self, known: &ThreadSummary, ts: u64) {
-        let births = &mut self.births;
-        let process = self.processes.entry(known.pid).or_insert_with(|| {
-            *births += 1;
-            let shown = shown(known.ids, known.pid, known.tid);
-            let mut process = Process::new(*births, shown.pid, until_nul(&known.comm).into(), ts);
+    /// The process with this id. One of which no thread was known any more goes on if this may be its thread as well.
+    pub(super) fn process(
+        &mut self,
+        pid: u32,
+        shown: u32,
+        comm: Arc<str>,
+        ts: u64,
+    ) -> &mut Process {
+        let losses = &self.losses;
+        // A process keeps its id until its leader is gone, and nobody else has come by it whose birth wasn't lost.
+        let is_it = |process: &Process| {
+            let again = process.until.saturating_add(ROUND);
+            !process.leader_gone || ts < again || !losses.any_in(again..=ts)
+        };
+        self.processes.entry(pid).or_insert_with(|| {
+            self.book.reopen(pid, is_it).unwrap_or_else(|| {
+                self.births += 1;
+                Process::new(self.births, shown, comm, ts)
+            })
+        })
+    }
+
+    /// What the kernel counted on a thread, which may be one whose birth was lost, goes to its process.
+    pub(super) fn counted(&mut self, known: &ThreadSummary, ts: u64) -> &mut Process {
+        let shown = shown(known.ids, known.pid, known.tid);
+        let comm = until_nul(&known.comm).into();
+        let process = self.process(known.pid, shown.pid, comm, ts);
+        if process.threads == 0 {
             process.counts.incomplete();
-            process
-        });
+        }
         process.counts.thread(&known.tally);
+        process
     }
 
-    /// Closes the account of a process, of which nothing comes from the time `ts` on.
-    pub(super) fn close(&mut self, mut process: Process, alive: bool, ts: u64) {
+    /// Closes the account of a process, of which nothing is known to come from the time `ts` on.
+    pub(super) fn close(&mut self, pid: u32, mut process: Process, ts: u64) {
         // What the hooks count themselves is never lost.
         let may_lack = !self.summary || !process.counts.are_explained();
         if may_lack && self.losses.any_in(process.since..=ts) {
             process.counts.incomplete();
         }
-        let Process {
-            birth,
-            shown,
-            comm,
-            counts,
-            ..
-        } = process;
-        self.book.close(birth, shown, comm, &counts, alive);
+        process.until = ts;
+        self.book.close(pid, process);
     }
 }

@@ -12,7 +12,7 @@ use memtrace_ebpf::{
 };
 
 use super::{
-    account::{AccountBook, Counts},
+    account::{AccountBook, Counts, Process},
     call,
     event::{
         self, Address, By, ByObject, Event, EventKind, Global, Mmap, ObjectReleased, ObjectShared,
@@ -87,43 +87,11 @@ fn global(shown: Ids, pid: u32, tid: u32) -> Option<Global> {
     (shown.pid != pid || shown.tid != tid).then_some(Global { pid, tid })
 }
 
-/// A traced process.
-struct Process {
-    /// Which of all processes it is, in the order of births.
-    birth: u64,
-    /// When it was first known of.
-    since: u64,
-    /// Its id as a reader sees it.
-    shown: u32,
-    comm: Arc<str>,
-    counts: Counts,
-    /// The fork that made it; 0 for none.
-    fork: u32,
-    /// Threads that have not begun to exit.
-    running: u32,
-    /// Threads that are not gone.
-    threads: u32,
-}
-
-impl Process {
-    /// The `birth`th process, without a thread yet.
-    fn new(birth: u64, shown: u32, comm: Arc<str>, since: u64) -> Self {
-        Self {
-            birth,
-            since,
-            shown,
-            comm,
-            counts: Counts::default(),
-            fork: 0,
-            running: 0,
-            threads: 0,
-        }
-    }
-}
-
 /// What is traced, as far as the records have told.
 pub struct Model {
     zero_pfn: u64,
+    /// The time of the last record.
+    now: u64,
     /// Faults are counted by the hooks; what comes of them is for the accounts of forks.
     summary: bool,
     threads: HashMap<u32, Thread>,
@@ -159,6 +127,7 @@ impl Model {
     pub fn new(zero_pfn: u64, summary: bool) -> Self {
         Self {
             zero_pfn,
+            now: 0,
             summary,
             threads: HashMap::default(),
             replaced: HashMap::default(),
@@ -186,6 +155,7 @@ impl Model {
     /// `events`.
     pub fn take(&mut self, record: Record, ts: u64, events: &mut Vec<Event>) {
         let tid = record.header().tid;
+        self.now = ts;
         self.sharing.at(ts);
         self.meets(&record);
         match record {

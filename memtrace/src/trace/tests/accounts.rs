@@ -8,11 +8,12 @@ use memtrace_ebpf::{
 };
 
 use super::story::{
-    Story, Task, WRITE, ZERO, anonymous, counters, flagged, heap_pages, known, minor, ro, rw,
-    tallied,
+    Outcome, Story, Task, WRITE, ZERO, anonymous, counters, flagged, heap_pages, known, minor, ro,
+    rw, tallied,
 };
 use crate::trace::{
-    account::{AccountBook, Counts},
+    account::{AccountBook, Process},
+    event::Account,
     model::Model,
 };
 
@@ -132,7 +133,7 @@ fn a_process_is_the_sum_of_its_threads_and_the_total_of_processes() {
         story.ends_with(tid, counters(2, major));
     }
     let outcome = story.play();
-    let counts = |row: &crate::trace::event::Account| (row.min_flt, row.maj_flt, row.unobserved);
+    let counts = |row: &Account| (row.min_flt, row.maj_flt, row.unobserved);
     assert_eq!(counts(outcome.row(100)), (4, 3, 1));
     assert_eq!(counts(outcome.row(200)), (2, 1, 0));
     assert_eq!(counts(&outcome.total), (6, 4, 1));
@@ -266,6 +267,88 @@ fn an_id_that_comes_again_ends_who_had_it() {
     assert_eq!(rows, [(100, 0), (200, 0), (200, 7)]);
 }
 
+/// A process 200 with two threads, of whose births no record tells.
+fn unborn() -> Story {
+    let mut story = Story::of(100, 0xa);
+    story.fork(100, 200, 0xb);
+    story.records.pop();
+    for tid in [201, 202] {
+        story.thread(200, tid, 0);
+        story.records.pop();
+    }
+    story
+}
+
+fn rows(outcome: &Outcome) -> Vec<(u32, u64, bool)> {
+    let row = |row: &Account| (row.pid, row.min_flt, row.incomplete);
+    outcome.rows.iter().map(row).collect()
+}
+
+#[test]
+fn threads_whose_births_were_lost_share_a_row() {
+    let mut story = unborn();
+    // The leader may leave its CPU for the last time before the others do.
+    for tid in [201, 200, 202] {
+        story.gone(tid, counters(1, 0));
+    }
+    // Another process has the id.
+    story.fork(100, 200, 0xc);
+    story.ends_with(200, counters(7, 0));
+    let outcome = story.play();
+    assert_eq!(
+        rows(&outcome),
+        [(100, 0, false), (200, 3, true), (200, 7, false)]
+    );
+    assert!(outcome.rows.iter().all(|row| !row.alive));
+    assert_eq!(outcome.total.min_flt, 10);
+}
+
+#[test]
+fn a_thread_is_known_whose_process_is_not() {
+    let mut story = unborn();
+    story.thread(202, 203, 0);
+    story.ends_with(203, counters(1, 0));
+    for tid in [201, 202] {
+        story.gone(tid, counters(1, 0));
+    }
+    let outcome = story.play_with(&[known(200, 200, counters(1, 0))]);
+    assert_eq!(rows(&outcome), [(100, 0, false), (200, 4, true)]);
+    assert!(outcome.row(200).alive);
+}
+
+/// An id may have come again when the kernel has gone round all of them, where a birth may have been lost since then.
+#[test]
+fn an_id_may_come_again_unseen() {
+    const SECOND: u64 = 1_000_000_000;
+    let played = |leader_gone: bool, lost| {
+        let mut story = unborn();
+        let threads = [200, 201].into_iter().skip(usize::from(!leader_gone));
+        threads.for_each(|tid| story.gone(tid, counters(1, 0)));
+        let other = if leader_gone { 202 } else { 200 };
+        story.at(5 * SECOND, |story| story.gone(other, counters(4, 0)));
+        story.losses.push(lost);
+        rows(&story.play())[1..].to_vec()
+    };
+    let late = 3 * SECOND..=4 * SECOND;
+    assert_eq!(played(true, late.clone()), [(200, 2, true), (200, 4, true)]);
+    assert_eq!(played(true, 1..=100), [(200, 6, true)]);
+    assert_eq!(played(false, late), [(200, 5, true)], "nobody else has it");
+}
+
+#[test]
+fn an_exec_by_a_thread_that_was_lost_leaves_no_one_alive() {
+    let mut story = Story::of(100, 0xa);
+    story.thread(100, 101, 0);
+    story.ends_with(100, counters(1, 0));
+    // It has the leader's id now.
+    story.gone(100, counters(2, 0));
+    let last = story.now();
+    let outcome = story.play();
+    let row = outcome.row(100);
+    assert_eq!((row.min_flt, row.alive), (3, false));
+    assert_eq!(outcome.life(101).until, Some(last));
+}
+
 #[test]
 fn what_was_under_way_when_records_were_lost_says_so() {
     let mut story = Story::of(100, 0xa);
@@ -322,11 +405,13 @@ fn a_summary_is_what_the_hooks_counted() {
 fn further_processes_share_a_row() {
     const MORE: u64 = 25;
     const KEPT: u64 = 20_000;
-    let (mut book, mut counts) = (AccountBook::default(), Counts::default());
-    counts.thread(&counters(3, 0));
+    let mut book = AccountBook::default();
     // They end in another order than they were born in.
     for birth in (1..=KEPT + MORE).rev() {
-        book.close(birth, birth as u32, "worker".into(), &counts, false);
+        let pid = birth as u32;
+        let mut process = Process::new(birth, pid, "worker".into(), 0);
+        process.counts.thread(&counters(3, 0));
+        book.close(pid, process);
     }
     let (rows, total) = book.finish();
     assert_eq!(rows.len() as u64, KEPT + 1);

@@ -100,7 +100,8 @@ fn what_is_found_is_told() {
     };
     story.surveyed(500, PROG, bounds);
     let surveyed = story.now();
-    let outcome = story.play();
+    let living = [500, 501].map(|tid| known(500, tid, counters(0, 0)));
+    let outcome = story.play_with(&living);
     assert_eq!(
         tasks(&outcome),
         [(501, None, None), (500, Some(15), Some(3))]

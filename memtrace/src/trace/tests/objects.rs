@@ -2,7 +2,7 @@
 
 use memtrace_ebpf::syscall;
 
-use super::story::{FORK, Outcome, Story, VFORK, counters};
+use super::story::{FORK, Outcome, Story, VFORK, counters, known};
 use crate::trace::{
     event::{EventKind, ObjectKind, TaskLifetime},
     names::flag,
@@ -177,7 +177,7 @@ fn an_exec_by_a_thread_keeps_the_group() {
             story.gone(100, counters(0, 0));
         }
         story.thread(100, 102, 0);
-        let outcome = story.play();
+        let outcome = story.play_with(&[known(100, 100, counters(0, 0))]);
         assert_eq!(
             shared(&outcome),
             [
@@ -337,7 +337,7 @@ fn lives_tell_what_was_used_from_when_to_when() {
     story.rename(200, "other");
     story.exit(200, 0);
     let ended = story.now();
-    let outcome = story.play();
+    let outcome = story.play_with(&[known(100, 100, counters(0, 0))]);
     let [first, child] = &outcome.tasks[..] else {
         panic!("two rows")
     };
@@ -368,7 +368,7 @@ fn what_a_parent_has_come_by_is_seen_at_its_clone() {
     story.clone_as(100, (200, 200), (FORK | flag::IO, 0xb), &[], |_| ());
     let seen = story.now();
     story.fork(100, 300, 0xc);
-    let outcome = story.play();
+    let outcome = story.play_with(&[known(100, 100, counters(0, 0))]);
     assert_eq!(
         shared(&outcome),
         ["200 + clone: io#1 [100]"],
