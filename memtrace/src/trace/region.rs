@@ -30,6 +30,8 @@ pub struct Mm {
     pub exe: u64,
     /// Where the exec put things.
     pub bounds: Bounds,
+    /// Where the program begins, which is loaded from here to `bounds.end_data`.
+    pub base: u64,
     /// The stack of each thread, by the thread: all of it, or a word in it.
     pub stacks: Vec<(u32, Range<u64>)>,
     /// Where the BSS of the program and of libraries is.
@@ -70,6 +72,26 @@ impl Mm {
             exe,
             bounds,
             ..Self::default()
+        }
+    }
+
+    /// Whether a VMA is of the program as it was loaded, and not of its file as mapped once more.
+    pub const fn has_loaded(&self, vma: &Vma) -> bool {
+        vma.file == self.exe && overlaps(vma, self.base, self.bounds.end_data)
+    }
+
+    /// Finds where the program begins, whose exec nobody saw: below its code the parts of its file follow each other as they
+    /// do in the file, two of which may have parts of one page.
+    pub fn find_base(&mut self, vmas: &[Vma]) {
+        self.base = self.bounds.start_code;
+        let mut next = u64::MAX;
+        for vma in vmas.iter().rev().filter(|vma| vma.file == self.exe) {
+            let pages = (vma.end - vma.start) / PAGE_SIZE;
+            let follows = vma.start < self.base && vma.pgoff.saturating_add(pages) <= next;
+            if self.has_loaded(vma) || follows {
+                self.base = self.base.min(vma.start);
+                next = vma.pgoff + 1;
+            }
         }
     }
 }
@@ -230,9 +252,10 @@ impl Mapped {
         self.image.as_ref()?.path.clone()
     }
 
-    /// The mapped file.
+    /// The program or library that it may be a part of.
     pub fn image(&self) -> Option<Image> {
-        self.image.clone()
+        let is_part = |image: &Image| image.file != self.exe || self.region != Region::File;
+        self.image.clone().filter(is_part)
     }
 }
 
@@ -257,7 +280,7 @@ fn name(
         Backing::HugeTlb if file.is_some_and(|name| name != ANON_HUGEPAGE) => whole(Region::File),
         Backing::HugeTlb => whole(Region::Anon),
         Backing::Anonymous => whole(anonymous(vma, mm)),
-        Backing::PrivateFile | Backing::SharedFile if vma.file == mm.exe => {
+        Backing::PrivateFile | Backing::SharedFile if mm.has_loaded(vma) => {
             let written = vma.flags & vm::WRITE != 0;
             // What may be read may be executed in a 32-bit program without PT_GNU_STACK (READ_IMPLIES_EXEC in
             // `load_elf_binary` in fs/binfmt_elf.c): its data is no code for that.
@@ -270,7 +293,7 @@ fn name(
                 whole(Region::Rodata)
             }
         }
-        Backing::PrivateFile if files.is_code(vma.file) => {
+        Backing::PrivateFile if vma.file != mm.exe && files.is_code(vma.file) => {
             let part = if vma.flags & vm::WRITE != 0 {
                 Part::Data
             } else if vma.flags & vm::EXEC != 0 {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use memtrace_ebpf::record::{ExistingTask, Ids, Surveyed, Vma};
 
-use super::{Mm, Model, existing, global, until_nul};
+use super::{Mm, Model, existing, global, loader::found_bss, until_nul};
 use crate::trace::{
     event::{self, By, Event, EventKind, TaskLifetime},
     objects::Means,
@@ -111,6 +111,7 @@ impl Model {
         };
         mm.exe = surveyed.exe;
         mm.bounds = surveyed.bounds;
+        mm.find_base(&pending.vmas);
         let Some(survey) = mm.survey.take() else {
             return;
         };
@@ -141,14 +142,13 @@ impl Model {
         }
         let told = self.threads.get(&tid).map(|thread| thread.ids.pid);
         let told = told.and_then(|pid| self.found.remove(&pid));
-        let bss = self.found_bss(
-            &pending.vmas,
-            surveyed.exe,
-            &surveyed.bounds,
-            &told.unwrap_or_default(),
-        );
         if let Some(mm) = self.mms.get_mut(&surveyed.mm) {
-            mm.bss = bss;
+            mm.bss = found_bss(
+                &pending.vmas,
+                mm,
+                &told.unwrap_or_default(),
+                &mut self.files,
+            );
         }
         for vma in &pending.vmas {
             let Some(mm) = self.mms.get(&surveyed.mm) else {

@@ -73,6 +73,7 @@ impl Model {
         let mm = Mm {
             exe: exec.exe,
             bounds: exec.bounds,
+            base: exec.bounds.start_code,
             users: vec![tid],
             running: 1,
             ..Mm::default()

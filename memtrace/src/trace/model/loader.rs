@@ -5,7 +5,7 @@
 //! Memory that lies there for any other reason is no BSS.
 
 use memtrace_ebpf::{
-    record::{Bounds, Call, Vma},
+    record::{Call, Vma},
     syscall,
 };
 
@@ -16,7 +16,8 @@ use super::{
 use crate::trace::{
     bss::{Bss, Image},
     call::{self, MAP_ANONYMOUS, MAP_FIXED},
-    region::Mapped,
+    files::Files,
+    region::{Mapped, Mm},
 };
 
 /// A program or a library that a thread is loading.
@@ -98,38 +99,37 @@ impl Model {
             _ => {}
         }
     }
+}
 
-    /// The BSS in an address space that memtrace attaches to: the program's follows its data; and where the libraries' is
-    /// that is behind a part of theirs, `told` says.
-    pub(super) fn found_bss(
-        &mut self,
-        vmas: &[Vma],
-        exe: u64,
-        bounds: &Bounds,
-        told: &[std::ops::Range<u64>],
-    ) -> Bss {
-        let mut bss = Bss::default();
-        for (before, vma) in vmas.iter().zip(vmas.iter().skip(1)) {
-            if before.file == 0 || vma.file != 0 || before.end != vma.start {
-                continue;
-            }
-            let end = if before.file == exe {
-                // The heap may lie right behind it.
-                let heap = bounds.start_brk;
-                let joined = (vma.start..vma.end).contains(&heap);
-                Some(if joined { page_end(heap) } else { vma.end })
-            } else {
-                let told = told.iter().find(|told| told.start == vma.start);
-                told.map(|told| told.end.min(vma.end))
-            };
-            if let Some(end) = end {
-                let image = Image {
-                    file: before.file,
-                    path: self.files.path(before.path),
-                };
-                bss.insert(vma.start..end, image);
-            }
+/// The BSS in an address space that memtrace attaches to: the program's follows its data; and where the libraries' is
+/// that is behind a part of theirs, `told` says.
+pub(super) fn found_bss(
+    vmas: &[Vma],
+    mm: &Mm,
+    told: &[std::ops::Range<u64>],
+    files: &mut Files,
+) -> Bss {
+    let mut bss = Bss::default();
+    for (before, vma) in vmas.iter().zip(vmas.iter().skip(1)) {
+        if before.file == 0 || vma.file != 0 || before.end != vma.start {
+            continue;
         }
-        bss
+        let end = if mm.has_loaded(before) {
+            // The heap may lie right behind it.
+            let heap = mm.bounds.start_brk;
+            let joined = (vma.start..vma.end).contains(&heap);
+            Some(if joined { page_end(heap) } else { vma.end })
+        } else {
+            let told = told.iter().find(|told| told.start == vma.start);
+            told.map(|told| told.end.min(vma.end))
+        };
+        if let Some(end) = end {
+            let image = Image {
+                file: before.file,
+                path: files.path(before.path),
+            };
+            bss.insert(vma.start..end, image);
+        }
     }
+    bss
 }

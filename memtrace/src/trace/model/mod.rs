@@ -342,6 +342,12 @@ impl Model {
         } else {
             vma.mm
         };
+        if by_exec
+            && let Some(mm) = self.mms.get_mut(&mm_address)
+            && vma.file == mm.exe
+        {
+            mm.base = mm.base.min(vma.start);
+        }
         let mm = self.mms.get(&mm_address);
         if (by_exec || mm.is_none()) && vma.file != 0 && vma.file != vma.exe {
             // An exec maps two files: the program and its interpreter.

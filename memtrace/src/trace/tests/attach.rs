@@ -13,7 +13,7 @@ use super::{
         heap_page, heap_pages, known, minor, ro, rw, tallied,
     },
 };
-use crate::trace::event::{By, EventKind, ObjectKind};
+use crate::trace::event::{By, EventKind, ObjectKind, Region};
 
 /// The pages of `heap`, all of which may be written as they are.
 fn owned(pages: std::ops::Range<u64>) -> Area {
@@ -133,6 +133,36 @@ fn what_is_found_is_told() {
         .map(|life| (life.tid, life.parent, life.until))
         .collect();
     assert_eq!(lives, [(500, None, None), (501, None, None)]);
+}
+
+/// A program has mapped its own file below and above what was loaded of it, and memory right behind that.
+#[test]
+fn what_was_loaded_of_the_programs_file_is_told_from_the_rest() {
+    let mut story = found();
+    let vmas = [
+        file(0x3f_c000, 0x40_0000, 1, PROG, 0),
+        file(0x40_0000, 0x40_1000, 1, PROG, 0),
+        file(0x40_1000, 0x40_2000, 5, PROG, 1),
+        file(0x40_2000, 0x40_4000, 3, PROG, 2),
+        anonymous(0x40_4000, 0x40_6000),
+        file(0x7f00_0000, 0x7f00_4000, 3, PROG, 0),
+        anonymous(0x7f00_4000, 0x7f00_5000),
+    ];
+    let area = |vma| Area {
+        vma,
+        ..heap_pages(0..0)
+    };
+    story.survey(500, &vmas.map(|vma| (area(vma), 0)));
+    story.surveyed(500, PROG, BOUNDS);
+    let outcome = story.play();
+    let regions = outcome.told(|event| match &event.what {
+        EventKind::Mmap(mmap) => mmap.region.map(Region::name),
+        _ => None,
+    });
+    assert_eq!(
+        regions,
+        ["file", "rodata", "text", "data", "bss", "file", "anon"]
+    );
 }
 
 /// What comes while the survey goes on is an event, and not in the snapshot: also where its page came before the pages there

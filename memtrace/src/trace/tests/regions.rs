@@ -308,6 +308,39 @@ fn a_library_whose_record_was_lost_has_no_bss() {
     story.play().regions_are(["anon"]);
 }
 
+/// A program maps its own file: no part of the program as it was loaded.
+#[test]
+fn a_programs_file_that_is_mapped_once_more_is_a_file() {
+    let mut story = program(100, 0xa);
+    let mapped = |at: u64, flags| file(at, at + 0x4000, flags, PROG, 0);
+    let writable = mapped(0x7e00_0000, RW);
+    for (vma, flags) in [(writable, 2), (mapped(0x7d00_0000, R | vm::MAYSHARE), 1)] {
+        story.vma(100, VmaReason::Call, vma);
+        let args = [0, 0x4000, vma.flags & 7, flags, 3, 0];
+        story.call(100, syscall::MMAP, args, vma.start as i64);
+    }
+    for flags in [R, RX] {
+        story.touch(100, mapped(0x7c00_0000, flags), 0x7c00_0000);
+    }
+    story.touch(100, mapped(0x3f_c000, R), 0x3f_c000);
+    story.touch(100, writable, writable.start);
+    // Right behind it, as a loader would put a BSS.
+    story.vma(100, VmaReason::Call, writable);
+    let args = [0x7e00_0000, 0x4000, RW, 2, 3, 0];
+    story.call(100, syscall::MMAP, args, 0x7e00_0000);
+    let args = [0x7e00_4000, 0x1000, RW, ANONYMOUS | FIXED, u64::MAX, 0];
+    story.call(100, syscall::MMAP, args, 0x7e00_4000);
+    story.touch(100, anonymous(0x7e00_4000, 0x7e00_5000), 0x7e00_4000);
+    story.fork(100, 200, 0xc);
+    story.touch(200, writable, writable.start);
+    story.touch(200, listing()[0], listing()[0].start);
+    let outcome = story.play();
+    outcome.regions_are(["file", "file", "file", "file", "anon", "file", "rodata"]);
+    let copy = outcome.faults()[3];
+    let file = copy.file.as_deref();
+    assert_eq!((file, copy.offset), (Some("/usr/bin/prog"), Some(0)));
+}
+
 /// Where the heap begins right behind a program's BSS, both are one VMA.
 #[test]
 fn a_heap_that_follows_the_bss_is_none() {
