@@ -13,6 +13,9 @@ use super::regular::read;
 /// Where the running kernel shows its type information.
 pub const RUNNING: &str = "/sys/kernel/btf/vmlinux";
 
+/// What is there wherever sysfs is mounted.
+const KERNEL: &str = "/sys/kernel";
+
 const MAGIC: u16 = 0xeb9f;
 /// Members at most that are looked at for one name, with those of structures without a name: a kernel's `task_struct` has
 /// 300. A file may nest types in each other so that there is no end of it.
@@ -61,6 +64,9 @@ impl Btf {
     /// The kernel has none, or it can't be read.
     pub fn running(structures: &[&'static str]) -> Result<Self> {
         let bytes = match fs::read(RUNNING) {
+            Err(_) if !Path::new(KERNEL).exists() => bail!(
+                "{KERNEL} doesn't exist, where the kernel shows its types: mount sysfs on /sys"
+            ),
             Err(error) if error.kind() == io::ErrorKind::NotFound => bail!(
                 "this kernel shows no type information ({RUNNING} doesn't exist): take a kernel with \
                  CONFIG_DEBUG_INFO_BTF=y, as distributions build theirs, or give its BTF file with --btf FILE"

@@ -16,7 +16,7 @@ pub fn choose(ids: &[String]) -> Result<Vec<&'static Claim>> {
     let is_named = |claim: &Claim, id: &str| claim.id.eq_ignore_ascii_case(id);
     for id in &named {
         if !claims::all().any(|claim| is_named(claim, id)) {
-            bail!("there is no experiment \"{id}\"; \"memtrace lab list\" shows all");
+            bail!("there is no claim \"{id}\"; \"memtrace lab list\" shows all");
         }
     }
     Ok(claims::all()

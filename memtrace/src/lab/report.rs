@@ -183,14 +183,8 @@ fn total(all: &[Decided]) -> String {
         );
     }
     let _ = match count(&Decided::differs) {
-        0 => write!(
-            words,
-            ". None is otherwise than a Linux of today should have it."
-        ),
-        differ => write!(
-            words,
-            ". {differ} otherwise than a Linux of today should have it: marked (!)."
-        ),
+        0 => write!(words, ". None differs from a current Linux."),
+        differ => write!(words, ". {differ} not as on a current Linux: marked (!)."),
     };
     words
 }
@@ -345,11 +339,11 @@ mod tests {
             "1 qualified",
             "1 refuted",
             "1 not decidable",
-            "1 otherwise",
+            "1 not as on a current Linux",
         ] {
             assert!(words.contains(part), "{part}: {words}");
         }
-        assert!(total(&all[..1]).contains("None is otherwise"));
+        assert!(total(&all[..1]).contains("None differs from"));
         assert!(total(&[contradiction()]).contains("1 where memtrace and another source disagree"));
     }
 

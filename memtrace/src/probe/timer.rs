@@ -32,7 +32,9 @@ impl Timers {
     /// One for each CPU that is switched on.
     pub(super) fn of_each_cpu() -> Result<Self> {
         Ok(Self {
-            cpus: online_cpus().map_err(|(what, error)| anyhow!("{what}: {error}"))?,
+            cpus: online_cpus().map_err(|(what, error)| {
+                anyhow!("can't read {what} ({error}): is sysfs mounted on /sys?")
+            })?,
             inherited: open()?,
         })
     }

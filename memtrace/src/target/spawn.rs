@@ -117,6 +117,9 @@ impl SpawnError {
                 status::NOT_FOUND,
                 format!("{name} is not in PATH; give the program's path if it is elsewhere"),
             ),
+            (Errno::ENOENT, Some(_)) if !Path::new("/dev/null").exists() => {
+                return Self::failed(format!("can't start {name}: there is no /dev/null"));
+            }
             (Errno::ENOENT, None) => (status::NOT_FOUND, format!("{name} doesn't exist")),
             (Errno::ENOENT, Some(file)) => (
                 status::NOT_FOUND,
