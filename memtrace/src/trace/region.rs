@@ -19,10 +19,6 @@ use super::{
 const VVAR: u64 = 16 * PAGE_SIZE;
 const VDSO: u64 = 4 * PAGE_SIZE;
 
-/// Bytes at the most that are counted to a stack above it: there the C library has what belongs to the thread, its local variables
-/// among that (`allocate_stack` in glibc's `nptl/allocatestack.c`).
-const ABOVE_STACK: u64 = 4 * PAGE_SIZE;
-
 /// What is known of an address space.
 #[derive(Clone, Debug, Default)]
 pub struct Mm {
@@ -328,7 +324,8 @@ fn stack_in(vma: &Vma, stack: &Range<u64>) -> Range<u64> {
         return vma.start..if has_it { vma.end } else { vma.start };
     }
     let start = stack.start & !(PAGE_SIZE - 1);
-    let end = stack.end.next_multiple_of(PAGE_SIZE) + ABOVE_STACK;
+    // In the page above it the C library has what else is the thread's (`allocate_stack` in glibc's `nptl/allocatestack.c`).
+    let end = stack.end.next_multiple_of(PAGE_SIZE);
     start.clamp(vma.start, vma.end)..end.clamp(vma.start, vma.end)
 }
 

@@ -29,10 +29,13 @@ fn main() -> Result<()> {
     pages.advise(MmapAdvise::MADV_MERGEABLE)?;
     let before = fs::read_to_string(RUN).context("live tests need KSM")?;
     fs::write(RUN, "1")?;
-    let done = merged(&pages).and_then(|()| part(&pages));
+    let merged = merged(&pages);
+    // It would merge again what has been parted.
+    fs::write(RUN, "0")?;
+    let parted = merged.and_then(|()| part(&pages));
     // Not before: 2 takes apart what was merged.
     fs::write(RUN, before.trim())?;
-    done
+    parted
 }
 
 /// Ends the sharing: of some pages by writes, of the others by a call.
