@@ -324,8 +324,8 @@ fn stack_in(vma: &Vma, stack: &Range<u64>) -> Range<u64> {
         return vma.start..if has_it { vma.end } else { vma.start };
     }
     let start = stack.start & !(PAGE_SIZE - 1);
-    // In the page above it the C library has what else is the thread's (`allocate_stack` in glibc's `nptl/allocatestack.c`).
-    let end = stack.end.next_multiple_of(PAGE_SIZE);
+    // In the rest of its last page the C library has what else is the thread's (`allocate_stack` in glibc's `nptl/allocatestack.c`).
+    let end = stack.end.div_ceil(PAGE_SIZE).saturating_mul(PAGE_SIZE);
     start.clamp(vma.start, vma.end)..end.clamp(vma.start, vma.end)
 }
 

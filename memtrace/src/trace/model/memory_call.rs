@@ -50,7 +50,9 @@ impl Model {
                 mm.bounds.brk = ret as u64;
                 self.gave_up(number, page_end(ret as u64)..len);
             }
-            syscall::MUNMAP | syscall::SHMDT if ret == 0 => self.gave_up(number, range(address, len)),
+            syscall::MUNMAP | syscall::SHMDT if ret == 0 => {
+                self.gave_up(number, range(address, len));
+            }
             syscall::MMAP if !call::is_error(ret) && fourth & MAP_FIXED != 0 => {
                 self.gave_up(number, range(address, len));
             }
@@ -58,10 +60,10 @@ impl Model {
                 self.gave_up(number, range(ret as u64, fourth));
             }
             syscall::MADVISE | syscall::PROCESS_MADVISE
-                // Holes are passed over, and then ENOMEM.
                 if [MADV_DONTNEED, MADV_DONTNEED_LOCKED, MADV_GUARD_INSTALL]
-                        .contains(&(third & 0xffff_ffff)) =>
+                    .contains(&(third & 0xffff_ffff)) =>
             {
+                // Holes are passed over, and then ENOMEM.
                 if ret == 0 || ret == -ENOMEM {
                     self.gave_up(number, range(address, len));
                 } else if address.is_multiple_of(PAGE_SIZE) {
@@ -74,7 +76,7 @@ impl Model {
             syscall::MADVISE | syscall::PROCESS_MADVISE
                 if third & 0xffff_ffff == MADV_COLLAPSE && ret != -EINVAL =>
             {
-                let first = address.next_multiple_of(LARGE_PAGE);
+                let first = address.div_ceil(LARGE_PAGE).saturating_mul(LARGE_PAGE);
                 self.unsure(number, first..range(address, len).end & !(LARGE_PAGE - 1));
             }
             syscall::MREMAP if !call::is_error(ret) => {
@@ -83,13 +85,20 @@ impl Model {
                 if new != address {
                     // A fixed place may have been in use.
                     self.gave_up(number, range(new, third));
-                    let moved = if fourth & MREMAP_DONTUNMAP != 0 { len } else { kept };
+                    let moved = if fourth & MREMAP_DONTUNMAP != 0 {
+                        len
+                    } else {
+                        kept
+                    };
                     let from = pages(&range(address, moved));
                     self.sharing.moved(number, &from, new >> PAGE_SHIFT);
                 }
                 if third < len {
                     // What is cut off.
-                    self.gave_up(number, address.saturating_add(kept)..address.saturating_add(len));
+                    self.gave_up(
+                        number,
+                        address.saturating_add(kept)..address.saturating_add(len),
+                    );
                 }
             }
             _ => {}
