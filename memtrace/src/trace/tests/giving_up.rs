@@ -37,8 +37,12 @@ fn forked() -> Story {
 fn after(number: u32, args: [u64; 6], ret: i64) -> String {
     let mut story = forked();
     story.call(200, number, args, ret);
-    let outcome = story.play();
-    outcome.accounts().remove(0)
+    story.play().accounts().remove(0)
+}
+
+/// The arguments of a call about the third page and three more.
+fn four_pages(third: u64, fourth: u64) -> [u64; 6] {
+    [heap_page(2), 4 * PAGE_SIZE, third, fourth, 0, 0]
 }
 
 #[test]
@@ -181,10 +185,7 @@ fn unmapping_gives_up() {
 
 #[test]
 fn discarding_gives_up() {
-    let advised = |advice, ret| {
-        let args = [heap_page(2), 4 * PAGE_SIZE, advice, 0, 0, 0];
-        after(syscall::MADVISE, args, ret)
-    };
+    let advised = |advice, ret| after(syscall::MADVISE, four_pages(advice, 0), ret);
     for advice in [MADV_DONTNEED, MADV_DONTNEED_LOCKED, MADV_GUARD_INSTALL] {
         assert_eq!(advised(advice, 0), FOUR);
         assert_eq!(advised(advice | 7 << 32, 0), FOUR, "it is an int");
@@ -209,13 +210,26 @@ fn collapsing_leaves_no_state_known() {
     assert_eq!(collapsed(1 << 20, 0), NOTHING, "no large page is in it");
 }
 
+#[test]
+fn collapsing_at_the_end_of_memory_does_no_harm() {
+    let collapsed = |start, len| {
+        let args = [start, len, MADV_COLLAPSE, 0, 0, 0];
+        after(syscall::MADVISE, args, EAGAIN)
+    };
+    for start in [u64::MAX, u64::MAX - 10, u64::MAX << 21] {
+        for len in [0, 1 << 21, u64::MAX] {
+            assert_eq!(collapsed(start, len), NOTHING, "{len:#x} at {start:#x}");
+        }
+    }
+    assert_eq!(collapsed(0, u64::MAX), "16: unknown 16");
+}
+
 /// The child advises on its own memory, or its parent on the child's.
 #[test]
 fn discarding_by_process_madvise_gives_up() {
     let advised = |by, of, advice, ret| {
         let mut story = forked();
-        let args = [heap_page(2), 4 * PAGE_SIZE, advice, of, 0, 0];
-        story.call(by, syscall::PROCESS_MADVISE, args, ret);
+        story.call(by, syscall::PROCESS_MADVISE, four_pages(advice, of), ret);
         story.play().accounts().remove(0)
     };
     for (by, of) in [(200, 200), (100, 200), (200, 100)] {
@@ -242,13 +256,7 @@ fn attaching_over_it_gives_up() {
     assert_eq!(attached(SHM_REMAP, there), FOUR);
     assert_eq!(attached(SHM_REMAP, EINVAL), NOTHING);
     assert_eq!(attached(0, there), NOTHING);
-    let detached = |ret| {
-        after(
-            syscall::SHMDT,
-            [heap_page(2), 4 * PAGE_SIZE, 0, 0, 0, 0],
-            ret,
-        )
-    };
+    let detached = |ret| after(syscall::SHMDT, four_pages(0, 0), ret);
     assert_eq!(detached(0), FOUR);
     assert_eq!(detached(EINVAL), NOTHING);
 }
@@ -266,17 +274,13 @@ fn other_calls_give_nothing_up() {
         syscall::REMAP_FILE_PAGES,
         syscall::PKEY_MPROTECT,
     ] {
-        let args = [heap_page(2), 4 * PAGE_SIZE, 0, 0, 0, 0];
-        assert_eq!(after(number, args, 0), NOTHING, "{number}");
+        assert_eq!(after(number, four_pages(0, 0), 0), NOTHING, "{number}");
     }
 }
 
 #[test]
 fn mapping_over_it_gives_up() {
-    let mapped = |flags, ret| {
-        let args = [heap_page(2), 4 * PAGE_SIZE, 3, flags, 0, 0];
-        after(syscall::MMAP, args, ret)
-    };
+    let mapped = |flags, ret| after(syscall::MMAP, four_pages(3, flags), ret);
     let address = |page| heap_page(page) as i64;
     assert_eq!(mapped(MAP_FIXED | 0x22, address(2)), FOUR);
     assert_eq!(mapped(MAP_FIXED | 0x22, ENOMEM), NOTHING);
