@@ -114,13 +114,11 @@ fn a_server_that_replaces_its_workers_keeps_only_those_that_live() {
 
 #[test]
 fn a_child_that_is_not_new_is_not_taken() {
-    let mut story = Story::default();
-    let first = story.fork(1, 2, 0..10);
+    let (mut story, first) = Story::forked(0..10);
     story.fork(2, 1, 0..10);
     story.fork(3, 2, 0..10);
     story.fork(4, 4, 0..10);
     assert_eq!(story.sharing.sharers(2, 5), [1]);
     story.copies(2, 0..10, first);
-    let [account] = story.finish();
-    assert_eq!(numbers(&account), [10, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    story.ends_with([10, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 }

@@ -56,6 +56,13 @@ struct Story {
 }
 
 impl Story {
+    /// One that begins with 1, which forks 2; and the number of that fork.
+    fn forked(pages: Range<u64>) -> (Self, u32) {
+        let mut story = Self::default();
+        let fork = story.fork(1, 2, pages);
+        (story, fork)
+    }
+
     /// A fork that leaves these pages shared: its number.
     fn fork(&mut self, parent: u32, child: u32, pages: Range<u64>) -> u32 {
         let number = self.forks.len() as u32 + 1;
@@ -107,6 +114,13 @@ impl Story {
             assert_eq!(self.sharing.taken_over(mm, page), None, "page {page}");
             assert!(self.sharing.sharers(mm, page).is_empty(), "page {page}");
         }
+    }
+
+    /// The end: the account of the only fork has these numbers.
+    #[track_caller]
+    fn ends_with(self, expected: [u64; 11]) {
+        let [account] = self.finish();
+        assert_eq!(numbers(&account), expected);
     }
 
     /// The end: the accounts.

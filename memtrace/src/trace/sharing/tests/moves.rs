@@ -5,8 +5,7 @@ use crate::trace::sharing::Leave;
 
 #[test]
 fn a_range_is_moved_in_the_child_and_written_on_both_sides() {
-    let mut story = Story::default();
-    let fork = story.fork(1, 2, 0..100);
+    let (mut story, fork) = Story::forked(0..100);
     story.sharing.moved(2, &(20..40), 200);
     assert_eq!(story.sharing.sharers(2, 217), [1]);
     assert_eq!(story.sharing.sharers(1, 37), [2]);
@@ -19,15 +18,13 @@ fn a_range_is_moved_in_the_child_and_written_on_both_sides() {
     story.sharing.left(2, Leave::Exit);
     story.takes_over(1, 35..38, fork);
 
-    let [account] = story.finish();
-    assert_eq!(numbers(&account), [100, 10, 5, 0, 3, 0, 82, 0, 0, 0, 0]);
+    story.ends_with([100, 10, 5, 0, 3, 0, 82, 0, 0, 0, 0]);
 }
 
 /// The pages are at 0 in 1, at 200 in 2 and at 500 in 3; then the one in the middle goes.
 #[test]
 fn shifts_add_up_where_edges_pass_on() {
-    let mut story = Story::default();
-    let first = story.fork(1, 2, 0..100);
+    let (mut story, first) = Story::forked(0..100);
     story.sharing.moved(2, &(0..100), 200);
     let second = story.fork(2, 3, 200..300);
     story.sharing.moved(3, &(250..300), 500);
@@ -52,22 +49,19 @@ fn shifts_add_up_where_edges_pass_on() {
 
 #[test]
 fn what_was_where_a_range_is_moved_to_is_given_up() {
-    let mut story = Story::default();
-    let fork = story.fork(1, 2, 0..100);
+    let (mut story, fork) = Story::forked(0..100);
     story.sharing.moved(1, &(0..30), 60);
     assert_eq!(story.sharing.sharers(2, 10), [1]);
     assert_eq!(story.sharing.sharers(2, 70), [0_u32; 0]);
     story.copies(1, 60..70, fork);
     story.copies_alone(2, 60..65, fork);
     story.takes_over(2, 65..90, fork);
-    let [account] = story.finish();
-    assert_eq!(numbers(&account), [100, 5, 10, 0, 25, 0, 0, 0, 60, 0, 0]);
+    story.ends_with([100, 5, 10, 0, 25, 0, 0, 0, 60, 0, 0]);
 }
 
 #[test]
 fn there_and_back_is_as_before() {
-    let mut story = Story::default();
-    let fork = story.fork(1, 2, 0..100);
+    let (mut story, fork) = Story::forked(0..100);
     story.sharing.moved(2, &(10..20), 1000);
     story.sharing.moved(2, &(1000..1010), 2000);
     story.sharing.check((100, 0));
@@ -75,14 +69,12 @@ fn there_and_back_is_as_before() {
     story.sharing.moved(2, &(2000..2010), 10);
     assert_eq!(story.sharing.sizes(), [1, 0, 1]);
     story.copies(2, 0..100, fork);
-    let [account] = story.finish();
-    assert_eq!(numbers(&account), [100, 100, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    story.ends_with([100, 100, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 }
 
 #[test]
 fn pages_that_are_alone_move_too() {
-    let mut story = Story::default();
-    let fork = story.fork(1, 2, 0..100);
+    let (mut story, fork) = Story::forked(0..100);
     story.copies(2, 0..10, fork);
     story.sharing.left(2, Leave::Exit);
     story.sharing.moved(1, &(5..50), 1005);
@@ -91,14 +83,12 @@ fn pages_that_are_alone_move_too() {
     story.takes_over(1, 1010..1020, fork);
     story.takes_over(1, 0..5, fork);
     story.takes_over(1, 50..60, fork);
-    let [account] = story.finish();
-    assert_eq!(numbers(&account), [100, 10, 0, 0, 20, 0, 70, 0, 0, 0, 5]);
+    story.ends_with([100, 10, 0, 0, 20, 0, 70, 0, 0, 0, 5]);
 }
 
 #[test]
 fn half_is_unmapped() {
-    let mut story = Story::default();
-    let fork = story.fork(1, 2, 0..100);
+    let (mut story, fork) = Story::forked(0..100);
     story.sharing.gave_up(2, &(50..100));
     story.sharing.gave_up(2, &(50..100));
     assert_eq!(story.sharing.sharers(1, 49), [2]);
@@ -108,15 +98,13 @@ fn half_is_unmapped() {
     story.sharing.gave_up(1, &(0..100));
     story.knows_nothing(1, 0..100);
     story.takes_over(2, 10..12, fork);
-    let [account] = story.finish();
-    assert_eq!(numbers(&account), [100, 0, 10, 0, 12, 0, 0, 78, 0, 0, 0]);
+    story.ends_with([100, 0, 10, 0, 12, 0, 0, 78, 0, 0, 0]);
 }
 
 /// Large parts are taken out of a set in another way than small ones.
 #[test]
 fn half_of_much_is_unmapped() {
-    let mut story = Story::default();
-    let fork = story.fork(1, 2, 0..30_000);
+    let (mut story, fork) = Story::forked(0..30_000);
     story.sharing.gave_up(2, &(10_000..20_000));
     story.sharing.gave_up(2, &(25_000..25_010));
     assert_eq!(story.sharing.sharers(1, 9_999), [2]);
@@ -126,18 +114,13 @@ fn half_of_much_is_unmapped() {
     assert!(story.sharing.sharers(1, 25_009).is_empty());
     assert_eq!(story.sharing.sharers(1, 25_010), [2]);
     story.takes_over(1, 19_999..20_000, fork);
-    let [account] = story.finish();
-    assert_eq!(
-        numbers(&account),
-        [30_000, 0, 0, 0, 1, 0, 0, 10_009, 19_990, 0, 0]
-    );
+    story.ends_with([30_000, 0, 0, 0, 1, 0, 0, 10_009, 19_990, 0, 0]);
 }
 
 /// The same page numbers are other pages after a munmap and a new mapping.
 #[test]
 fn page_numbers_come_again() {
-    let mut story = Story::default();
-    let first = story.fork(1, 2, 0..100);
+    let (mut story, first) = Story::forked(0..100);
     story.sharing.gave_up(1, &(0..50));
     let second = story.fork(1, 3, 0..100);
     assert_eq!(story.sharing.sharers(1, 10), [3]);
@@ -155,8 +138,7 @@ fn page_numbers_come_again() {
 
 #[test]
 fn what_names_no_pages_changes_nothing() {
-    let mut story = Story::default();
-    let fork = story.fork(1, 2, 0..10);
+    let (mut story, fork) = Story::forked(0..10);
     story.sharing.moved(2, &(5..5), 0);
     story.sharing.moved(2, &(3..8), 3);
     story.sharing.gave_up(2, &(10..u64::MAX));
@@ -164,6 +146,5 @@ fn what_names_no_pages_changes_nothing() {
     story.sharing.gave_up(3, &(0..10));
     story.sharing.left(3, Leave::Exit);
     story.copies(2, 0..10, fork);
-    let [account] = story.finish();
-    assert_eq!(numbers(&account), [10, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    story.ends_with([10, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 }

@@ -6,8 +6,7 @@ use crate::trace::sharing::{Blame, Leave, Origin};
 /// 1 forks 2, that forks 3, that forks 4; each has 100 pages and writes some of them.
 #[test]
 fn fork_of_fork_of_fork() {
-    let mut story = Story::default();
-    let first = story.fork(1, 2, 0..100);
+    let (mut story, first) = Story::forked(0..100);
     story.copies(2, 0..10, first);
 
     let second = story.fork(2, 3, 0..100);
@@ -52,8 +51,7 @@ fn fork_of_fork_of_fork() {
 
 #[test]
 fn fork_and_exec() {
-    let mut story = Story::default();
-    let fork = story.fork(1, 2, 0..300);
+    let (mut story, fork) = Story::forked(0..300);
     story.copies(2, 0..12, fork);
     story.copies(1, 290..295, fork);
     story.takes_over(1, 0..2, fork);
@@ -78,20 +76,17 @@ fn fork_and_exec() {
 
 #[test]
 fn the_child_exits_and_the_parent_takes_over() {
-    let mut story = Story::default();
-    let fork = story.fork(1, 2, 0..50);
+    let (mut story, fork) = Story::forked(0..50);
     story.sharing.left(2, Leave::Exit);
     assert_eq!(story.sharing.sharers(1, 0), [0_u32; 0]);
     story.takes_over(1, 0..20, fork);
     story.knows_nothing(1, 0..20);
-    let [account] = story.finish();
-    assert_eq!(numbers(&account), [50, 0, 0, 0, 20, 0, 30, 0, 0, 0, 0]);
+    story.ends_with([50, 0, 0, 0, 20, 0, 30, 0, 0, 0, 0]);
 }
 
 #[test]
 fn the_parent_exits_and_its_children_share() {
-    let mut story = Story::default();
-    let first = story.fork(1, 2, 0..50);
+    let (mut story, first) = Story::forked(0..50);
     let second = story.fork(1, 3, 0..50);
     story.sharing.left(1, Leave::Exit);
     assert_eq!(story.sharing.sharers(2, 7), [3]);
@@ -145,8 +140,7 @@ fn a_server_with_four_workers() {
 
 #[test]
 fn one_snapshot_after_the_other() {
-    let mut story = Story::default();
-    let first = story.fork(1, 2, 0..1000);
+    let (mut story, first) = Story::forked(0..1000);
     story.copies(1, 0..200, first);
     story.sharing.left(2, Leave::Exit);
     story.takes_over(1, 200..300, first);
@@ -164,8 +158,7 @@ fn one_snapshot_after_the_other() {
 
 #[test]
 fn a_stray_reference_makes_the_last_one_copy() {
-    let mut story = Story::default();
-    let first = story.fork(1, 2, 0..10);
+    let (mut story, first) = Story::forked(0..10);
     let second = story.fork(2, 3, 0..10);
     // 1 is left alone by a copy, 3 by two exits.
     story.copies(2, 0..4, second);
@@ -184,8 +177,7 @@ fn a_stray_reference_makes_the_last_one_copy() {
 
 #[test]
 fn a_reference_after_the_only_other_sharer_is_gone_counts_for_the_one_who_copies() {
-    let mut story = Story::default();
-    let first = story.fork(1, 2, 0..10);
+    let (mut story, first) = Story::forked(0..10);
     let second = story.fork(2, 3, 0..10);
     story.sharing.left(2, Leave::Exec);
     assert_eq!(story.sharing.sharers(1, 0), [3]);
@@ -200,32 +192,27 @@ fn a_reference_after_the_only_other_sharer_is_gone_counts_for_the_one_who_copies
 
 #[test]
 fn a_page_may_be_taken_over_before_word_comes_that_others_gave_it_up() {
-    let mut story = Story::default();
-    let fork = story.fork(1, 2, 0..10);
+    let (mut story, fork) = Story::forked(0..10);
     story.takes_over(1, 0..4, fork);
     story.sharing.left(2, Leave::Exit);
     story.knows_nothing(1, 0..4);
-    let [account] = story.finish();
-    assert_eq!(numbers(&account), [10, 0, 0, 0, 4, 0, 6, 0, 0, 0, 0]);
+    story.ends_with([10, 0, 0, 0, 4, 0, 6, 0, 0, 0, 0]);
 }
 
 /// Two write the same page at the same moment: the one whose fault began first comes second, and takes over.
 #[test]
 fn who_takes_a_page_over_may_have_begun_before_the_other_copied_it() {
-    let mut story = Story::default();
-    let fork = story.fork(1, 2, 0..10);
+    let (mut story, fork) = Story::forked(0..10);
     story.takes_over(1, 0..4, fork);
     story.copies(2, 0..3, fork);
     story.knows_nothing(2, 0..3);
     story.knows_nothing(1, 0..4);
-    let [account] = story.finish();
-    assert_eq!(numbers(&account), [10, 3, 0, 0, 1, 0, 0, 0, 6, 0, 0]);
+    story.ends_with([10, 3, 0, 0, 1, 0, 0, 0, 6, 0, 0]);
 }
 
 #[test]
 fn what_was_not_seen_is_unknown() {
-    let mut story = Story::default();
-    let fork = story.fork(1, 2, 0..10);
+    let (mut story, fork) = Story::forked(0..10);
     for page in 0..3 {
         story.sharing.lost(1, page);
     }
@@ -236,14 +223,12 @@ fn what_was_not_seen_is_unknown() {
     story.sharing.lost(1, 3);
     story.knows_nothing(1, 3..4);
     story.takes_over(1, 4..5, fork);
-    let [account] = story.finish();
-    assert_eq!(numbers(&account), [10, 0, 0, 0, 1, 0, 6, 0, 0, 3, 0]);
+    story.ends_with([10, 0, 0, 0, 1, 0, 6, 0, 0, 3, 0]);
 }
 
 #[test]
 fn a_blame_names_the_fork_also_with_its_last_page() {
-    let mut story = Story::default();
-    story.fork(1, 2, 0..1);
+    let (mut story, _) = Story::forked(0..1);
     let fork = Origin {
         number: 1,
         ts: 1000,
@@ -252,6 +237,5 @@ fn a_blame_names_the_fork_also_with_its_last_page() {
     };
     let reference = false;
     assert_eq!(story.sharing.copied(2, 0), Some(Blame { fork, reference }));
-    let [account] = story.finish();
-    assert_eq!(numbers(&account), [1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    story.ends_with([1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 }
