@@ -123,8 +123,7 @@ fn an_account_of_a_fork_says_how_much_may_be_copied_unseen() {
 
 #[test]
 fn a_process_is_the_sum_of_its_threads_and_the_total_of_processes() {
-    let mut story = Story::of(100, 0xa);
-    story.thread(100, 101, 0);
+    let mut story = Story::threaded();
     story.fork(100, 200, 0xb);
     for tid in [100, 101, 200] {
         three_faults(&mut story, tid);
@@ -147,8 +146,7 @@ fn a_process_is_the_sum_of_its_threads_and_the_total_of_processes() {
 
 #[test]
 fn those_that_live_on_are_counted_so_far() {
-    let mut story = Story::of(100, 0xa);
-    story.thread(100, 101, 0);
+    let mut story = Story::threaded();
     story.fork(100, 200, 0xb);
     three_faults(&mut story, 100);
     story.ends_with(101, counters(1, 0));
@@ -226,8 +224,7 @@ fn one_whose_birth_was_lost_becomes_known_by_what_it_does() {
 
 #[test]
 fn a_thread_whose_birth_was_lost_is_one_of_its_process() {
-    let mut story = Story::of(100, 0xa);
-    story.thread(100, 101, 0);
+    let mut story = Story::threaded();
     story.records.pop();
     story.ends(101);
     story.gone(100, counters(1, 0));
@@ -337,8 +334,7 @@ fn an_id_may_come_again_unseen() {
 
 #[test]
 fn an_exec_by_a_thread_that_was_lost_leaves_no_one_alive() {
-    let mut story = Story::of(100, 0xa);
-    story.thread(100, 101, 0);
+    let mut story = Story::threaded();
     story.ends_with(100, counters(1, 0));
     // It has the leader's id now.
     story.gone(100, counters(2, 0));
@@ -383,8 +379,7 @@ fn a_summary_is_what_the_hooks_counted() {
         tally.kinds[Kind::Spurious as usize] = 1;
         tally
     };
-    let mut story = Story::of(100, 0xa);
-    story.thread(100, 101, 0);
+    let mut story = Story::threaded();
     story.unobserved(101, syscall::EXECVE, 1, 0);
     story.ends_with(101, tally(10, 2));
     let living = known(100, 100, tally(30, 1));

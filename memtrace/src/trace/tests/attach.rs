@@ -53,6 +53,12 @@ fn tasks(outcome: &Outcome) -> Vec<(u32, Option<u64>, Option<u64>)> {
     })
 }
 
+/// Fails unless they are these.
+#[track_caller]
+fn tasks_are<const N: usize>(outcome: &Outcome, expected: [(u32, Option<u64>, Option<u64>); N]) {
+    assert_eq!(tasks(outcome), expected);
+}
+
 /// The mappings that were told of.
 fn mappings(outcome: &Outcome) -> Vec<String> {
     outcome.told(|event| match &event.what {
@@ -102,10 +108,7 @@ fn what_is_found_is_told() {
     let surveyed = story.now();
     let living = [500, 501].map(|tid| known(500, tid, counters(0, 0)));
     let outcome = story.play_with(&living);
-    assert_eq!(
-        tasks(&outcome),
-        [(501, None, None), (500, Some(15), Some(3))]
-    );
+    tasks_are(&outcome, [(501, None, None), (500, Some(15), Some(3))]);
     let first = outcome
         .events
         .iter()
@@ -183,10 +186,7 @@ fn the_snapshot_and_the_first_events_agree() {
     let outcome = story.play();
     let pages: Vec<u64> = outcome.faults().iter().map(|fault| fault.addr.0).collect();
     assert_eq!(pages, [3, 30, 42, 40, 2, 41].map(heap_page));
-    assert_eq!(
-        tasks(&outcome),
-        [(501, None, None), (500, Some(11), Some(7))]
-    );
+    tasks_are(&outcome, [(501, None, None), (500, Some(11), Some(7))]);
     assert_eq!(
         mappings(&outcome),
         ["500 0x7b000000 0x1000000 anon - resident 11 private 7"]
@@ -209,10 +209,7 @@ fn the_parts_of_a_survey_are_one() {
     story.survey(500, &[(owned(4..8), 5), (no_page, 3)]);
     story.surveyed(500, PROG, BOUNDS);
     let outcome = story.play();
-    assert_eq!(
-        tasks(&outcome),
-        [(501, None, None), (500, Some(13), Some(7))]
-    );
+    tasks_are(&outcome, [(501, None, None), (500, Some(13), Some(7))]);
     let told: Vec<_> = mappings(&outcome)
         .iter()
         .map(|line| {
@@ -387,10 +384,7 @@ fn a_fork_during_the_survey_is_its_own() {
     story.surveyed(500, PROG, BOUNDS);
     story.copies(700, 0, 2);
     let outcome = story.play();
-    assert_eq!(
-        tasks(&outcome),
-        [(501, None, None), (500, Some(9), Some(8))]
-    );
+    tasks_are(&outcome, [(501, None, None), (500, Some(9), Some(8))]);
     assert_eq!(mappings(&outcome).len(), 1);
     outcome.accounts_are(["2: child 1 shared 1"]);
 }
@@ -435,10 +429,7 @@ fn a_process_may_have_lost_its_first_thread() {
     story.surveyed(501, PROG, BOUNDS);
     story.fills(502, 7);
     let outcome = story.play();
-    assert_eq!(
-        tasks(&outcome),
-        [(502, None, None), (501, Some(2), Some(2))]
-    );
+    tasks_are(&outcome, [(502, None, None), (501, Some(2), Some(2))]);
     outcome.kinds_are(["zero-fill"]);
     assert_eq!(outcome.row(500).faults["zero-fill"], 1);
 }

@@ -22,6 +22,12 @@ fn returns(outcome: &Outcome) -> Vec<String> {
     outcome.told(cloned)
 }
 
+/// Fails unless these are the returns of a story.
+#[track_caller]
+fn returns_are<const N: usize>(story: Story, expected: [&str; N]) {
+    assert_eq!(returns(&story.play()), expected);
+}
+
 /// A clone of which the call began `before` nanoseconds before the birth: when that was.
 fn clone(story: &mut Story, parent: u32, tid: u32, (flags, mm): (u64, u64), before: u64) -> u64 {
     for _ in 0..before / 10 {
@@ -38,6 +44,14 @@ fn clone(story: &mut Story, parent: u32, tid: u32, (flags, mm): (u64, u64), befo
         began = birth.began;
     });
     began
+}
+
+/// A process 100 that has vforked 200, which is back in user mode; and when the call began.
+fn vforked(before: u64) -> (Story, u64) {
+    let mut story = Story::of(100, 0xa);
+    let began = clone(&mut story, 100, 200, (VFORK, 0), before);
+    story.returned_in_child(200);
+    (story, began)
 }
 
 #[test]
@@ -74,15 +88,14 @@ fn whoever_is_back_first_is_first() {
     story.returned_in_child(500);
     story.returned(200, 400, first, 0);
     story.returned(300, 500, second, 0);
-    let lines = returns(&story.play());
-    assert_eq!(
-        lines,
+    returns_are(
+        story,
         [
             "100>200 dur 40 first child fork 1",
             "100>300 dur 30 first parent fork 2",
             "200>400 dur 80 first parent fork 3",
             "300>500 dur 50 first child fork 4",
-        ]
+        ],
     );
 }
 
@@ -106,33 +119,23 @@ fn who_is_first_is_not_known_of_one_that_is_not_followed() {
     let began = story.now();
     story.tick();
     story.returned(100, 300, began, 0);
-    assert_eq!(
-        returns(&story.play()),
-        ["100>200 dur 10 fork 1", "100>300 dur 20 held 20"],
-        "nor what let the parent go"
-    );
+    // What let the parent go isn't known, either.
+    returns_are(story, ["100>200 dur 10 fork 1", "100>300 dur 20 held 20"]);
 }
 
 #[test]
 fn a_vfork_holds_until_the_exec() {
-    let mut story = Story::of(100, 0xa);
-    let began = clone(&mut story, 100, 200, (VFORK, 0), 100);
-    story.returned_in_child(200);
+    let (mut story, began) = vforked(100);
     story.tick();
     story.execs(200, 0xb);
     story.returned(100, 200, began, 0);
-    assert_eq!(
-        returns(&story.play()),
-        ["100>200 dur 140 first child held 40 until exec"]
-    );
+    returns_are(story, ["100>200 dur 140 first child held 40 until exec"]);
 }
 
 /// The kernel lets the parent go in the middle of the exec: its return may come before the exec is complete.
 #[test]
 fn a_return_before_the_exec_is_complete_waits_for_it() {
-    let mut story = Story::of(100, 0xa);
-    let began = clone(&mut story, 100, 200, (VFORK, 0), 100);
-    story.returned_in_child(200);
+    let (mut story, began) = vforked(100);
     story.returned(100, 200, began, 0);
     let returned = story.now();
     story.tick();
@@ -154,15 +157,10 @@ fn a_return_before_the_exec_is_complete_waits_for_it() {
 
 #[test]
 fn a_vfork_holds_until_the_exit() {
-    let mut story = Story::of(100, 0xa);
-    let began = clone(&mut story, 100, 200, (VFORK, 0), 0);
-    story.returned_in_child(200);
+    let (mut story, began) = vforked(0);
     story.ends(200);
     story.returned(100, 200, began, 0);
-    assert_eq!(
-        returns(&story.play()),
-        ["100>200 dur 40 first child held 40 until exit"]
-    );
+    returns_are(story, ["100>200 dur 40 first child held 40 until exit"]);
 }
 
 /// Threads of the child end, and it forks: neither lets the parent go.
@@ -198,19 +196,14 @@ fn another_child_does_not_let_go() {
     story.ends(200);
     story.execs(300, 0xd);
     story.returned(100, 300, began, 0);
-    assert_eq!(
-        returns(&story.play()),
-        ["100>300 dur 60 first parent held 60 until exec"]
-    );
+    returns_are(story, ["100>300 dur 60 first parent held 60 until exec"]);
 }
 
 /// A parent that vfork holds is killed: its call returns on the way to its end, if at all.
 #[test]
 fn a_held_parent_that_is_killed_was_let_go_by_that() {
     for returns_first in [true, false] {
-        let mut story = Story::of(100, 0xa);
-        let began = clone(&mut story, 100, 200, (VFORK, 0), 0);
-        story.returned_in_child(200);
+        let (mut story, began) = vforked(0);
         story.tick();
         if returns_first {
             story.returned(100, 200, began, 0);
@@ -235,9 +228,7 @@ fn a_held_parent_that_is_killed_was_let_go_by_that() {
 /// may be another thread's doing, and then it is not known what let go.
 #[test]
 fn a_parent_may_be_quicker_than_the_exec() {
-    let mut story = Story::of(100, 0xa);
-    let began = clone(&mut story, 100, 200, (VFORK, 0), 0);
-    story.returned_in_child(200);
+    let (mut story, began) = vforked(0);
     story.returned(100, 200, began, 0);
     let began = clone(&mut story, 100, 300, (FORK, 0xc), 0);
     story.returned(100, 300, began, 0);
@@ -247,13 +238,13 @@ fn a_parent_may_be_quicker_than_the_exec() {
     story.returned(100, 400, began, 0);
     story.exit(100, 0);
     story.execs(400, 0xd);
-    assert_eq!(
-        returns(&story.play()),
+    returns_are(
+        story,
         [
             "100>200 dur 20 first child held 20 until exec",
             "100>300 dur 10 first parent fork 1",
             "100>400 dur 20 first child held 20",
-        ]
+        ],
     );
 }
 

@@ -182,14 +182,12 @@ fn what_comes_anew_is_not_what_was_shared() {
     // Something took the page away unseen.
     story.fills(200, 0);
     story.takes_over(100, 0);
-    let outcome = story.play();
-    outcome.accounts_are(["4: shared 3 unknown 1"]);
+    story.play().accounts_are(["4: shared 3 unknown 1"]);
 }
 
 #[test]
 fn threads_write_for_their_process() {
-    let mut story = Story::of(100, 0xa);
-    story.thread(100, 101, 0);
+    let mut story = Story::threaded();
     story.fork_of(101, 200, 0xb, &[heap_pages(0..8)]);
     story.thread(200, 201, 0);
     story.copies(100, 0, 2);
@@ -216,8 +214,7 @@ fn threads_write_for_their_process() {
 /// complete, and is the fork's all the same.
 #[test]
 fn a_copy_during_the_fork_is_booked_on_it() {
-    let mut story = Story::of(100, 0xa);
-    story.thread(100, 101, 0);
+    let mut story = Story::threaded();
     // Before the call; and during it, one of them of a page that the fork has not shared.
     story.copies(101, 0, 2);
     let began = story.tick();
@@ -239,8 +236,7 @@ fn a_copy_during_the_fork_is_booked_on_it() {
 /// Two threads fork at the same time: each fork explains what it has shared.
 #[test]
 fn two_forks_may_be_under_way() {
-    let mut story = Story::of(100, 0xa);
-    story.thread(100, 101, 0);
+    let mut story = Story::threaded();
     story.thread(100, 102, 0);
     let began = story.tick();
     story.copies(102, 1, 2);
@@ -257,8 +253,7 @@ fn two_forks_may_be_under_way() {
 /// A fault is written late, with the time at which it began: before the fork that comes first in the buffer.
 #[test]
 fn a_copy_that_is_told_late_is_in_its_place() {
-    let mut story = Story::of(100, 0xa);
-    story.thread(100, 101, 0);
+    let mut story = Story::threaded();
     story.fork_of(100, 200, 0xb, &[heap_pages(0..4)]);
     story.copies(101, 3, 2);
     let then = story.tick();
@@ -396,8 +391,7 @@ fn a_huge_page_is_taken_over_as_a_whole() {
 /// address space is gone by then, too, the entry before says that the page was copied.
 #[test]
 fn what_the_ends_of_threads_copy_is_in_the_account() {
-    let mut story = Story::of(100, 0xa);
-    story.thread(100, 101, 0);
+    let mut story = Story::threaded();
     story.fork_of(100, 200, 0xb, &[heap_pages(0..4)]);
     let end = story.now() + 1000;
     story.at(end, |story| story.copies(101, 0, 2));

@@ -118,8 +118,7 @@ fn who_is_left_over_joins_nobody_by_an_exec() {
 
 #[test]
 fn a_clone_shares() {
-    let mut story = Story::of(100, 0xa);
-    story.thread(100, 101, 0);
+    let mut story = Story::threaded();
     story.fork(100, 200, 0xb);
     story.clone_as(101, (300, 300), (VFORK | flag::FS, 0), &[], |_| ());
     let outcome = story.play();
@@ -166,8 +165,7 @@ fn an_exec_ends_sharing() {
 #[test]
 fn an_exec_by_a_thread_keeps_the_group() {
     for gone_first in [true, false] {
-        let mut story = Story::of(100, 0xa);
-        story.thread(100, 101, 0);
+        let mut story = Story::threaded();
         story.exit(100, 0);
         if gone_first {
             story.gone(100, counters(0, 0));
@@ -203,8 +201,7 @@ fn an_exec_by_a_thread_keeps_the_group() {
 #[test]
 fn unshare_and_setns_change_what_is_used() {
     use ObjectKind as K;
-    let mut story = Story::of(100, 0xa);
-    story.thread(100, 101, 0);
+    let mut story = Story::threaded();
     let home = story.parts(100);
     let [files, nsproxy, net, back, uts] = std::array::from_fn(|_| story.address());
     story.objects(101, syscall::UNSHARE, |parts| {
@@ -269,8 +266,7 @@ fn who_comes_back_to_a_namespace_finds_its_number() {
 
 #[test]
 fn credentials_change_by_calls() {
-    let mut story = Story::of(100, 0xa);
-    story.thread(100, 101, 0);
+    let mut story = Story::threaded();
     let cred = story.address();
     story.objects(101, syscall::SETUID, |parts| parts.cred = cred);
     let outcome = story.play();
@@ -280,8 +276,7 @@ fn credentials_change_by_calls() {
 
 #[test]
 fn an_exit_leaves_what_others_use() {
-    let mut story = Story::of(100, 0xa);
-    story.thread(100, 101, 0);
+    let mut story = Story::threaded();
     story.clone_as(100, (200, 200), (VFORK, 0), &[], |_| ());
     story.exit(101, 0);
     story.exit(200, 0);

@@ -148,8 +148,7 @@ fn names_are_inherited_and_change() {
 
 #[test]
 fn an_end_has_a_code_or_a_signal() {
-    let mut story = Story::of(100, 0xa);
-    story.thread(100, 101, 0);
+    let mut story = Story::threaded();
     story.fork(100, 200, 0xb);
     story.exit(101, 0);
     story.exit(200, 11);
@@ -167,8 +166,7 @@ fn an_end_has_a_code_or_a_signal() {
 #[test]
 fn the_last_thread_is_told_even_if_an_exit_was_lost() {
     for lost in [true, false] {
-        let mut story = Story::of(100, 0xa);
-        story.thread(100, 101, 0);
+        let mut story = Story::threaded();
         story.thread(100, 102, 0);
         if !lost {
             story.exit(101, 0);

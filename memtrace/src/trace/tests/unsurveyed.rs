@@ -2,7 +2,7 @@
 
 use memtrace_ebpf::{pte::PAGE_SIZE, syscall};
 
-use super::story::{FIRST, Outcome, Story, heap_page, heap_pages};
+use super::story::{FIRST, Story, heap_page, heap_pages};
 use crate::trace::event::{Address, NotSurveyed};
 
 /// Pages of which a fork surveys only the first four.
@@ -21,19 +21,6 @@ fn fork(story: &mut Story, parent: u32, (child, mm): (u32, u64)) {
         birth.unsurveyed = heap_page(4);
         birth.anonymous = PAGES;
     });
-}
-
-/// The accounts, each with the pages of which nothing is known.
-fn accounts(outcome: &Outcome) -> Vec<String> {
-    outcome
-        .accounts()
-        .into_iter()
-        .zip(&outcome.forks)
-        .map(|(line, fork)| match fork.not_surveyed {
-            Some(rest) => format!("{line}; and {}", rest.pages.expect("they are counted")),
-            None => line,
-        })
-        .collect()
 }
 
 #[test]
@@ -75,7 +62,7 @@ fn faults_tell_what_was_shared() {
         "100 6: fork 1 100>200, with [200] of 2",
         "200 0: fork 1 100>200, with [100] of 2",
     ]);
-    assert_eq!(accounts(&outcome), ["6: child 2 parent 1 shared 3; and 10"]);
+    outcome.accounts_are(["6: child 2 parent 1 shared 3; and 10"]);
 }
 
 #[test]
@@ -88,10 +75,7 @@ fn what_came_after_the_fork_was_not_shared_by_it() {
     story.takes_over(200, 9);
     let outcome = story.play();
     outcome.copies_are(["300 8: fork 2 100>300, with [100] of 2"]);
-    assert_eq!(
-        accounts(&outcome),
-        ["4: shared 4; and 12", "9: child 1 shared 8"]
-    );
+    outcome.accounts_are(["4: shared 4; and 12", "9: child 1 shared 8"]);
 }
 
 /// A page that a later fork is known to have shared says nothing of the fork before.
@@ -106,10 +90,7 @@ fn the_latest_fork_is_to_blame() {
         "100 6: fork 2 100>300, with [300] of 3",
         "100 9: fork 1 100>200, with [200] of 2",
     ]);
-    assert_eq!(
-        accounts(&outcome),
-        ["5: parent 1 shared 4; and 11", "8: parent 1 shared 7"]
-    );
+    outcome.accounts_are(["5: parent 1 shared 4; and 11", "8: parent 1 shared 7"]);
 }
 
 /// Who shares a page by one fork shares it by the others, too, that were not surveyed.
@@ -129,14 +110,11 @@ fn all_who_share_a_page_are_known_by_one_fault() {
         "400 10: fork 3 200>400, with [100, 200] of 3",
         "100 10: reference 1 100>200, with [] of 1",
     ]);
-    assert_eq!(
-        accounts(&outcome),
-        [
-            "5: parent 1 shared 4; and 11",
-            "5: child 1 shared 4; and 11",
-            "5: child 1 exit 4; and 11",
-        ]
-    );
+    outcome.accounts_are([
+        "5: parent 1 shared 4; and 11",
+        "5: child 1 shared 4; and 11",
+        "5: child 1 exit 4; and 11",
+    ]);
 }
 
 #[test]
@@ -148,10 +126,7 @@ fn who_is_left_alone_takes_over() {
     story.copies(100, 8, 1);
     let outcome = story.play();
     outcome.copies_are(["100 8: reference 1 100>200, with [] of 1"]);
-    assert_eq!(
-        accounts(&outcome),
-        ["6: parent 1 taken over 1 exit 4; and 10"]
-    );
+    outcome.accounts_are(["6: parent 1 taken over 1 exit 4; and 10"]);
 }
 
 /// What is at an address since a call that gave up what was there says nothing of the fork.
@@ -178,10 +153,8 @@ fn calls_change_what_is_there() {
     story.takes_over(200, 11);
     // The parent's are where they were.
     story.takes_over(100, 12);
-    assert_eq!(
-        accounts(&story.play()),
-        ["5: taken over 1 shared 4; and 11"]
-    );
+    let outcome = story.play();
+    outcome.accounts_are(["5: taken over 1 shared 4; and 11"]);
 }
 
 /// When both are gone, nothing more is asked, and nothing is kept.
@@ -195,13 +168,10 @@ fn what_is_left_out_is_forgotten_with_those_who_shared_it() {
     story.takes_over(300, 6);
     let outcome = story.play();
     outcome.copies_are(["200 5: unknown, with [] of 2"]);
-    assert_eq!(
-        accounts(&outcome),
-        [
-            "4: exec 4, exec after 0; and 12",
-            "5: taken over 1 exit 4; and 11",
-        ]
-    );
+    outcome.accounts_are([
+        "4: exec 4, exec after 0; and 12",
+        "5: taken over 1 exit 4; and 11",
+    ]);
 }
 
 /// In the table of pages of the first address left out nothing is counted twice.
@@ -213,5 +183,5 @@ fn the_pages_of_a_table_that_is_cut_are_not_counted() {
         birth.anonymous = 3;
     });
     story.copies(200, 3, 2);
-    assert_eq!(accounts(&story.play()), ["2: child 1 shared 1; and 1"]);
+    story.play().accounts_are(["2: child 1 shared 1; and 1"]);
 }

@@ -70,6 +70,13 @@ impl Story {
         story
     }
 
+    /// A process 100 with a second thread, 101.
+    pub fn threaded() -> Self {
+        let mut story = Self::of(100, 0xa);
+        story.thread(100, 101, 0);
+        story
+    }
+
     /// A process 100 that has forked 200, with which it shares the first pages of its heap.
     pub fn forked(pages: u64) -> Self {
         let mut story = Self::of(100, 0xa);

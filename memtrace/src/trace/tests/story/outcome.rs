@@ -229,8 +229,8 @@ pub fn booked(fork: &ForkAccount) -> u64 {
     fork.by_child + fork.by_parent + fork.by_others + fork.copied_again
 }
 
-/// An account in a line.
-pub fn account(fork: &ForkAccount) -> String {
+/// An account in a line, last the pages of which nothing is known.
+fn account(fork: &ForkAccount) -> String {
     let mut words = vec![format!("{}:", fork.pages)];
     let named = ends(fork).into_iter().filter(|(_, count)| *count > 0);
     words.extend(named.map(|(name, count)| format!("{name} {count}")));
@@ -240,6 +240,9 @@ pub fn account(fork: &ForkAccount) -> String {
     }
     if fork.copied_again > 0 {
         line = format!("{line}, again {}", fork.copied_again);
+    }
+    if let Some(pages) = fork.not_surveyed.and_then(|rest| rest.pages) {
+        line = format!("{line}; and {pages}");
     }
     line
 }
