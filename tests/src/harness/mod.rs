@@ -14,6 +14,6 @@ pub mod truth;
 pub use attach::{AttachTarget, Attached};
 pub use expect::{MatchedFault, faults_as_counted};
 pub use memtrace::{Memtrace, subject, subject_command};
-pub use redis::{HeldSave, Redis, RedisServer};
+pub use redis::{HeldSave, Redis, RedisServer, TracedSave};
 pub use run::{Run, Running, command, untraced, wait_for, within};
 pub use trace::{OneTrace, Trace, without};

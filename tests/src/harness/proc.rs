@@ -64,14 +64,19 @@ fn range(word: &str) -> Option<(u64, u64)> {
     Some((number(start)?, number(end)?))
 }
 
-/// The processes whose parent is `pid`.
-pub fn children(pid: i32) -> Result<Vec<i32>> {
-    let mut children = Vec::new();
+/// The ids of all processes. Any may be gone meanwhile.
+pub fn processes() -> Result<Vec<u32>> {
+    let mut processes = Vec::new();
     for entry in fs::read_dir("/proc")? {
-        let Ok(child) = entry?.file_name().to_string_lossy().parse() else {
-            continue;
-        };
-        // It may have gone meanwhile.
+        processes.extend(entry?.file_name().to_string_lossy().parse::<u32>().ok());
+    }
+    Ok(processes)
+}
+
+/// The processes whose parent is `pid`.
+pub fn children(pid: u32) -> Result<Vec<u32>> {
+    let mut children = Vec::new();
+    for child in processes()? {
         let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
         // After the name, which may hold anything: the state, then the parent.
         let parent = stat

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use super::memtrace::Memtrace;
 use super::proc;
+use super::run::Running;
+use super::trace::Trace;
 
 /// Where a server lives: a folder, which goes with this.
 #[derive(Debug)]
@@ -52,7 +56,7 @@ impl RedisServer {
     }
 
     /// Its folder, where the snapshots go.
-    pub fn folder(&self) -> &Path {
+    fn folder(&self) -> &Path {
         self.folder.path()
     }
 
@@ -64,6 +68,47 @@ impl RedisServer {
 
     fn socket(&self) -> PathBuf {
         self.folder().join("socket")
+    }
+}
+
+/// A trace of a server that was filled, and then saved all in the background while something was done.
+#[derive(Debug)]
+pub struct TracedSave<T> {
+    /// The trace, of a server that has ended well.
+    pub trace: Trace,
+    /// What was found meanwhile.
+    pub found: T,
+    /// What the save copied, as Redis says (`rdb_last_cow_size`).
+    pub cow_size: u64,
+    /// Bytes in the file that was saved.
+    pub size: u64,
+}
+
+impl<T> TracedSave<T> {
+    /// Traces a server of the keys 0 to `keys`; `meanwhile` is done before its child can save them.
+    pub fn of(keys: usize, meanwhile: impl FnOnce(&mut Redis) -> Result<T>) -> Result<Self> {
+        let server = RedisServer::new()?;
+        let memtrace = Memtrace::new()?.with_json();
+        let mut running = Running::start(&mut memtrace.command(server.command()))?;
+        let mut redis = running.until("redis", || Ok(server.connect()))?;
+        redis.fill(keys)?;
+        let save = redis.hold_save()?;
+        let found = meanwhile(&mut redis)?;
+        save.go_on()?;
+        running.until("the end of BGSAVE", || redis.has_saved())?;
+        let status = redis.info("persistence", "rdb_last_bgsave_status")?;
+        ensure!(status == "ok", "BGSAVE: {status}");
+        let cow_size = redis.info("persistence", "rdb_last_cow_size")?.parse()?;
+        redis.send(&["SHUTDOWN", "NOSAVE"])?;
+        let trace = memtrace.read(running.finish()?)?;
+        ensure!(trace.run.code() == Some(0), "{:?}", trace.run);
+        trace.check_accounts()?;
+        Ok(Self {
+            trace,
+            found,
+            cow_size,
+            size: fs::metadata(server.folder().join("dump.rdb"))?.len(),
+        })
     }
 }
 
@@ -112,6 +157,12 @@ impl Redis {
         Ok(())
     }
 
+    /// Changes the beginning of a key's value.
+    pub fn change(&mut self, key: usize) -> Result<()> {
+        self.ask(&["SETRANGE", &key.to_string(), "0", "changed"])?;
+        Ok(())
+    }
+
     /// Whether the background save is over, as who waits for it asks.
     pub fn has_saved(&mut self) -> Result<Option<()>> {
         let state = self.info("persistence", "rdb_bgsave_in_progress")?;
@@ -127,8 +178,9 @@ impl Redis {
         let [child] = proc::children(server)?[..] else {
             bail!("Redis has no child, or several");
         };
-        kill(Pid::from_raw(child), Signal::SIGSTOP)?;
-        Ok(HeldSave(Pid::from_raw(child)))
+        let child = Pid::from_raw(child as i32);
+        kill(child, Signal::SIGSTOP)?;
+        Ok(HeldSave(child))
     }
 
     /// A field of INFO.

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use memtrace_events::{Events, FaultKind};
-use tests::harness::{Memtrace, Run, Running, Trace, subject, within};
+use tests::harness::{Memtrace, Run, Running, Trace, proc, subject, within};
 
 #[test]
 fn memtrace_in_a_container() -> Result<()> {
@@ -131,11 +131,7 @@ fn in_container(command: &Command) -> Command {
 
 /// The id here of the process that has the id `inner` in a namespace below, and comes from `ancestor`.
 fn outside(ancestor: u32, inner: u32) -> Result<u32> {
-    for entry in fs::read_dir("/proc")? {
-        let Ok(pid) = entry?.file_name().to_string_lossy().parse::<u32>() else {
-            continue;
-        };
-        // It may be gone already.
+    for pid in proc::processes()? {
         let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
             continue;
         };

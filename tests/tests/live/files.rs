@@ -7,7 +7,9 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
-use tests::harness::{Attached, Memtrace, OneTrace, Run, Running, Trace, command, subject};
+use tests::harness::{Attached, Memtrace, OneTrace, Run, Running, Trace, command, proc, subject};
+
+use crate::regions;
 
 static TRACE: OneTrace = OneTrace::new(|| Trace::run(["loaded"]));
 
@@ -176,12 +178,7 @@ fn program_on_overlayfs(script: &str, path: &str) -> Result<()> {
     let path = folder.join(path);
     let (event, exec) = trace.execs().last().context("no exec")?;
     ensure!(exec.exe.as_deref() == path.to_str(), "{event:?}");
-    trace.fault("text")?.is("file-map", "text")?;
-    trace.fault("rodata")?.is("file-map", "rodata")?;
-    trace.fault("data")?.is("file-cow", "data")?;
-    trace.fault("bss, read")?.is("zero-read", "bss")?;
-    trace.fault("bss, written")?.is("cow-zero", "bss")?;
-    Ok(())
+    regions::are_the_programs(&trace)
 }
 
 /// The command that runs `cat FILE` with a root on an overlayfs, and a user, pid and mount namespace of its own.
@@ -287,11 +284,7 @@ fn a_container_that_is_attached_to() -> Result<()> {
 
 /// The process called cat in a process group, once it has exec'ed.
 fn program_in(group: Pid) -> Result<Option<u32>> {
-    for entry in fs::read_dir("/proc")? {
-        let Ok(pid) = entry?.file_name().to_string_lossy().parse::<u32>() else {
-            continue;
-        };
-        // It may be gone already.
+    for pid in proc::processes()? {
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         if name == "cat\n" && getpgid(Some(Pid::from_raw(pid as i32))) == Ok(group) {
             return Ok(Some(pid));

@@ -18,7 +18,11 @@ static TRACE: OneTrace = OneTrace::new(|| {
 
 #[test]
 fn the_program_itself() -> Result<()> {
-    let trace = TRACE.get()?;
+    are_the_programs(TRACE.get()?)
+}
+
+/// Fails unless what `regions program` touches is called what it is.
+pub fn are_the_programs(trace: &Trace) -> Result<()> {
     trace.fault("text")?.is("file-map", "text")?;
     trace.fault("rodata")?.is("file-map", "rodata")?;
     trace.fault("data")?.is("file-cow", "data")?;

@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use anyhow::{Context, Result, bail, ensure};
 use memtrace_events::{Event, EventKind, Fault, FaultKind, ForkAccount, Madvise};
-use tests::harness::{Memtrace, RedisServer, Running, Trace};
+use tests::harness::{Trace, TracedSave};
 use tests::subject::memory::PAGE;
 use tests::subject::witness::now;
 
@@ -21,30 +21,18 @@ const KEYS: usize = 4000;
 
 #[test]
 fn the_account_agrees_with_redis() -> Result<()> {
-    let server = RedisServer::new()?;
-    let memtrace = Memtrace::new()?.with_json();
-    let mut running = Running::start(&mut memtrace.command(server.command()))?;
-    let mut redis = running.until("redis", || Ok(server.connect()))?;
-    redis.fill(KEYS)?;
     // The child still saves when the server has nothing to write any more.
-    let save = redis.hold_save()?;
-    for key in (0..KEYS).step_by(8) {
-        redis.ask(&["SETRANGE", &key.to_string(), "0", "changed"])?;
-    }
-    for key in (KEYS / 2..KEYS / 2 + 200).step_by(2) {
-        redis.ask(&["DEL", &key.to_string()])?;
-    }
-    // From now on there is little to come, and the child has not asked for the last time.
-    let quiet = now()?;
-    assert_eq!(redis.info("persistence", "rdb_bgsave_in_progress")?, "1");
-    save.go_on()?;
-    running.until("the end of BGSAVE", || redis.has_saved())?;
-    let cow_size: u64 = redis.info("persistence", "rdb_last_cow_size")?.parse()?;
-    redis.send(&["SHUTDOWN", "NOSAVE"])?;
-    let trace = memtrace.read(running.finish()?)?;
-    assert_eq!(trace.run.code(), Some(0), "{:?}", trace.run);
-    trace.check_accounts()?;
-
+    let save = TracedSave::of(KEYS, |redis| {
+        (0..KEYS).step_by(8).try_for_each(|key| redis.change(key))?;
+        for key in (KEYS / 2..KEYS / 2 + 200).step_by(2) {
+            redis.ask(&["DEL", &key.to_string()])?;
+        }
+        // From now on there is little to come, and the child has not asked for the last time.
+        let quiet = now()?;
+        assert_eq!(redis.info("persistence", "rdb_bgsave_in_progress")?, "1");
+        Ok(quiet)
+    })?;
+    let (trace, quiet) = (save.trace, save.found);
     let [account] = &trace.end.forks[..] else {
         bail!("{} forks", trace.end.forks.len())
     };
@@ -57,7 +45,7 @@ fn the_account_agrees_with_redis() -> Result<()> {
         .given_up_by_server
         .min(account.given_up.munmap + account.taken_over);
     let most = dirty.most() + given_up + unobserved;
-    let pages = cow_size / PAGE as u64;
+    let pages = save.cow_size / PAGE as u64;
     let explanation = format!(
         "Redis says {pages} pages; the events {least} to {most}: at the end {} = {} copied by the child + {} filled by it \
          + {} copied by the server - {} given back",
