@@ -5,7 +5,7 @@
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use nix::errno::Errno;
 use nix::sys::mman::ProtFlags;
 use nix::unistd::gettid;
@@ -111,8 +111,7 @@ fn prefork(fifo: &mut Fifo) -> Result<()> {
         to_old.wait()?;
         write(100..110)?;
         back.open()?;
-        to_old.wait()?;
-        Ok(0)
+        to_old.wait()
     })?;
     note("old", old.as_raw())?;
     note("ready", std::process::id())?;
@@ -126,8 +125,7 @@ fn prefork(fifo: &mut Fifo) -> Result<()> {
         write(100..120)?;
         write(0..5)?;
         back.open()?;
-        to_new.wait()?;
-        Ok(0)
+        to_new.wait()
     })?;
     note("new", new.as_raw())?;
     back.wait()?;
@@ -201,7 +199,7 @@ fn both(work: [impl FnOnce() -> Result<()> + Send; 2]) -> Result<()> {
         let threads = work.map(|work| scope.spawn(work));
         threads
             .into_iter()
-            .try_for_each(|thread| thread.join().map_err(|_| anyhow!("a thread panicked"))?)
+            .try_for_each(|thread| process::joined(thread.join())?)
     })
 }
 
@@ -216,7 +214,7 @@ fn forks(fifo: &mut Fifo) -> Result<()> {
         for _ in 0..SOME {
             let child = process::child(|| {
                 (0..5).for_each(|i| pages.write(i, 2));
-                Ok(0)
+                Ok(())
             })?;
             children.push(child.as_raw());
             process::wait_success(child)?;
@@ -270,7 +268,7 @@ fn threads(fifo: &mut Fifo) -> Result<()> {
                 page.write(0, 1);
                 Ok(gettid().as_raw())
             });
-            tids.push(thread.join().map_err(|_| anyhow!("a thread panicked"))??);
+            tids.push(process::joined(thread.join())??);
         }
         Ok(())
     })?;
@@ -308,7 +306,7 @@ fn crowd(fifo: &mut Fifo) -> Result<()> {
         all_go.wait();
         let mut tids = Vec::new();
         for thread in threads {
-            tids.push(thread.join().map_err(|_| anyhow!("a thread panicked"))??);
+            tids.push(process::joined(thread.join())??);
         }
         note("tids", json!(tids))
     })?;

@@ -79,10 +79,7 @@ fn of_a_child() -> Result<()> {
     let pages = Pages::private(2 * PAGES + 1)?;
     pages.write_all(1);
     let gate = Gate::new()?;
-    let child = process::child(|| {
-        gate.wait()?;
-        Ok(0)
-    })?;
+    let child = process::child(|| gate.wait())?;
     let addrs = addrs(&pages);
     let (written, others) = addrs.split_at(PAGES);
     wanted("written to", "process_vm_writev", child, written, || {

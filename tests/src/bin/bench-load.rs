@@ -23,7 +23,7 @@ fn main() -> Result<()> {
         Some("start") => started.tv_sec() as u128 * 1_000_000_000 + started.tv_nsec() as u128,
         Some("cow-storm") => cow_storm(20_000)?,
         Some("first-touch") => first_touch(50_000)?,
-        Some("forks") => timed(1_000, || process::wait_success(process::child(|| Ok(0))?))?,
+        Some("forks") => timed(1_000, || process::in_child(|| Ok(())))?,
         Some("spawns") => timed(1_000, spawn)?,
         Some("mappings") => mappings(20_000)?,
         Some("million-faults") => faults_on_every_cpu(1_000_000)?,
@@ -101,21 +101,18 @@ fn faults_on_every_cpu(total: usize) -> Result<u128> {
     let cpus = available_parallelism()?.get();
     let rounds = total.div_ceil(cpus * AT_A_TIME);
     timed(1, || {
-        let mut children = Vec::new();
-        for cpu in 0..cpus {
-            children.push(process::child(|| {
-                let mut own = CpuSet::new();
-                own.set(cpu)?;
-                // Where this CPU may not be used the others do its part.
-                let _ = sched_setaffinity(Pid::from_raw(0), &own);
-                let pages = Pages::private(AT_A_TIME)?;
-                for _ in 0..rounds {
-                    pages.write_all(1);
-                    pages.unmap_frames()?;
-                }
-                Ok(0)
-            })?);
-        }
+        let children = process::children(cpus, |cpu| {
+            let mut own = CpuSet::new();
+            own.set(cpu)?;
+            // Where this CPU may not be used the others do its part.
+            let _ = sched_setaffinity(Pid::from_raw(0), &own);
+            let pages = Pages::private(AT_A_TIME)?;
+            for _ in 0..rounds {
+                pages.write_all(1);
+                pages.unmap_frames()?;
+            }
+            Ok(())
+        })?;
         children.into_iter().try_for_each(process::wait_success)
     })
 }

@@ -235,8 +235,7 @@ fn dropped() -> Result<()> {
         let gone = frame(pages.addr(2))?.is_none() && frame(pages.addr(4))?.is_none();
         note("dropped", json!([ret, gone]))?;
         asked.open()?;
-        goes.wait()?;
-        Ok(0)
+        goes.wait()
     })?;
     asked.wait()?;
     let other = pidfd(child)?;
@@ -292,7 +291,7 @@ fn failed() -> Result<()> {
 
 /// Children: one that may make no task, one whose exec fails when its old program is gone, and two that crash.
 fn died() -> Result<()> {
-    let refused = process::child(|| {
+    let refused = process::child_with_code(|| {
         setrlimit(Resource::RLIMIT_NPROC, 0, 0)?;
         // SAFETY: this process has no other threads.
         let changed = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
@@ -317,7 +316,7 @@ fn died() -> Result<()> {
 
     let this = std::env::current_exe()?;
     let name = CString::new(this.to_str().context("this program's name")?)?;
-    let lost = process::child(|| {
+    let lost = process::child_with_code(|| {
         // Enough for a stack, and too little for a program.
         setrlimit(Resource::RLIMIT_AS, 64 * PAGE as u64, 64 * PAGE as u64)?;
         let args = [name.as_ptr(), null()];

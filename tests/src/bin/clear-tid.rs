@@ -37,7 +37,7 @@ fn main() -> Result<()> {
         {
             std::thread::yield_now();
         }
-        process::child(|| Ok(i32::from(!hear(end.as_raw_fd()))))?;
+        process::child_with_code(|| Ok(i32::from(!hear(end.as_raw_fd()))))?;
         let stays = clone(libc::CLONE_VM | libc::SIGCHLD, &|| {
             i32::from(!hear(end.as_raw_fd()))
         });

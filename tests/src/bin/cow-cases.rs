@@ -136,7 +136,7 @@ fn run(name: &str, case: Case, protect: bool, pages: &Pages) -> Result<()> {
             ready.open()?;
             done.wait()?;
         }
-        Ok(0)
+        Ok(())
     })?;
     let late = match case {
         Case::Splice(Splicer::ParentAfter) => Some(splice(pages)?),
@@ -211,10 +211,7 @@ fn collapsed() -> Result<()> {
             half.advise(MmapAdvise::MADV_DONTFORK)?;
         }
         let done = Gate::new()?;
-        let child = process::child(|| {
-            done.wait()?;
-            Ok(0)
-        })?;
+        let child = process::child(|| done.wait())?;
         if let Some(half) = half {
             half.advise(MmapAdvise::MADV_DOFORK)?;
         }

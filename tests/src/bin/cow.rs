@@ -30,8 +30,7 @@ fn main() -> Result<()> {
         write("child first: child", &child_first)?;
         child_has_written.open()?;
         parent_has_written.wait()?;
-        write("parent first: child", &parent_first)?;
-        Ok(0)
+        write("parent first: child", &parent_first)
     })?;
     child_has_written.wait()?;
     write("child first: parent", &child_first)?;

@@ -23,10 +23,7 @@ fn main() -> Result<()> {
     let shared = Pages::shared(1)?;
     // SAFETY: the page is mapped as long as this runs, zeroed, and used for nothing else.
     let faults = unsafe { shared.page(0).cast::<AtomicUsize>().as_ref() };
-    let mut children = Vec::new();
-    for _ in 0..processes {
-        children.push(process::child(|| fault_on(faults))?);
-    }
+    let children = process::children(processes, |_| fault_on(faults))?;
     while faults.load(Relaxed) < BEGUN {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
@@ -34,7 +31,7 @@ fn main() -> Result<()> {
     children.into_iter().try_for_each(process::wait_success)
 }
 
-fn fault_on(faults: &AtomicUsize) -> Result<i32> {
+fn fault_on(faults: &AtomicUsize) -> Result<()> {
     let pages = Pages::private(COUNT)?;
     pages.advise(MmapAdvise::MADV_NOHUGEPAGE)?;
     loop {

@@ -20,7 +20,7 @@ fn main() -> Result<()> {
     pages.write_all(1);
 
     println!("parent: forks; from now on both share each of the {COUNT} pages");
-    let child = process::child(|| {
+    process::in_child(|| {
         println!(
             "child {}: writes the first {} pages",
             std::process::id(),
@@ -29,9 +29,8 @@ fn main() -> Result<()> {
         for i in 0..COUNT / 2 {
             pages.write(i, 2);
         }
-        Ok(0)
+        Ok(())
     })?;
-    process::wait_success(child)?;
 
     println!("parent: the child has ended; writes all {COUNT} pages again");
     pages.write_all(3);

@@ -21,13 +21,7 @@ fn main() -> Result<()> {
     };
     let (processes, rounds) = (number()?, number()?);
     note("ready", std::process::id())?;
-    let mut children = Vec::new();
-    for _ in 0..processes {
-        children.push(process::child(|| {
-            (0..rounds).try_for_each(round)?;
-            Ok(0)
-        })?);
-    }
+    let children = process::children(processes, |_| (0..rounds).try_for_each(round))?;
     children.into_iter().try_for_each(process::wait_success)
 }
 
@@ -41,7 +35,7 @@ fn round(number: usize) -> Result<()> {
             let program = CString::new("/bin/true")?;
             nix::unistd::execv(&program, &[&program])?;
         }
-        Ok(0)
+        Ok(())
     })?;
     pages.write_all(3);
     process::wait_success(child)

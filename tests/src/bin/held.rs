@@ -89,7 +89,7 @@ fn killed() -> Result<()> {
             sleep();
             c_int::from(!(say(to_us.as_raw_fd()) && hear(from_us.as_raw_fd())))
         });
-        Ok(0)
+        Ok(())
     })?;
     ensure!(hear(from_child.as_raw_fd()), "the child isn't there");
     kill(parent, Signal::SIGKILL)?;

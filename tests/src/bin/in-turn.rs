@@ -16,8 +16,8 @@ fn main() -> Result<()> {
             .split_first()
             .context("usage: in-turn NAME ARGS... , NAME ARGS...")?;
         let mut command = Command::new(here.with_file_name(name));
-        let child = process::child(|| Err(command.args(args).exec()).context("cannot exec"))?;
-        process::wait_success(child).with_context(|| subject.join(" "))?;
+        process::in_child(|| Err(command.args(args).exec()).context("cannot exec"))
+            .with_context(|| subject.join(" "))?;
     }
     Ok(())
 }

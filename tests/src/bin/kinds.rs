@@ -58,8 +58,7 @@ fn takeover() -> Result<()> {
     let (go, gate) = (Gate::new()?, Gate::new()?);
     let child = process::child(|| {
         gate.open()?;
-        go.wait()?;
-        Ok(0)
+        go.wait()
     })?;
     gate.wait()?;
     pages.protect(ProtFlags::PROT_READ)?;
@@ -184,10 +183,7 @@ fn kernel() -> Result<()> {
     shared.write(0, 1);
 
     let gate = Gate::new()?;
-    let child = process::child(|| {
-        gate.wait()?;
-        Ok(0)
-    })?;
+    let child = process::child(|| gate.wait())?;
     read_into("read(2) into a page that a fork shared", &shared, 0)?;
     gate.open()?;
     process::wait_success(child)?;

@@ -3,12 +3,13 @@
 use std::ffi::CString;
 use std::process::exit;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, UsageWho, getrusage, setrlimit};
 use nix::sys::signal::{Signal, raise};
-use nix::sys::wait::{WaitStatus, wait, waitpid};
+use nix::sys::wait::{WaitStatus, wait};
 use nix::unistd::{execv, getpid, gettid, pause};
+use tests::subject::ARGUMENTS;
 use tests::subject::clone::clone;
 use tests::subject::memory::Pages;
 use tests::subject::process;
@@ -58,7 +59,7 @@ fn exits() -> Result<()> {
 
 /// Has a child do `work`, and reports its end.
 fn ended(name: &str, work: impl FnOnce() -> Result<i32>) -> Result<()> {
-    let child = process::child(work)?;
+    let child = process::child_with_code(work)?;
     let (status, usage) = process::wait_usage(name, child)?;
     let (code, signal) = match status {
         WaitStatus::Exited(_, code) => (Some(code as u32), None),
@@ -76,21 +77,7 @@ fn ended(name: &str, work: impl FnOnce() -> Result<i32>) -> Result<()> {
 
 /// Has a child run `file` with arguments of many sorts.
 fn exec(file: &str) -> Result<()> {
-    ended("exec", || {
-        replace(
-            file,
-            &[
-                "lives",
-                "return",
-                "5",
-                "two words",
-                "",
-                "new\nline",
-                "\u{1b}[31mred",
-                "ü",
-            ],
-        )
-    })
+    ended("exec", || replace(file, &ARGUMENTS))
 }
 
 /// Has a child exec in a thread that isn't its first, which takes over the first one's id and ends all others. One of them
@@ -99,8 +86,7 @@ fn exec_in_thread() -> Result<()> {
     ended("exec in a thread", || {
         let pages = Pages::private(50)?;
         pages.write_all(1);
-        let ends = std::thread::spawn(gettid).join();
-        let ends = ends.map_err(|_| anyhow!("a thread panicked"))?;
+        let ends = process::joined(std::thread::spawn(gettid).join())?;
         note("ends", ends.as_raw())?;
         std::thread::spawn(|| {
             loop {
@@ -127,7 +113,7 @@ fn sibling() -> Result<()> {
             kin().map_or(1, |()| 0)
         });
         ensure!(sibling > 0, "clone: {}", Errno::last());
-        Ok(0)
+        Ok(())
     })?;
     note("maker", maker.as_raw())?;
     // Both are this process's.
@@ -162,13 +148,7 @@ fn replace(file: &str, args: &[&str]) -> Result<i32> {
 
 /// So many children one after another, which end at once.
 fn forks(count: usize) -> Result<()> {
-    for _ in 0..count {
-        let child = process::child(|| Ok(0))?;
-        ensure!(
-            matches!(waitpid(child, None)?, WaitStatus::Exited(_, 0)),
-            "a child failed"
-        );
-    }
+    (0..count).try_for_each(|_| process::in_child(|| Ok(())))?;
     let children = getrusage(UsageWho::RUSAGE_CHILDREN)?;
     note("pid", getpid().as_raw())?;
     report(&Fact::Usage(Usage {

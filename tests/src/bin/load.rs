@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::sync::Barrier;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::mman::ProtFlags;
 use nix::sys::resource::{UsageWho, getrusage};
@@ -52,18 +52,11 @@ fn usage(name: &str, whose: UsageWho) -> Result<Usage> {
     })
 }
 
-/// So many children, made by `work` on each number.
-fn children(count: usize, work: impl Fn(usize) -> Result<()>) -> Result<Vec<Pid>> {
-    (0..count)
-        .map(|i| process::child(|| work(i).map(|()| 0)))
-        .collect()
-}
-
 /// Processes that fault as fast as they can, until a signal ends this one.
 fn faults(count: usize) -> Result<()> {
     let at_work = Gate::new()?;
     let first = getpid();
-    let children = children(count, |_| {
+    let children = process::children(count, |_| {
         let pages = Pages::private(16 * 1024)?;
         pages.write_all(1);
         at_work.open()?;
@@ -109,7 +102,7 @@ fn forks(count: usize, rounds: usize) -> Result<()> {
         }
         Ok(())
     };
-    let children = children(count, work)?;
+    let children = process::children(count, work)?;
     note("ready", true)?;
     children.into_iter().try_for_each(process::wait_success)?;
     note("pid", getpid().as_raw())?;
@@ -158,7 +151,7 @@ fn map_apart(count: usize) -> Result<()> {
 fn mappings(count: usize, processes: usize, fifo: &str) -> Result<()> {
     let mut fifo = Fifo::open(fifo)?;
     let (mapped, go_on) = (Gate::new()?, Gate::new()?);
-    let children = children(processes, |_| {
+    let children = process::children(processes, |_| {
         let pages = Pages::private(1024)?;
         map_apart(count)?;
         usage("warm", UsageWho::RUSAGE_SELF)?;
@@ -183,7 +176,7 @@ fn mappings(count: usize, processes: usize, fifo: &str) -> Result<()> {
 fn copies(mappings: usize, forks: usize) -> Result<()> {
     map_apart(mappings)?;
     let end = Gate::new()?;
-    let children = children(forks, |_| end.wait())?;
+    let children = process::children(forks, |_| end.wait())?;
     children.iter().try_for_each(|_| end.open())?;
     children.into_iter().try_for_each(process::wait_success)
 }
@@ -196,7 +189,7 @@ fn sparse(cpu: usize, tables: usize, forks: usize) -> Result<()> {
     let pages = Pages::reserved(tables * TABLE)?;
     (0..tables).for_each(|i| pages.write(i * TABLE, 1));
     note("ready", true)?;
-    (0..forks).try_for_each(|_| process::wait_success(process::child(|| Ok(0))?))
+    (0..forks).try_for_each(|_| process::in_child(|| Ok(())))
 }
 
 /// A fork of memory that is spread far, and of 1,024 pages behind it that the child writes.
@@ -207,7 +200,7 @@ fn far(gib: usize) -> Result<()> {
     (0..gib).for_each(|i| far.write(i * TABLE * TABLE, 1));
     let child = process::child(|| {
         near.write_all(2);
-        Ok(0)
+        Ok(())
     })?;
     note("near", near.addr(0))?;
     note("child", child.as_raw())?;
@@ -217,7 +210,7 @@ fn far(gib: usize) -> Result<()> {
 /// Processes of so many threads, of which each writes a page, and all live at the same time.
 fn threads(count: usize, processes: usize) -> Result<()> {
     let (there, end) = (Gate::new()?, Gate::new()?);
-    let children = children(processes, |_| {
+    let children = process::children(processes, |_| {
         let pages = Pages::private(count)?;
         let area = pages.addr(0);
         let (all_there, all_end) = (Barrier::new(count + 1), Barrier::new(count + 1));
@@ -240,7 +233,7 @@ fn threads(count: usize, processes: usize) -> Result<()> {
             all_end.wait();
             threads
                 .into_iter()
-                .try_for_each(|thread| thread.join().map_err(|_| anyhow!("a thread panicked"))?)
+                .try_for_each(|thread| process::joined(thread.join())?)
         })
     })?;
     (0..processes).try_for_each(|_| there.wait())?;
@@ -261,8 +254,7 @@ fn generation(left: usize, pages: &Pages) -> Result<()> {
     }
     let child = process::child(|| {
         pages.write(left * 3 % pages.count(), 2);
-        generation(left - 1, pages)?;
-        Ok(0)
+        generation(left - 1, pages)
     })?;
     pages.write(left % pages.count(), 3);
     process::wait_success(child)

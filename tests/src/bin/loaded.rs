@@ -66,7 +66,7 @@ fn names() -> Result<()> {
         chroot(&renamed)?;
         map(&page, 0, data(), &File::open("/two")?, 0)?;
         page.write(0, 1);
-        Ok(0)
+        Ok(())
     })?;
     let place = json!([child.as_raw(), page.addr(0)]);
     process::wait_success(child)?;

@@ -154,12 +154,11 @@ fn library() -> Result<()> {
         page.write(0, page.read(0));
     }
     for (name, page) in [("library data", data), ("library bss", bss)] {
-        process::wait_success(process::child(|| {
+        process::in_child(|| {
             touch(name, page.addr(0), Access::Write, true, || {
                 page.write(0, page.read(0));
-            })?;
-            Ok(0)
-        })?)?;
+            })
+        })?;
     }
     Ok(())
 }

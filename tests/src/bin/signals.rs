@@ -144,7 +144,7 @@ fn ends(
             unsafe { signal(fatal, SigHandler::SigDfl) }?;
         }
         act();
-        Ok(0)
+        Ok(())
     })?;
     meanwhile(child)?;
     let (status, _) = process::wait_usage(name, child)?;

@@ -122,8 +122,7 @@ fn huge_tlb() -> Result<()> {
     let done = Gate::new()?;
     let child = process::child(|| {
         write("the child's write to hugetlb memory", &pages, 1)?;
-        done.open()?;
-        Ok(0)
+        done.open()
     })?;
     done.wait()?;
     process::wait_success(child)?;

@@ -1,9 +1,9 @@
 //! A family whose members write the same pages at the same time: `storm [threads]`. Each forks, then writes pages in an
 //! order of its own; or two threads of each write, give back and map over pages by chance, each in a half of its own.
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, ensure};
 use nix::errno::Errno;
-use nix::unistd::getpid;
+use nix::unistd::{Pid, getpid};
 use tests::subject::act::tell;
 use tests::subject::chance::Chance;
 use tests::subject::memory::{PAGE, Pages};
@@ -26,16 +26,18 @@ fn main() -> Result<()> {
     member(1, &pages, &addrs, &Pagemap::new()?)
 }
 
+/// Forks the next generation, twice in the first ones.
+fn next(generation: usize, work: impl Fn(usize) -> Result<()>) -> Result<Vec<Pid>> {
+    let count = match generation {
+        1 | 2 => 2,
+        GENERATIONS => 0,
+        _ => 1,
+    };
+    process::children(count, |_| work(generation + 1))
+}
+
 fn threads(generation: usize, pages: &Pages) -> Result<()> {
-    let mut children = Vec::new();
-    if generation < GENERATIONS {
-        for _ in 0..if generation < 3 { 2 } else { 1 } {
-            children.push(process::child(|| {
-                threads(generation + 1, pages)?;
-                Ok(0)
-            })?);
-        }
-    }
+    let children = next(generation, |generation| threads(generation, pages))?;
     let start = pages.addr(0);
     let half = |which: usize| -> Result<()> {
         // SAFETY: mapped for as long as this runs; what is in them doesn't matter.
@@ -67,23 +69,17 @@ fn threads(generation: usize, pages: &Pages) -> Result<()> {
         let halves = [0, 1].map(|which| scope.spawn(move || half(which)));
         halves
             .into_iter()
-            .try_for_each(|half| half.join().map_err(|_| anyhow!("a thread panicked"))?)
+            .try_for_each(|half| process::joined(half.join())?)
     })?;
     children.into_iter().try_for_each(process::wait_success)
 }
 
-/// Forks the next generation, twice in the first ones, and writes while that does the same.
+/// Forks the next generation, and writes while that does the same.
 fn member(generation: usize, pages: &Pages, addrs: &[u64], pagemap: &Pagemap) -> Result<()> {
     let before = pagemap.frames(addrs)?;
-    let mut children = Vec::new();
-    if generation < GENERATIONS {
-        for _ in 0..if generation < 3 { 2 } else { 1 } {
-            children.push(process::child(|| {
-                member(generation + 1, pages, addrs, pagemap)?;
-                Ok(0)
-            })?);
-        }
-    }
+    let children = next(generation, |generation| {
+        member(generation, pages, addrs, pagemap)
+    })?;
     // Odd steps through a power of two meet each page once.
     let step = getpid().as_raw() as usize * 2 + 1;
     let from = now()?;

@@ -37,21 +37,21 @@ fn children() -> Result<()> {
     let inherited = Pages::private(200)?;
     inherited.write_all(1);
 
-    costs("does nothing", || Ok(0))?;
+    costs("does nothing", || Ok(()))?;
     costs("writes fresh pages", || {
         Pages::private(300)?.write_all(1);
-        Ok(0)
+        Ok(())
     })?;
     costs("writes inherited pages", || {
         inherited.write_all(2);
-        Ok(0)
+        Ok(())
     })?;
     costs("reads, then writes fresh pages", || {
         let pages = Pages::private(100)?;
         for i in 0..pages.count() {
             pages.write(i, pages.read(i) + 1);
         }
-        Ok(0)
+        Ok(())
     })?;
     costs("maps a file", || {
         let file = files::temporary(100)?;
@@ -63,7 +63,7 @@ fn children() -> Result<()> {
             shared.write(i, private.read(i));
             private.write(i, 3);
         }
-        Ok(0)
+        Ok(())
     })?;
     costs("waits for the disk", || {
         let file = files::temporary(64)?;
@@ -72,11 +72,11 @@ fn children() -> Result<()> {
         for i in 0..64 {
             pages.read(i);
         }
-        Ok(0)
+        Ok(())
     })?;
     costs("shares memory", || {
         Pages::shared(100)?.write_all(1);
-        Ok(0)
+        Ok(())
     })?;
     costs("has the kernel write its pages", || {
         let (mut reader, mut writer) = std::io::pipe()?;
@@ -87,7 +87,7 @@ fn children() -> Result<()> {
                 std::slice::from_raw_parts_mut(inherited.page(i).as_ptr(), 64)
             })?;
         }
-        Ok(0)
+        Ok(())
     })?;
     costs("has threads", || {
         let threads: Vec<_> = (0..8)
@@ -97,10 +97,9 @@ fn children() -> Result<()> {
                 })
             })
             .collect();
-        for thread in threads {
-            thread.join().ok().context("a thread panicked")??;
-        }
-        Ok(0)
+        threads
+            .into_iter()
+            .try_for_each(|thread| process::joined(thread.join())?)
     })?;
     costs("ends with threads at work", || {
         let at_work = Arc::new(Barrier::new(5));
@@ -114,20 +113,20 @@ fn children() -> Result<()> {
             });
         }
         at_work.wait();
-        Ok(0)
+        Ok(())
     })?;
     costs("dies of a bad address", || {
         Pages::private(20)?.write_all(1);
         // SAFETY: none: it ends the child.
         unsafe { std::ptr::dangling_mut::<u8>().write_volatile(1) };
-        Ok(0)
+        Ok(())
     })?;
     costs("runs another program", || {
         Err(Command::new("/bin/true").exec()).context("cannot exec /bin/true")
     })
 }
 
-fn costs(name: &str, work: impl FnOnce() -> Result<i32>) -> Result<()> {
+fn costs(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
     let (_, usage) = process::wait_usage(name, process::child(work)?)?;
     report(&Fact::Usage(usage))
 }

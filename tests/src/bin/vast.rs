@@ -1,10 +1,8 @@
 //! Memory of more page tables, and of more pieces, than are surveyed in one go; then a fork, whose child writes what lies
 //! highest: `vast [FIFO]`. With FIFO it reports "ready" before that, and goes on at each byte in it.
 
-use std::num::NonZero;
-
 use anyhow::{Context as _, Result};
-use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, mmap_anonymous};
+use nix::sys::mman::ProtFlags;
 use serde_json::json;
 use tests::subject::fifo::Fifo;
 use tests::subject::memory::{PAGE, Pages};
@@ -33,7 +31,7 @@ fn main() -> Result<()> {
         let gap = unsafe { Pages::at(pieces.addr(2 * piece + 1), 1) }?;
         gap.protect(ProtFlags::PROT_NONE)?;
     }
-    let sparse = reserve(TABLES * TABLE)?;
+    let sparse = Pages::reserved(TABLES * TABLE)?;
     for table in 0..TABLES {
         sparse.write(table * TABLE, 1);
     }
@@ -46,7 +44,7 @@ fn main() -> Result<()> {
         let private = private_pages()?;
         note("private", private)?;
         written.write_all(2);
-        Ok(0)
+        Ok(())
     })?;
     process::wait_success(child)?;
     let of_child = json!({"pid": child.as_raw(), "addr": written.addr(0), "pages": WRITTEN});
@@ -67,17 +65,4 @@ fn private_pages() -> Result<u64> {
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
     let kib: u64 = kib.context("no count of private pages")?.parse()?;
     Ok(kib / (PAGE as u64 / 1024))
-}
-
-/// Address space for so many pages, of which few will be there.
-fn reserve(count: usize) -> Result<Pages> {
-    let bytes = NonZero::new(count * PAGE).context("no pages")?;
-    let rights = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-    let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
-    // SAFETY: a new mapping at an address of the kernel's choice.
-    let start = unsafe { mmap_anonymous(None, bytes, rights, flags) }?;
-    // SAFETY: it stays mapped.
-    let pages = unsafe { Pages::at(start.as_ptr() as u64, count) }?;
-    pages.advise(MmapAdvise::MADV_NOHUGEPAGE)?;
-    Ok(pages)
 }

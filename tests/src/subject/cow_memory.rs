@@ -70,7 +70,7 @@ pub fn prepare(sort: &str) -> Result<Result<Pages, String>> {
             // SAFETY: within the huge page.
             let upper = unsafe { Pages::at(huge.addr(half), half) }?;
             upper.advise(MmapAdvise::MADV_DONTFORK)?;
-            process::wait_success(process::child(|| Ok(0))?)?;
+            process::in_child(|| Ok(()))?;
             upper.advise(MmapAdvise::MADV_DOFORK)?;
             Ok(Ok(huge))
         }

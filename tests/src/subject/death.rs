@@ -27,7 +27,7 @@ pub fn dies(name: &str, addr: u64, access: Access) -> Result<()> {
                 Access::Exec => std::mem::transmute::<*mut u8, extern "C" fn()>(pointer)(),
             }
         }
-        Ok(0)
+        Ok(())
     })?;
     match process::wait_usage(name, child)? {
         (WaitStatus::Signaled(_, signal, _), _) => report(&Fact::Death(Death {

@@ -21,3 +21,15 @@ pub mod report;
 pub mod uffd;
 pub mod wanted;
 pub mod witness;
+
+/// Arguments of many sorts, with which `lives exec` runs a program.
+pub const ARGUMENTS: [&str; 8] = [
+    "lives",
+    "return",
+    "5",
+    "two words",
+    "",
+    "new\nline",
+    "\u{1b}[31mred",
+    "ü",
+];

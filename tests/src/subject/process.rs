@@ -3,7 +3,7 @@
 use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::mem::MaybeUninit;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{ForkResult, Pid, alarm, fork, getpid};
@@ -24,8 +24,13 @@ pub fn stay_on_one_cpu() -> Result<()> {
     Ok(sched_setaffinity(Pid::from_raw(0), &cpus)?)
 }
 
-/// Forks; the child does `work` and exits with the code it gives, or with 99 and a message when it fails.
-pub fn child(work: impl FnOnce() -> Result<i32>) -> Result<Pid> {
+/// Forks; the child does `work` and exits, with 99 and a message when it fails.
+pub fn child(work: impl FnOnce() -> Result<()>) -> Result<Pid> {
+    child_with_code(|| work().map(|()| 0))
+}
+
+/// The same of one that exits with the code that `work` gives.
+pub fn child_with_code(work: impl FnOnce() -> Result<i32>) -> Result<Pid> {
     // SAFETY: subjects fork while they have one thread only.
     match unsafe { fork() }.context("cannot fork")? {
         ForkResult::Parent { child } => Ok(child),
@@ -41,9 +46,14 @@ pub fn child(work: impl FnOnce() -> Result<i32>) -> Result<Pid> {
     }
 }
 
-/// The same to the child's end, which must be a good one.
+/// So many children, made by `work` on each number.
+pub fn children(count: usize, work: impl Fn(usize) -> Result<()>) -> Result<Vec<Pid>> {
+    (0..count).map(|i| child(|| work(i))).collect()
+}
+
+/// Has a child do `work`, and waits for its end, which must be a good one.
 pub fn in_child(work: impl FnOnce() -> Result<()>) -> Result<()> {
-    wait_success(child(|| work().map(|()| 0))?)
+    wait_success(child(work)?)
 }
 
 /// Waits for a child's end: how it ended and what it cost, its own waited-for children included.
@@ -83,6 +93,11 @@ pub fn wait_success(pid: Pid) -> Result<()> {
         "child {pid}: {status:?}"
     );
     Ok(())
+}
+
+/// What a thread that was joined gave.
+pub fn joined<T>(end: std::thread::Result<T>) -> Result<T> {
+    end.map_err(|_| anyhow!("a thread panicked"))
 }
 
 /// Waits for the end of a thread of this process that nobody joins.

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use anyhow::{Context, Result, ensure};
 use memtrace_events::{Clone, Event, EventKind, Events, Exec};
 use tests::harness::{Trace, subject};
+use tests::subject::ARGUMENTS;
 use tests::subject::report::{Exit, Fact, Task};
 
 #[test]
@@ -136,19 +137,7 @@ fn an_exec_tells_file_and_arguments() -> Result<()> {
         std::fs::canonicalize(link)?.to_str(),
         "{event:?}"
     );
-    assert_eq!(
-        exec.args,
-        [
-            "lives",
-            "return",
-            "5",
-            "two words",
-            "",
-            "new\nline",
-            "\u{1b}[31mred",
-            "ü"
-        ]
-    );
+    assert_eq!(exec.args, ARGUMENTS);
     assert_eq!(end.code, Some(5));
     Ok(())
 }

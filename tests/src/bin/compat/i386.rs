@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tests::subject::call::{address, hex, made};
 use tests::subject::files;
 use tests::subject::memory::{PAGE, frame};
-use tests::subject::process::{self, Gate, child};
+use tests::subject::process::{self, Gate};
 use tests::subject::report::{note, without};
 
 const READ_WRITE: u32 = (libc::PROT_READ | libc::PROT_WRITE) as u32;
@@ -101,7 +101,7 @@ fn reports(
 
 /// Whether the kernel knows such calls: a process that makes one may be ended for it.
 fn is_there() -> Result<bool> {
-    let asks = child(|| {
+    let asks = process::child_with_code(|| {
         // SAFETY: touches no memory.
         let same = unsafe { call(GETPID, [0; 6]) } == i64::from(getpid().as_raw());
         Ok(i32::from(!same))
