@@ -1,5 +1,6 @@
 //! The loads of `cargo xtask bench`. Each prints one integer: the ns that its hot part took, so that the start-up of
-//! whoever traces it is not counted. `start` prints the time (`CLOCK_MONOTONIC`, ns) at which it started.
+//! whoever traces it is not counted. `start` prints the time (`CLOCK_MONOTONIC`, ns) at which it started; `bystander`
+//! the ns of a system call, and on a second line those of a page fault.
 
 use std::process::Command;
 use std::thread::available_parallelism;
@@ -13,7 +14,8 @@ use nix::unistd::Pid;
 use tests::subject::memory::{PAGE, Pages};
 use tests::subject::process;
 
-const LOADS: &str = "start, cow-storm, first-touch, forks, spawns, mappings or million-faults";
+const LOADS: &str =
+    "start, cow-storm, first-touch, forks, spawns, mappings, million-faults or bystander";
 
 fn main() -> Result<()> {
     let started = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
@@ -27,6 +29,7 @@ fn main() -> Result<()> {
         Some("spawns") => timed(1_000, spawn)?,
         Some("mappings") => mappings(20_000)?,
         Some("million-faults") => faults_on_every_cpu(1_000_000)?,
+        Some("bystander") => return bystander(),
         _ => bail!("name a load: {LOADS}"),
     };
     println!("{ns}");
@@ -93,6 +96,40 @@ fn mappings(count: usize) -> Result<u128> {
         );
         Ok(())
     })
+}
+
+/// What a system call takes that does next to nothing, and what a fault on a fresh page takes. Each is the median of some
+/// batches, in case that the process is taken off its CPU in one.
+fn bystander() -> Result<()> {
+    const BATCHES: usize = 15;
+    const CALLS: usize = 100_000;
+    const FAULTS: usize = 10_000;
+    process::stay_on_one_cpu()?;
+    let pages = Pages::private(FAULTS)?;
+    let call = median(BATCHES, CALLS, || {
+        // SAFETY: it takes no arguments and always succeeds. Not by the library, which may keep what it returned.
+        timed(CALLS, || {
+            Ok(drop(unsafe { libc::syscall(libc::SYS_getppid) }))
+        })
+    })?;
+    let fault = median(BATCHES, FAULTS, || {
+        pages.unmap_frames()?;
+        timed(1, || {
+            pages.write_all(1);
+            Ok(())
+        })
+    })?;
+    println!("{call:.2}\n{fault:.2}");
+    Ok(())
+}
+
+/// The ns of one of `count` in the median batch; `batch` gives those of all of them.
+fn median(batches: usize, count: usize, batch: impl FnMut() -> Result<u128>) -> Result<f64> {
+    let mut all = std::iter::repeat_with(batch)
+        .take(batches)
+        .collect::<Result<Vec<_>>>()?;
+    all.sort_unstable();
+    Ok(all[batches / 2] as f64 / count as f64)
 }
 
 /// A process on each CPU; together they touch `total` fresh pages, a thousand at a time so that memory holds them.
