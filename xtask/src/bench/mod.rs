@@ -1,10 +1,11 @@
-//! How much slower programs run when they are watched: by memtrace, and by its peers.
+//! How much slower programs run when they are watched: by memtrace, and by its peers. And what that costs all others.
 
 use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{self, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
@@ -13,27 +14,74 @@ use crate::command::{as_root, cannot_start, run, say, way_to_root};
 use crate::memtrace;
 use crate::workspace::Workspace;
 
+mod against;
+mod beside;
+mod document;
+mod end;
+mod figure;
+mod goals;
+mod kept;
 mod load;
-mod measure;
+mod machine;
+mod owned;
 mod report;
 mod results;
+mod rounds;
+mod servers;
+mod statistics;
 mod tool;
+mod traced;
+mod tracefs;
+mod usage;
+mod watcher;
 
+use kept::About;
 use load::Load;
-use measure::measure;
-use results::Results;
-use tool::{Places, Tool};
+use machine::Machine;
+use report::Report;
+use rounds::Rounds;
+use tool::Places;
+
+/// Below cargo's target directory.
+const KEPT: &str = "bench/results.json";
+
+const HELP: &str = "\
+How it is measured:
+  In each round every tool has one turn with the load, in a shuffled order, and so has nothing at all: \"untraced\", twice.
+  A figure is compared with the same round's untraced run. The report tells the median of these comparisons, and where the
+  true one lies, at 95 %. The second untraced run is compared like a tool: it shows the machine's noise.
+
+Goals:
+  met        the whole interval is within the goal
+  MISSED     the whole interval is beyond it; only this makes the exit status 1
+  undecided  neither: take more rounds, or a quieter machine; fewer than 6 rounds decide nothing
+
+What isn't installed (perf, bpftrace, strace, trace-cmd; PostgreSQL, Redis, nginx) is named in the report, and left out.
+All loads take an hour and more. Have the machine do nothing else meanwhile.
+
+Examples:
+  cargo xtask bench cow-storm                        one load, some minutes
+  cargo xtask bench cow-storm idle --against HEAD~1  beside the commit before, which is built first
+  cargo xtask bench && cargo xtask bench --document  all of it, then into the README";
 
 #[derive(Args)]
+#[command(after_long_help = HELP)]
 pub(crate) struct Options {
-    /// How often each program runs under each tool [default: 15 times cow-storm, 5 times the others].
+    /// How often each load runs with each tool [default: 15; tools that no goal is about 6 times].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
-    /// Another build of memtrace, to be measured in the same rounds: one of the commit before, for instance.
-    #[arg(long, value_name = "PROGRAM")]
-    against: Option<PathBuf>,
-    /// Only these programs.
-    #[arg(value_enum)]
+    /// Measure another build of memtrace in the same rounds: a git revision, which is built in target/bench/against, or a
+    /// program.
+    #[arg(long, value_name = "REV|PROGRAM")]
+    against: Option<String>,
+    /// Keep all runs, and what is made of them, in this file [default: target/bench/results.json].
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Measure nothing: write the README's tables from the file that an earlier call has kept, of all loads.
+    #[arg(long, conflicts_with_all = ["rounds", "against", "loads"])]
+    document: bool,
+    /// Only these loads (start is always measured, to begin with) [default: all].
+    #[arg(value_enum, value_name = "LOAD")]
     loads: Vec<Load>,
 }
 
@@ -43,12 +91,24 @@ pub(crate) struct AsRoot {
     release: PathBuf,
     #[arg(long)]
     scratch: PathBuf,
+    #[arg(long)]
+    revision: String,
+    /// What to call the program that `--against` names here.
+    #[arg(long)]
+    against_name: Option<String>,
     #[command(flatten)]
     options: Options,
 }
 
-/// Builds as this user, then becomes the measuring part as root. Returns only if it can't.
+/// Builds as this user, then becomes the measuring part as root. Returns only if it can't, or is to measure nothing.
 pub(crate) fn perform(workspace: &Workspace, options: &Options) -> Result<()> {
+    let json = match &options.json {
+        Some(file) => path::absolute(file).context("--json")?,
+        None => workspace.target.join(KEPT),
+    };
+    if options.document {
+        return document::write(workspace, &json);
+    }
     way_to_root()?;
     memtrace::build(workspace)?;
     let mut cargo = workspace.cargo("build")?;
@@ -56,15 +116,11 @@ pub(crate) fn perform(workspace: &Workspace, options: &Options) -> Result<()> {
 
     let scratch = workspace.target.join("bench");
     fs::create_dir_all(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
-    let xtask = env::current_exe().context("cannot tell where xtask itself is")?;
-    // The tools start elsewhere.
-    let against = options
-        .against
-        .as_ref()
-        .map(|other| {
-            fs::canonicalize(other).with_context(|| format!("--against {}", other.display()))
-        })
+    let other = options.against.as_deref();
+    let other = other
+        .map(|what| against::find(workspace, what))
         .transpose()?;
+    let xtask = env::current_exe().context("cannot tell where xtask itself is")?;
     let mut measuring = as_root(&xtask, &[])?;
     measuring
         .arg("bench-as-root")
@@ -72,86 +128,64 @@ pub(crate) fn perform(workspace: &Workspace, options: &Options) -> Result<()> {
         .arg(workspace.release(""))
         .arg("--scratch")
         .arg(&scratch)
-        .args(options.rounds.map(|rounds| format!("--rounds={rounds}")))
-        .args(
-            against
-                .iter()
-                .flat_map(|other| ["--against".as_ref(), other.as_os_str()]),
-        )
-        .args(options.loads.iter().map(|load| OsString::from(load.name())));
-    say("as root: the programs, untraced and traced in turn");
+        .arg("--revision")
+        .arg(against::revision(workspace)?)
+        .arg("--json")
+        .arg(json)
+        .args(options.rounds.map(|rounds| format!("--rounds={rounds}")));
+    if let Some(other) = other {
+        measuring
+            .arg("--against")
+            .arg(other.program)
+            .arg("--against-name")
+            .arg(other.name);
+    }
+    measuring.args(options.loads.iter().map(|load| OsString::from(load.name())));
+    say("as root: the loads, untraced and traced in turn");
     Err(measuring.exec()).with_context(|| cannot_start(&measuring))
 }
 
 impl AsRoot {
-    /// Runs everything, the tools in turn within each round so that what else the machine does
-    /// falls on all of them alike; then prints the report on stdout.
+    /// Runs everything; then prints the report on stdout, and keeps it all.
     pub(crate) fn measure(self) -> Result<()> {
+        owned::heed_signals()?;
+        if let Err(error) = tracefs::provide() {
+            say(format_args!("{error:#}: bpftrace and trace-cmd will fail"));
+        }
         let scratch = tempfile::tempdir_in(&self.scratch)
             .with_context(|| format!("cannot write in {}", self.scratch.display()))?;
         let places = Places {
             release: self.release,
             scratch: scratch.path().to_path_buf(),
-            other: self.options.against.clone(),
+            other: self.options.against.map(PathBuf::from),
         };
-        let mut results = Results::default();
-        let mut tools = Vec::new();
-        let asked = |tool: &Tool| !tool.is_other() || places.other.is_some();
-        for tool in Tool::ALL.into_iter().filter(asked) {
-            match tool.find(&places) {
-                Ok(_) => tools.push(tool),
-                Err(reason) => results.absent(tool, reason),
-            }
-        }
-
+        let about = About {
+            date: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            revision: self.revision,
+            against: self.against_name,
+            machine: Machine::this(),
+        };
         let loads = if self.options.loads.is_empty() {
             Load::value_variants()
         } else {
             &self.options.loads
         };
-        // The first shows, too, which tools can't run here at all.
-        let rest = loads.iter().filter(|&&load| load != Load::Start);
-        for &load in std::iter::once(&Load::Start).chain(rest) {
-            let rounds = self.options.rounds.unwrap_or(load.rounds());
-            for round in 1..=rounds {
-                say(format_args!("{}, round {round} of {rounds}", load.name()));
-                for &tool in &tools {
-                    if tool.takes(load)
-                        && !results.has_failed(tool, Load::Start)
-                        && !results.has_failed(tool, load)
-                    {
-                        take_turn(tool, load, &places, &mut results);
-                    }
-                }
-            }
+        let results = Rounds::new(&places).measure(loads, self.options.rounds)?;
+        let goals = goals::judge(&results);
+        let report = Report {
+            about: &about,
+            results: &results,
+            goals: &goals,
+        };
+        print!("{report}");
+        if let Some(json) = &self.options.json {
+            kept::write(json, &about, &results, &goals)?;
+            println!("\nkept in {}", json.display());
         }
-        print!("{results}");
-        let missed = results.missed_goals();
+        let missed = goals::missed(&goals);
         if missed > 0 {
             bail!("{missed} of the goals missed");
         }
         Ok(())
-    }
-}
-
-/// Runs one program under one tool, and says on stderr what came of it.
-fn take_turn(tool: Tool, load: Load, places: &Places, results: &mut Results) {
-    match measure(tool, load, places) {
-        Ok(measured) => {
-            let ms = measured.ns as f64 / 1e6;
-            let start = match load {
-                Load::Start => " from its start to the program's",
-                _ => "",
-            };
-            let end = measured.end.map_or(String::new(), |end| {
-                format!(", {} faults, {} records lost", end.faults, end.lost)
-            });
-            eprintln!("    {:22} {ms:9.1} ms{start}{end}", tool.name());
-            results.add(tool, load, measured);
-        }
-        Err(reason) => {
-            eprintln!("    {:22} failed: {reason:#}", tool.name());
-            results.fail(tool, load, &reason);
-        }
     }
 }

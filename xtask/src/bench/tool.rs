@@ -1,17 +1,19 @@
-//! The tools that watch the program: their command lines, and which of them are here.
+//! The tools that watch: which there are, which of them are here, and what each is measured with.
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
-use super::load::Load;
-use crate::command::outside_cargo;
+use serde::{Deserialize, Serialize};
+
+use super::load::{Kind, Load};
+
+/// In so many rounds the tools run that are only shown beside: the fewest of which a median has an interval.
+const SHOWN_ROUNDS: u32 = super::statistics::FEWEST as u32;
 
 /// Where the parts of a benchmark are.
 pub(super) struct Places {
     /// Cargo's folder with memtrace and bench-load.
     pub(super) release: PathBuf,
-    /// What the tools write goes here.
+    /// What the tools and servers write goes here.
     pub(super) scratch: PathBuf,
     /// Another build of memtrace, to be compared with.
     pub(super) other: Option<PathBuf>,
@@ -19,14 +21,17 @@ pub(super) struct Places {
 
 impl Places {
     /// The file that the tool writes its record to.
-    pub(super) fn output(&self) -> PathBuf {
+    pub(super) fn record(&self) -> PathBuf {
         self.scratch.join("record")
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum Tool {
     Untraced,
+    /// The same once more: how far it is from the first is the machine's noise.
+    UntracedAgain,
     MemtraceJson,
     MemtraceText,
     MemtraceSummary,
@@ -34,18 +39,18 @@ pub(super) enum Tool {
     OtherSummary,
     PerfRecord,
     TraceCmd,
+    /// Counts page faults.
     Bpftrace,
+    /// Does nothing at each system call.
+    BpftraceEmpty,
     PerfTrace,
     Strace,
 }
 
-/// Counts every page fault of the machine, in the kernel.
-const BPFTRACE: &str = "tracepoint:exceptions:page_fault_user, \
-                        tracepoint:exceptions:page_fault_kernel { @[probe] = count(); }";
-
 impl Tool {
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::Untraced,
+        Self::UntracedAgain,
         Self::MemtraceJson,
         Self::MemtraceText,
         Self::MemtraceSummary,
@@ -54,6 +59,7 @@ impl Tool {
         Self::PerfRecord,
         Self::TraceCmd,
         Self::Bpftrace,
+        Self::BpftraceEmpty,
         Self::PerfTrace,
         Self::Strace,
     ];
@@ -61,19 +67,22 @@ impl Tool {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Untraced => "untraced",
-            Self::MemtraceJson => "memtrace --format json",
-            Self::MemtraceText => "memtrace --format text",
+            Self::UntracedAgain => "untraced again",
+            Self::MemtraceJson => "memtrace, JSON",
+            Self::MemtraceText => "memtrace, text",
             Self::MemtraceSummary => "memtrace --summary",
-            Self::OtherJson => "the other, as JSON",
+            Self::OtherJson => "the other, JSON",
             Self::OtherSummary => "the other, --summary",
             Self::PerfRecord => "perf record",
             Self::TraceCmd => "trace-cmd record",
             Self::Bpftrace => "bpftrace, counting",
-            Self::PerfTrace => "perf trace -F all",
-            Self::Strace => "strace -f",
+            Self::BpftraceEmpty => "bpftrace, empty",
+            Self::PerfTrace => "perf trace",
+            Self::Strace => "strace",
         }
     }
 
+    /// Whether it is the build of memtrace that the goals are about.
     pub(super) fn is_memtrace(self) -> bool {
         matches!(
             self,
@@ -86,67 +95,90 @@ impl Tool {
         matches!(self, Self::OtherJson | Self::OtherSummary)
     }
 
-    /// Whether the tool is measured with this program.
+    pub(super) fn is_untraced(self) -> bool {
+        matches!(self, Self::Untraced | Self::UntracedAgain)
+    }
+
+    /// Whether it leaves a JSON object at its end that says what was lost. A summary is JSON here, too.
+    pub(super) fn leaves_an_end(self) -> bool {
+        matches!(
+            self,
+            Self::MemtraceJson | Self::MemtraceSummary | Self::OtherJson | Self::OtherSummary
+        )
+    }
+
+    /// Whether the tool is measured with this load.
     pub(super) fn takes(self, load: Load) -> bool {
-        load != Load::MillionFaults || self == Self::Untraced || self.is_memtrace()
+        match (load, load.kind()) {
+            (Load::Idle, _) => matches!(
+                self,
+                Self::MemtraceJson | Self::OtherJson | Self::PerfTrace | Self::Strace
+            ),
+            (Load::Bystander, _) => {
+                self.is_untraced() || self == Self::BpftraceEmpty || self.takes(Load::Idle)
+            }
+            (Load::MillionFaults, _) | (_, Kind::Server) => {
+                self.is_untraced() || self.leaves_an_end() || self == Self::PerfRecord
+            }
+            (Load::Start, _) => !matches!(self, Self::UntracedAgain | Self::BpftraceEmpty),
+            _ => self != Self::BpftraceEmpty,
+        }
+    }
+
+    /// In how many of the rounds it is measured.
+    pub(super) fn rounds(self, rounds: u32) -> u32 {
+        if self.is_untraced() || self.leaves_an_end() || self == Self::PerfRecord {
+            rounds
+        } else {
+            rounds.min(SHOWN_ROUNDS)
+        }
     }
 
     /// The tool's program; else why there is none, and the remedy.
     pub(super) fn find(self, places: &Places) -> Result<PathBuf, String> {
         let (program, package) = match self {
             Self::OtherJson | Self::OtherSummary => {
-                let none = || "not asked for: --against PROGRAM".to_owned();
+                let none = || "not asked for: --against".to_owned();
                 return places.other.clone().ok_or_else(none);
             }
-            Self::Untraced => return Ok(places.release.join("bench-load")),
+            Self::Untraced | Self::UntracedAgain => return Ok(places.release.join("bench-load")),
             Self::MemtraceJson | Self::MemtraceText | Self::MemtraceSummary => {
                 return Ok(places.release.join("memtrace"));
             }
             Self::PerfRecord | Self::PerfTrace => ("perf", "linux-perf"),
             Self::TraceCmd => ("trace-cmd", "trace-cmd"),
-            Self::Bpftrace => ("bpftrace", "bpftrace"),
+            Self::Bpftrace | Self::BpftraceEmpty => ("bpftrace", "bpftrace"),
             Self::Strace => ("strace", "strace"),
         };
-        which::which(program).map_err(|_| format!("not installed: `apt-get install {package}`"))
-    }
-
-    /// The command line that runs `load` under this tool, all it records going to a file.
-    pub(super) fn command(self, load: Load, places: &Places) -> Result<Command, String> {
-        let mut command = outside_cargo(self.find(places)?);
-        let output = places.output();
-        let program = [places.release.join("bench-load"), load.name().into()];
-        match self {
-            Self::Untraced => {
-                command.arg(load.name());
-                return Ok(command);
-            }
-            Self::MemtraceJson | Self::OtherJson => command.args(["run", "--format", "json", "-o"]),
-            Self::MemtraceText => command.args(["run", "--format", "text", "-o"]),
-            Self::MemtraceSummary | Self::OtherSummary => command.args(["run", "--summary", "-o"]),
-            Self::PerfRecord => {
-                command.args(["record", "-e", "page-faults", "-c", "1", "-d", "-o"])
-            }
-            Self::TraceCmd => command.args(["record", "-e", "exceptions", "-o"]),
-            Self::PerfTrace => command.args(["trace", "-F", "all", "-o"]),
-            Self::Strace => command.args(["-f", "-o"]),
-            Self::Bpftrace => {
-                // It takes the program as one string.
-                let [path, argument] = &program;
-                command
-                    .args(["-e", BPFTRACE, "-c"])
-                    .arg(joined(path, argument));
-                command.arg("-o").arg(&output);
-                return Ok(command);
-            }
-        };
-        command.arg(output).arg("--").args(program);
-        Ok(command)
+        which::which(program).map_err(|_| not_installed(package))
     }
 }
 
-fn joined(program: &Path, argument: &Path) -> OsString {
-    let mut line = program.as_os_str().to_owned();
-    line.push(" ");
-    line.push(argument);
-    line
+/// Says what to install. The names are Debian's.
+pub(super) fn not_installed(package: &str) -> String {
+    format!("not installed: `apt-get install {package}`")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum;
+
+    use super::*;
+
+    #[test]
+    fn every_load_is_measured_with_memtrace_and_with_nothing() {
+        for &load in Load::value_variants() {
+            assert!(Tool::MemtraceJson.takes(load), "{}", load.name());
+            let noise = Tool::UntracedAgain.takes(load);
+            let apart = matches!(load, Load::Idle | Load::Start);
+            assert_eq!(noise, !apart, "{}", load.name());
+        }
+    }
+
+    #[test]
+    fn tools_that_are_only_shown_run_in_few_rounds() {
+        assert_eq!(Tool::PerfRecord.rounds(15), 15);
+        assert_eq!(Tool::Strace.rounds(15), 6);
+        assert_eq!(Tool::Strace.rounds(2), 2);
+    }
 }
