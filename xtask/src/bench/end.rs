@@ -12,12 +12,12 @@ use super::results::{Figures, Metric};
 /// Notes the sums of the end line in memtrace's output.
 pub(super) fn note(output: &Path, figures: &mut Figures) -> Result<()> {
     let file = File::open(output).context("memtrace left no output")?;
-    let mut last = Vec::new();
+    let mut closing = Vec::new();
     for line in BufReader::new(file).split(b'\n') {
-        last = line.context("cannot read memtrace's output")?;
+        closing = line.context("cannot read memtrace's output")?;
     }
     let (faults, lost) =
-        sum_up(&last).context("memtrace's output does not close with an end line")?;
+        sum_up(&closing).context("memtrace's output does not close with an end line")?;
     figures.insert(Metric::Faults, faults as f64);
     figures.insert(Metric::Lost, lost as f64);
     Ok(())

@@ -156,11 +156,15 @@ pub(super) fn judge(results: &Results) -> Vec<Goal> {
 /// A figure with its interval and unit.
 fn told(figure: Figure, estimate: &Estimate) -> String {
     let median = figure.show(estimate.median);
-    let interval = match estimate.interval {
+    let interval = interval(figure, estimate);
+    format!("{median} {} ({interval})", unit(figure))
+}
+
+fn interval(figure: Figure, estimate: &Estimate) -> String {
+    match estimate.interval {
         None => "no interval".to_owned(),
         some => figure.show_interval(some),
-    };
-    format!("{median} {} ({interval})", unit(figure))
+    }
 }
 
 fn unit(figure: Figure) -> &'static str {
@@ -212,7 +216,7 @@ fn beside_perf(results: &Results) -> Vec<Goal> {
                         load.name(),
                         tool.name(),
                         times.show(ratio.median),
-                        times.show_interval(ratio.interval)
+                        interval(times, &ratio)
                     ),
                 )
             }));

@@ -27,7 +27,7 @@ pub(super) enum Load {
     Bystander,
     /// What the tool itself does while it watches a process that sleeps.
     Idle,
-    /// PostgreSQL under `pgbench -C -S -c 4`: transactions per second.
+    /// A database under `pgbench -C -S -c 4`, so with a fork for each transaction: transactions per second.
     Postgres,
     /// Redis under redis-benchmark while it saves in the background: requests per second.
     Redis,

@@ -47,22 +47,24 @@ const KEPT: &str = "bench/results.json";
 
 const HELP: &str = "\
 How it is measured:
-  In each round every tool has one turn with the load, in a shuffled order, and so has nothing at all: \"untraced\", twice.
-  A figure is compared with the same round's untraced run. The report tells the median of these comparisons, and where the
-  true one lies, at 95 %. The second untraced run is compared like a tool: it shows the machine's noise.
+  Each round gives every tool one turn with the load, in a shuffled order. Two turns are without a
+  tool: \"untraced\".
+  A figure is compared with the same round's untraced run. The report tells the median of these
+  comparisons, and the range in which the true one lies, at 95 %.
+  The second untraced run is compared like a tool: it shows the machine's noise.
 
 Goals:
   met        the whole interval is within the goal
   MISSED     the whole interval is beyond it; only this makes the exit status 1
   undecided  neither: take more rounds, or a quieter machine; fewer than 6 rounds decide nothing
 
-What isn't installed (perf, bpftrace, strace, trace-cmd; PostgreSQL, Redis, nginx) is named in the report, and left out.
-All loads take an hour and more. Have the machine do nothing else meanwhile.
+What isn't installed (perf, bpftrace, strace, trace-cmd; PostgreSQL, Redis, nginx) is named in the
+report, and left out. All loads take an hour and more. Have the machine do nothing else meanwhile.
 
 Examples:
   cargo xtask bench cow-storm                        one load, some minutes
   cargo xtask bench cow-storm idle --against HEAD~1  beside the commit before, which is built first
-  cargo xtask bench && cargo xtask bench --document  all of it, then into the README";
+  cargo xtask bench; cargo xtask bench --document    all of it, then into the README";
 
 #[derive(Args)]
 #[command(after_long_help = HELP)]

@@ -20,7 +20,7 @@ use crate::command::cannot_start;
 /// How often it is looked whether a process has ended.
 const STEP: Duration = Duration::from_millis(10);
 /// So long it has to end when it is asked to.
-const ENDING: Duration = Duration::from_secs(20);
+const ENDING: Duration = Duration::from_secs(10);
 
 static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
@@ -176,7 +176,7 @@ fn last_line(text: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    const LIMIT: Duration = Duration::from_secs(60);
+    const LIMIT: Duration = Duration::from_mins(1);
 
     fn shell(script: &str, folder: &Path) -> Result<Owned> {
         Owned::start(Command::new("sh").args(["-c", script]), folder, "sh")

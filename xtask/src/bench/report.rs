@@ -154,7 +154,7 @@ impl Report<'_> {
             if !told.is_empty() {
                 writeln!(
                     f,
-                    "{}: resident after each quarter of the run, MiB: {}",
+                    "{}: highest resident memory in each quarter of the run, MiB: {}",
                     tool.name(),
                     told.join(", ")
                 )?;

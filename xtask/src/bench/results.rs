@@ -45,7 +45,7 @@ pub(super) struct Run {
     pub(super) round: u32,
     pub(super) tool: Tool,
     pub(super) figures: Figures,
-    /// The tool's resident memory in KiB after each quarter of the run.
+    /// The tool's highest resident memory in each quarter of the run, in KiB.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) resident_kib: Vec<u64>,
 }

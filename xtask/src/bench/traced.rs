@@ -23,7 +23,7 @@ const LIMIT: Duration = Duration::from_mins(3);
 const BPFTRACE: &str = "tracepoint:exceptions:page_fault_user, \
                         tracepoint:exceptions:page_fault_kernel { @[probe] = count(); }";
 
-/// Runs the load once; also gives the tool's resident memory after each quarter of the run.
+/// Runs the load once; also gives the tool's highest resident memory in each quarter of the run.
 pub(super) fn measure(tool: Tool, load: Load, places: &Places) -> Result<(Figures, Vec<u64>)> {
     let mut command = command(tool, load, places).map_err(|reason| anyhow!(reason))?;
     let start = monotonic()?;
@@ -49,7 +49,11 @@ pub(super) fn measure(tool: Tool, load: Load, places: &Places) -> Result<(Figure
         end::note(&places.record(), &mut figures)?;
     }
     let by_time = load == Load::MillionFaults;
-    let resident = by_time.then(|| usage.quarters()).unwrap_or_default();
+    let resident = if by_time {
+        usage.quarters()
+    } else {
+        Vec::new()
+    };
     Ok((figures, resident))
 }
 

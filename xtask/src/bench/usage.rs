@@ -40,21 +40,28 @@ impl Usage {
     }
 
     pub(super) fn note(&self, figures: &mut Figures) {
-        figures.insert(Metric::PeakKib, self.peak_kib as f64);
+        // One that is gone within milliseconds may never be seen alive.
+        if self.peak_kib > 0 {
+            figures.insert(Metric::PeakKib, self.peak_kib as f64);
+        }
         figures.extend(self.cpu_ns.map(|ns| (Metric::OwnCpuNs, ns as f64)));
     }
 
-    /// The resident memory after each quarter of the time.
+    /// The highest resident memory in each quarter of the time.
     pub(super) fn quarters(&self) -> Vec<u64> {
         quarters(&self.resident_kib)
     }
 }
 
+/// The highest, as the last look may be at a process that gives its memory back.
 fn quarters(samples: &[u64]) -> Vec<u64> {
-    (1..=4)
+    let end = |quarter| samples.len() * quarter / 4;
+    (0..4)
         .filter_map(|quarter| {
-            let place = (samples.len() * quarter / 4).checked_sub(1)?;
-            samples.get(place).copied()
+            samples[end(quarter)..end(quarter + 1)]
+                .iter()
+                .max()
+                .copied()
         })
         .collect()
 }
@@ -134,7 +141,7 @@ mod tests {
 
     #[test]
     fn memory_is_told_at_each_quarter() {
-        assert_eq!(quarters(&[1, 2, 3, 4, 5, 6, 7, 8]), [2, 4, 6, 8]);
+        assert_eq!(quarters(&[1, 2, 3, 4, 5, 6, 7, 0]), [2, 4, 6, 7]);
         assert_eq!(quarters(&[7]), [7]);
         assert!(quarters(&[]).is_empty());
     }
@@ -160,8 +167,8 @@ mod tests {
             at: at + Duration::from_secs(2),
         };
         let figures = after.since(before);
-        assert_eq!(figures[&Metric::IdleCpuPercent], 1.0);
-        assert_eq!(figures[&Metric::IdleSwitches], 10.0);
+        assert_eq!(figures.get(&Metric::IdleCpuPercent), Some(&1.0));
+        assert_eq!(figures.get(&Metric::IdleSwitches), Some(&10.0));
     }
 
     #[test]

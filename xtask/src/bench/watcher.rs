@@ -18,7 +18,7 @@ use crate::command::outside_cargo;
 /// Most tools don't say when they have begun. This is several times what the slowest here needs.
 const SETTLING: Duration = Duration::from_millis(1500);
 /// memtrace does say it. The verifier of a slow machine takes its time.
-const BEGINNING: Duration = Duration::from_secs(60);
+const BEGINNING: Duration = Duration::from_mins(1);
 
 /// Hooks all system calls of the machine, and does nothing there.
 const BPFTRACE_EMPTY: &str =
@@ -99,9 +99,11 @@ impl Watcher {
     pub(super) fn end(mut self, figures: &mut Figures) -> Result<()> {
         self.check()?;
         self.usage.look();
-        let status = self.process.end(Signal::SIGINT)?;
+        let ended = self.process.end(Signal::SIGINT);
         self.usage.note(figures);
+        // A peer that doesn't end is ended with this: what was to be measured is measured.
         if self.tool.leaves_an_end() {
+            let status = ended?;
             if !status.success() {
                 bail!("{status}: {}", self.process.last_words());
             }

@@ -16,7 +16,7 @@ const SECONDS: &str = "3";
 const USUALLY: &str = "/usr/sbin/nginx";
 
 pub(super) struct Nginx {
-    nginx: PathBuf,
+    server: PathBuf,
     client: Client,
     folder: PathBuf,
 }
@@ -27,7 +27,7 @@ enum Client {
 }
 
 pub(super) fn prepare(scratch: &Path) -> Result<Result<Nginx, String>> {
-    let Ok(nginx) = which::which("nginx").or_else(|_| which::which(USUALLY)) else {
+    let Ok(server) = which::which("nginx").or_else(|_| which::which(USUALLY)) else {
         return Ok(Err(not_installed("nginx")));
     };
     let client = which::which("wrk")
@@ -41,7 +41,7 @@ pub(super) fn prepare(scratch: &Path) -> Result<Result<Nginx, String>> {
     fs::write(folder.join("www/index.html"), "hello\n".repeat(100))
         .context("cannot write the page")?;
     Ok(Ok(Nginx {
-        nginx,
+        server,
         client,
         folder,
     }))
@@ -51,7 +51,7 @@ impl Server for Nginx {
     fn start(&self, port: u16) -> Result<Owned> {
         let file = self.folder.join("nginx.conf");
         fs::write(&file, configuration(&self.folder, port)).context("cannot write nginx.conf")?;
-        let mut command = outside_cargo(&self.nginx);
+        let mut command = outside_cargo(&self.server);
         // The log that it opens before it has read where its own is.
         command.args(["-e", "stderr", "-c"]).arg(file);
         let process = Owned::start(&mut command, &self.folder, "nginx")?;
