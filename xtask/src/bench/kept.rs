@@ -9,11 +9,11 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::figure::Figure;
+use super::figure::{Figure, ratios};
 use super::goals::Goal;
 use super::load::Load;
 use super::machine::Machine;
-use super::results::Results;
+use super::results::{Metric, Results};
 use super::statistics::Estimate;
 use super::tool::Tool;
 
@@ -47,6 +47,7 @@ struct Written<'a> {
     about: &'a About,
     results: &'a Results,
     derived: Vec<Derived>,
+    compared: Vec<Compared>,
     goals: &'a [Goal],
 }
 
@@ -60,6 +61,16 @@ struct Derived {
     estimate: Estimate,
 }
 
+/// The figures of the first tool, divided by those of the second in the same round.
+#[derive(Serialize)]
+struct Compared {
+    load: Load,
+    tools: [Tool; 2],
+    metric: Metric,
+    #[serde(flatten)]
+    ratio: Estimate,
+}
+
 /// Writes the file, which belongs to the owner of its folder: the benchmark runs as root, who called it need not be.
 pub(super) fn write(file: &Path, about: &About, results: &Results, goals: &[Goal]) -> Result<()> {
     let kept = Written {
@@ -67,6 +78,7 @@ pub(super) fn write(file: &Path, about: &About, results: &Results, goals: &[Goal
         about,
         results,
         derived: derived(results),
+        compared: compared(results),
         goals,
     };
     let cannot = || format!("cannot write {}", file.display());
@@ -119,10 +131,34 @@ fn derived(results: &Results) -> Vec<Derived> {
     all
 }
 
+/// memtrace beside the other build, and beside perf record.
+fn compared(results: &Results) -> Vec<Compared> {
+    const PAIRS: [[Tool; 2]; 4] = [
+        [Tool::MemtraceJson, Tool::OtherJson],
+        [Tool::MemtraceSummary, Tool::OtherSummary],
+        [Tool::MemtraceJson, Tool::PerfRecord],
+        [Tool::MemtraceSummary, Tool::PerfRecord],
+    ];
+    let mut all = Vec::new();
+    for &load in Load::value_variants() {
+        for tools in PAIRS {
+            let ratios = ratios(results, tools, load).into_iter();
+            all.extend(ratios.filter_map(|(metric, ratio)| {
+                Some(Compared {
+                    load,
+                    tools,
+                    metric,
+                    ratio: ratio?,
+                })
+            }));
+        }
+    }
+    all
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::super::goals;
-    use super::super::results::Metric;
     use super::super::results::tests::results;
     use super::*;
 

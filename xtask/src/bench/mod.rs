@@ -112,6 +112,11 @@ pub(crate) fn perform(workspace: &Workspace, options: &Options) -> Result<()> {
         return document::write(workspace, &json);
     }
     way_to_root()?;
+    // Better now than after an hour.
+    let folder = json.parent().context("--json names no file")?;
+    fs::create_dir_all(folder)
+        .and_then(|()| tempfile::tempfile_in(folder))
+        .with_context(|| format!("cannot write in {}", folder.display()))?;
     memtrace::build(workspace)?;
     let mut cargo = workspace.cargo("build")?;
     run(cargo.args(["--release", "--package", "tests", "--bin", "bench-load"]))?;

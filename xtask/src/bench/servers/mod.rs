@@ -59,15 +59,27 @@ pub(super) fn prepare(load: Load, scratch: &Path) -> Result<Result<Box<dyn Serve
 pub(super) fn measure(tool: Tool, server: &dyn Server, places: &Places) -> Result<Figures> {
     let port = free_port()?;
     let mut process = server.start(port).context("the server")?;
+    let figures = watched(tool, server, &process, port, places);
+    // In its own way, also where something failed: killed it would have to recover at its next start.
+    process.end(server.signal()).context("the server")?;
+    figures
+}
+
+/// Puts a server that runs under load while the tool watches it. The tool ends first, as in production.
+fn watched(
+    tool: Tool,
+    server: &dyn Server,
+    process: &Owned,
+    port: u16,
+    places: &Places,
+) -> Result<Figures> {
     server.fill(port).context("the server's data")?;
     let watcher = Watcher::start(tool, process.pid(), Scope::Tree, places)?;
     let per_second = server.work(port).context("the client")?;
     let mut figures = Figures::from([(Metric::PerSecond, per_second)]);
-    // It ends while the server still runs, as in production.
     if let Some(watcher) = watcher {
         watcher.end(&mut figures)?;
     }
-    process.end(server.signal()).context("the server")?;
     Ok(figures)
 }
 

@@ -108,7 +108,7 @@ impl Postgres {
         let mut initdb = self.command("initdb");
         // Nobody but this machine's users can reach it, and only for the time of the benchmark.
         initdb
-            .args(["-A", "trust", "-U", USER, "-N", "-D"])
+            .args(["-A", "trust", "-U", USER, "-N", "--no-locale", "-D"])
             .arg(self.data());
         self.run(initdb).context("initdb")?;
         let port = free_port()?;
