@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use super::figure::Figure;
 use super::kept::{Kept, read};
 use super::load::{Kind, Load, ROUNDS};
+use super::machine::Machine;
 use super::results::Results;
 use super::tool::Tool;
 use crate::command::say;
@@ -87,14 +88,25 @@ fn replace(text: &str, part: &str) -> Option<String> {
 fn part(kept: &Kept) -> String {
     let about = &kept.about;
     format!(
-        "\n{}; memtrace {}, {}; {ROUNDS} rounds or more:\n\n{}\n\
-         What a traced server does per second, as a part of untraced, and what else memtrace costs:\n\n{}\n",
-        about.machine,
+        "\n{}; memtrace {}, {}; {ROUNDS} rounds or more; in brackets where the true one lies, at 95 %:\n\n{}\n\
+         The program's start; what a process pays that isn't traced; the tool itself while nothing happens; what a traced server does, \
+         as a part of untraced:\n\n{}\n",
+        public(&about.machine),
         about.revision,
         about.date.split('T').next().unwrap_or_default(),
         Table(&kept.results, &TRACED),
         Table(&kept.results, &OTHERS)
     )
+}
+
+/// The machine without what its kernel's builder has put behind the version.
+fn public(machine: &Machine) -> Machine {
+    let version = |c: char| c.is_ascii_digit() || c == '.';
+    let kernel = machine.kernel.chars().take_while(|&c| version(c)).collect();
+    Machine {
+        kernel,
+        ..machine.clone()
+    }
 }
 
 /// A row for each tool that has a figure.
@@ -106,7 +118,9 @@ impl Display for Table<'_> {
         let titles = columns.iter().map(|(_, _, title)| *title);
         let heading = std::iter::once("").chain(titles);
         let mut rows = vec![heading.map(str::to_owned).collect::<Vec<_>>()];
-        for tool in Tool::ALL {
+        // The noise comes last.
+        let watching = Tool::ALL.into_iter().filter(|tool| !tool.is_untraced());
+        for tool in watching.chain([Tool::UntracedAgain]) {
             let Some(name) = title(tool) else { continue };
             let cell = |&(load, figure, _): &(Load, Figure, _)| {
                 let estimate = figure.estimate(results, tool, load)?;
@@ -193,6 +207,7 @@ mod tests {
         assert!(rows[0].contains("| 1.18 (1.18 to 1.18) |"), "{part}");
         assert!(rows[1].contains(" 50 |"), "{part}");
         assert!(!part.contains("strace"), "{part}");
+        assert!(part.starts_with("\nLinux 6.18.1, 2 CPUs"), "{part}");
         assert!(
             part.contains("memtrace 0123456789ab, 2026-01-02; 15 rounds"),
             "{part}"

@@ -168,7 +168,7 @@ pub(super) mod tests {
             revision: "0123456789ab".to_owned(),
             against: None,
             machine: Machine {
-                kernel: "6.18.1".to_owned(),
+                kernel: "6.18.1-own".to_owned(),
                 cpus: 2,
                 cpu: "A CPU @ 2 GHz".to_owned(),
             },

@@ -65,6 +65,12 @@ impl Load {
         }
     }
 
+    /// Rounds that are shown apart, and come on top.
+    pub(super) fn rounds_apart(self) -> u32 {
+        // The first start: nothing is warm yet.
+        u32::from(self == Self::Start)
+    }
+
     pub(super) fn kind(self) -> Kind {
         match self {
             Self::Bystander | Self::Idle => Kind::Beside,

@@ -62,8 +62,9 @@ impl<'a> Rounds<'a> {
                 return Ok(());
             }
         };
-        for round in 1..=rounds {
-            say(format_args!("{}, round {round} of {rounds}", load.name()));
+        let all = rounds + load.rounds_apart();
+        for round in 1..=all {
+            say(format_args!("{}, round {round} of {all}", load.name()));
             for tool in order(&self.tools, load, round, rounds, &mut self.random) {
                 let results = &self.results;
                 if results.has_failed(tool, Load::Start) || results.has_failed(tool, load) {
@@ -140,7 +141,8 @@ fn without_memory(figures: Figures) -> (Figures, Vec<u64>) {
 
 /// The tools that have a turn in a round, shuffled.
 fn order(tools: &[Tool], load: Load, round: u32, rounds: u32, random: &mut Rng) -> Vec<Tool> {
-    let has_turn = |tool: &Tool| tool.takes(load) && round <= tool.rounds(rounds);
+    let last = |tool: &Tool| tool.rounds(rounds) + load.rounds_apart();
+    let has_turn = |tool: &Tool| tool.takes(load) && round <= last(tool);
     let mut order: Vec<_> = tools.iter().copied().filter(has_turn).collect();
     random.shuffle(&mut order);
     order
