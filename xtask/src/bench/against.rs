@@ -36,11 +36,17 @@ pub(super) fn find(workspace: &Workspace, what: &str) -> Result<Other> {
     })
 }
 
-/// The commit of a revision, by its full id.
+/// The commit of a revision, by its id.
 fn resolve(repository: &Path, revision: &str) -> Result<String> {
     let output = outside_cargo("git")
         .current_dir(repository)
-        .args(["rev-parse", "--verify", "--quiet", "--end-of-options"])
+        .args([
+            "rev-parse",
+            "--verify",
+            "--quiet",
+            "--short=12",
+            "--end-of-options",
+        ])
         .arg(format!("{revision}^{{commit}}"))
         .stdin(Stdio::null())
         .output()
