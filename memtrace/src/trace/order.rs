@@ -4,6 +4,8 @@
 //! written. So records wait here until nothing earlier can come: until each CPU has said, by a tick, that all before a
 //! time has been written, and no thread that left its CPU in the middle of a fault is still in it.
 
+use std::collections::VecDeque;
+
 use memtrace_ebpf::record::{Fault, FaultPending, Handled, Record};
 use rustc_hash::FxHashMap as HashMap;
 
@@ -15,7 +17,13 @@ const ROOM: usize = 200_000;
 /// Records that wait for their turn.
 #[derive(Default)]
 pub struct Order {
-    waiting: Vec<Record>,
+    /// In the order of their writing; none where it was handed out before one that was written earlier.
+    waiting: VecDeque<Option<Record>>,
+    /// How many had been written before the first of them.
+    before: u64,
+    /// When each that waits has its turn: its time, and how many had been written before it. These are sorted, as the records are
+    /// several times as large.
+    turns: Vec<(u64, u64)>,
     /// Threads that are in the middle of a fault: when it began.
     pending: HashMap<u32, u64>,
     released: u64,
@@ -26,8 +34,9 @@ pub struct Order {
 impl Order {
     /// Takes records in the order in which they were written, leaving `records` empty.
     pub fn push(&mut self, records: &mut Vec<Record>) {
-        for record in records.iter() {
-            match record {
+        let written = self.before + self.waiting.len() as u64;
+        for (number, record) in (written..).zip(records.drain(..)) {
+            match &record {
                 Record::FaultPending(FaultPending { head }) => {
                     self.pending.insert(head.tid, head.ts);
                 }
@@ -40,13 +49,14 @@ impl Order {
                 }
                 _ => {}
             }
+            self.turns.push((record.header().ts, number));
+            self.waiting.push_back(Some(record));
         }
-        self.waiting.append(records);
     }
 
     /// Whether a record like that waits.
     pub fn holds(&self, is_it: impl FnMut(&Record) -> bool) -> bool {
-        self.waiting.iter().any(is_it)
+        self.waiting.iter().flatten().any(is_it)
     }
 
     /// The time of the last record that was handed out.
@@ -66,22 +76,27 @@ impl Order {
         until: u64,
         mut emit: impl FnMut(Record, u64) -> Result<(), E>,
     ) -> Result<(), E> {
-        let crowded = self.waiting.len() > ROOM;
+        // Places that are empty take room, too.
+        let beyond = self.waiting.len().saturating_sub(ROOM);
+        let crowded = beyond > 0;
         self.pending
             .retain(|_, began| !crowded && began.saturating_add(PATIENCE) > until);
         let until = self
             .pending
             .values()
             .fold(until, |until, began| until.min(began.saturating_sub(1)));
-        // Stable: records of one time stay in the order of their writing, a VMA before its fault. And quick, as the
-        // records are in order but for a few.
-        self.waiting.sort_by_key(|record| record.header().ts);
+        // Stable: records of one time stay in the order of their writing, a VMA before its fault. And quick, as they are in
+        // order but for a few.
+        self.turns.sort_by_key(|(ts, _)| *ts);
         let ready = self
-            .waiting
-            .partition_point(|record| record.header().ts <= until)
-            .max(self.waiting.len().saturating_sub(ROOM));
-        for record in self.waiting.drain(..ready) {
-            let ts = record.header().ts;
+            .turns
+            .partition_point(|(ts, _)| *ts <= until)
+            .max(beyond.min(self.turns.len()));
+        for (ts, number) in self.turns.drain(..ready) {
+            let record = self.waiting.get_mut((number - self.before) as usize);
+            let Some(record) = record.and_then(Option::take) else {
+                continue;
+            };
             if matches!(record, Record::Path(..)) {
                 // It has no time.
             } else if ts < self.released {
@@ -90,6 +105,9 @@ impl Order {
                 self.released = ts;
             }
             emit(record, self.released)?;
+        }
+        while self.waiting.pop_front_if(|first| first.is_none()).is_some() {
+            self.before += 1;
         }
         Ok(())
     }
