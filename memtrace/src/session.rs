@@ -156,10 +156,11 @@ impl<S: Source> Session<S> {
         }
         order.release(batch.complete, |record, ts| {
             model.take(record, ts, events);
-            events
-                .drain(..)
-                .filter(|event| only.matches(&event.what))
-                .try_for_each(|event| sink.event(&event))
+            let mut wanted = events.iter().filter(|event| only.matches(&event.what));
+            let shown = wanted.try_for_each(|event| sink.event(event));
+            // Where they are: an event is large, to be moved for each fault.
+            events.clear();
+            shown
         })?;
         Ok(())
     }

@@ -71,6 +71,19 @@ impl Thread {
     fn global(&self, tid: u32) -> Option<Global> {
         global(self.ids, self.pid, tid)
     }
+
+    /// What happened to it: `tid` is its global id.
+    fn event(&self, tid: u32, ts: u64, what: EventKind) -> Event {
+        Event {
+            ts,
+            pid: self.ids.pid,
+            tid: self.ids.tid,
+            global: self.global(tid),
+            comm: self.comm.clone(),
+            abi: None,
+            what,
+        }
+    }
 }
 
 /// The event, of the call that this record is of.
@@ -247,16 +260,7 @@ impl Model {
     }
 
     fn event(&self, tid: u32, ts: u64, what: EventKind) -> Option<Event> {
-        let thread = self.threads.get(&tid)?;
-        Some(Event {
-            ts,
-            pid: thread.ids.pid,
-            tid: thread.ids.tid,
-            global: thread.global(tid),
-            comm: thread.comm.clone(),
-            abi: None,
-            what,
-        })
+        Some(self.threads.get(&tid)?.event(tid, ts, what))
     }
 
     fn counts(&mut self, tid: u32) -> Option<&mut Counts> {

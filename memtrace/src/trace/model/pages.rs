@@ -192,7 +192,9 @@ impl Model {
             return;
         }
         process.counts.fault(fault.kind, fault.counted);
-        events.extend(self.event(tid, ts, EventKind::Fault(fault)));
+        if let Some(thread) = self.threads.get(&tid) {
+            events.push(thread.event(tid, ts, EventKind::Fault(fault)));
+        }
     }
 
     /// The process, as a reader sees it, whose address space it is; the first, if they are several.
