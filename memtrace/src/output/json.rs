@@ -189,7 +189,7 @@ impl Bytes {
     }
 
     fn string(&mut self, text: &str) -> io::Result<&mut Self> {
-        visible_json::write(&mut self.0, text)?;
+        visible_json::write_str(&mut self.0, text)?;
         Ok(self)
     }
 

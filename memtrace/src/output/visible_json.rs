@@ -34,6 +34,24 @@ pub(super) fn write(out: impl Write, value: &(impl Serialize + ?Sized)) -> io::R
     Ok(())
 }
 
+/// Writes a string. Most are names of which each character stands for itself: those are found much sooner than escapes are
+/// looked for.
+pub(super) fn write_str(out: &mut Vec<u8>, text: &str) -> io::Result<()> {
+    // Not `all`, which would stop at the first that isn't, and look at one at a time.
+    if !text.bytes().fold(true, |all, byte| all & is_plain(byte)) {
+        return write(out, text);
+    }
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
+    Ok(())
+}
+
+/// Whether it is a character of ASCII that stands for itself: none that JSON escapes, or that is hidden.
+const fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~')
+}
+
 /// A value on one line, without its end.
 ///
 /// # Errors
@@ -57,5 +75,16 @@ mod tests {
             r#""a\u001b\u007f\u009b\u202e\ufeff\udb40\udc41\"\\é日😀 ""#
         );
         assert_eq!(serde_json::from_str::<String>(&json).expect("JSON"), name);
+    }
+
+    #[test]
+    fn a_string_is_written_alike_by_either_way() {
+        let all = (0..=0x2fff).filter_map(char::from_u32).map(String::from);
+        for name in all.chain(["", "fork-write", "a \"b\"", "a\\b", "é日😀"].map(String::from))
+        {
+            let mut json = Vec::new();
+            write_str(&mut json, &name).expect("a Vec takes everything");
+            assert_eq!(json, to_json(&name).expect("JSON").as_bytes());
+        }
     }
 }
