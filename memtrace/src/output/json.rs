@@ -7,7 +7,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::sink::{Out, Sink};
+use super::sink::{BUFFER, Out, Sink};
 use super::visible_json;
 use crate::trace::event::{
     Access, Address, Cause, Counted, End, Event, EventKind, Fault, Global, Handled, Mode, Start,
@@ -16,20 +16,28 @@ use crate::trace::event::{
 /// Writes JSON.
 pub(super) struct Json {
     out: Out,
-    line: Bytes,
+    /// Lines of faults, which go to `out` before anything else does: many at a time, so that it needn't gather them, too.
+    faults: Bytes,
 }
 
 impl Json {
     pub(super) fn new(out: Out) -> Self {
         Self {
             out,
-            line: Bytes(Vec::with_capacity(1024)),
+            faults: Bytes(Vec::with_capacity(BUFFER + 1024)),
         }
     }
 
     fn write(&mut self, line: &impl Serialize) -> io::Result<()> {
+        self.write_faults()?;
         visible_json::write(&mut self.out, line)?;
         self.out.write_all(b"\n")
+    }
+
+    fn write_faults(&mut self) -> io::Result<()> {
+        let written = self.out.write_all(&self.faults.0);
+        self.faults.0.clear();
+        written
     }
 }
 
@@ -49,14 +57,18 @@ impl Sink for Json {
     fn event(&mut self, event: &Event) -> io::Result<()> {
         match &event.what {
             EventKind::Fault(fault) => {
-                self.line.fault(event, fault)?;
-                self.out.write_all(&self.line.0)
+                self.faults.fault(event, fault)?;
+                if self.faults.0.len() < BUFFER {
+                    return Ok(());
+                }
+                self.write_faults()
             }
             _ => self.write(event),
         }
     }
 
     fn flush(&mut self, _: u64) -> io::Result<()> {
+        self.write_faults()?;
         self.out.flush()
     }
 
@@ -77,12 +89,11 @@ struct Bound<'a, T> {
     what: &'a T,
 }
 
-/// The bytes of a fault's line.
+/// The bytes of faults' lines.
 struct Bytes(Vec<u8>);
 
 impl Bytes {
     fn fault(&mut self, event: &Event, fault: &Fault) -> io::Result<()> {
-        self.0.clear();
         self.raw("{\"type\":\"fault\",\"ts\":").number(event.ts);
         self.raw(",\"pid\":").number(event.pid.into());
         self.raw(",\"tid\":").number(event.tid.into());

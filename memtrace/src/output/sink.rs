@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use crate::trace::event::{End, Event, Start};
 
 /// Bytes that are gathered before they are written.
-const BUFFER: usize = 256 << 10;
+pub(super) const BUFFER: usize = 256 << 10;
 
 /// Where a sink writes to.
 pub(super) type Out = io::BufWriter<Box<dyn Write>>;
