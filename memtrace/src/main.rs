@@ -14,6 +14,7 @@ mod lab;
 mod memory;
 mod output;
 mod outputs;
+mod pace;
 mod probe;
 mod run;
 mod session;

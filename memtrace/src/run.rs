@@ -13,11 +13,12 @@ use tokio::{process::Child, time::sleep};
 use crate::{
     cli::Run,
     kernel::clock::Moment,
+    pace::PERIOD,
     probe::Traced,
     target::{
         self, Credentials, Inherited, Interrupt, ReceivedSignal, Signals, Stops, status, terminal,
     },
-    trace_loop::{PERIOD, Step, TraceLoop, event_loop},
+    trace_loop::{Step, TraceLoop, event_loop},
 };
 
 /// Runs a program under trace. Returns memtrace's exit status.

@@ -1,12 +1,11 @@
 //! Keeps a trace going, whatever it is of: from the hooks and the output being opened to the last event.
 
-use std::{pin::pin, time::Duration};
+use std::pin::pin;
 
 use anyhow::{Context as _, Result};
 use tokio::{
     runtime::{Builder, Runtime},
     task::yield_now,
-    time::{Interval, MissedTickBehavior, interval},
 };
 
 use crate::{
@@ -14,13 +13,11 @@ use crate::{
     filter::EventFilter,
     output::{Sink, file::Kept},
     outputs::{Outputs, plan},
+    pace::Pace,
     probe::{Live, Options, Probe, Traced},
     session::Session,
     target::{Interrupt, ReceivedSignal, Signals, hurry},
 };
-
-/// How often the ring buffer is read: what is shown is late by twice this.
-pub const PERIOD: Duration = Duration::from_millis(10);
 
 /// The event loop that a trace wants around it. It has the CPU before what is traced.
 ///
@@ -44,7 +41,7 @@ pub struct TraceLoop {
     outputs: Option<Outputs>,
     /// Whether what is traced may send signals to memtrace, as part of its group, that are not meant for it.
     is_family: bool,
-    ticker: Interval,
+    pace: Pace,
     /// Whether the ring buffer wasn't read to its end.
     behind: bool,
 }
@@ -100,15 +97,15 @@ impl TraceLoop {
         options: Options<'_>,
         only: EventFilter,
     ) -> Result<Self> {
-        let session = Session::new(probe.live()?, only, sink)?;
-        let mut ticker = interval(PERIOD);
-        ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let live = probe.live()?;
+        let pace = Pace::new(live.fd())?;
+        let session = Session::new(live, only, sink)?;
         Ok(Self {
             probe,
             session,
             outputs: None,
             is_family: matches!(options.traced, Traced::Started { .. }),
-            ticker,
+            pace,
             behind: false,
         })
     }
@@ -128,12 +125,29 @@ impl TraceLoop {
             happened = awaited => Step::Happened(happened),
             asked = signals.next() => self.heard(asked)?,
             () = yield_now(), if self.behind => Step::Ticked,
-            _ = self.ticker.tick() => Step::Ticked,
+            () = self.pace.due() => Step::Ticked,
         };
         let is_full = self.outputs.as_ref().is_some_and(Outputs::are_full);
         self.behind = !is_full && self.session.pump()?;
+        self.keep_pace()?;
         self.probe.show_log();
         Ok(step)
+    }
+
+    /// Goes to sleep when nothing has happened for a while, or wakes up.
+    fn keep_pace(&mut self) -> Result<()> {
+        let is_idle = self.session.source().is_quiet();
+        if is_idle == self.pace.is_idle() {
+            return Ok(());
+        }
+        self.session.source().sleep(is_idle)?;
+        self.probe.idle(is_idle)?;
+        self.pace.set_idle(is_idle);
+        if is_idle {
+            // What was written before the hooks knew woke nobody.
+            self.behind = self.session.pump()?;
+        }
+        Ok(())
     }
 
     /// A signal from a program that is traced isn't for memtrace: one that ends its group, as servers do, means its own

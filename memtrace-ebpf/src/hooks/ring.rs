@@ -6,7 +6,7 @@ use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_NO_WAKEUP},
     helpers::generated::{bpf_get_smp_processor_id, bpf_ringbuf_output},
     macros::map,
-    maps::{PerCpuArray, RingBuf},
+    maps::{Array, PerCpuArray, RingBuf},
 };
 use bytemuck::Pod;
 use memtrace_ebpf::record::{Detail, Header, Kind};
@@ -16,6 +16,10 @@ use crate::hooks::kernel::config;
 /// User space sets the size at load.
 #[map]
 static RECORDS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// 1 while the reader looks into the buffer by itself; 0 when it sleeps, and is to be woken by what comes first.
+#[map]
+static READER_AWAKE: Array<u64> = Array::with_max_entries(1, 0);
 
 /// Lost records by [`Kind`]; slot 0 counts tasks that could not be followed.
 #[map]
@@ -46,12 +50,20 @@ pub(crate) fn has_room() -> bool {
     RECORDS.query(u64::from(BPF_RB_AVAIL_DATA)) < u64::from(config!(common))
 }
 
-/// Sends a record. The reader polls: a wake-up for each record makes the traced program ten times slower.
+/// How a record is submitted. A wake-up for each makes the traced program ten times slower, so there is none while the reader
+/// polls. One that sleeps has read all, so the kernel wakes it for the first (`bpf_ringbuf_commit` in `kernel/bpf/ringbuf.c`).
+#[inline(always)]
+fn wake_up() -> u64 {
+    const _: () = assert!(BPF_RB_NO_WAKEUP == 1);
+    READER_AWAKE.get(0).map_or(0, |awake| *awake)
+}
+
+/// Sends a record.
 #[inline(always)]
 pub(crate) fn send<T: Pod>(kind: Kind, record: T) {
     if let Some(mut entry) = RECORDS.reserve::<T>(0) {
         entry.write(record);
-        entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+        entry.submit(wake_up());
     } else {
         lose(kind as u32);
     }
@@ -83,7 +95,7 @@ pub(crate) fn try_send_filled<T: Pod>(fill: impl FnOnce(&mut T)) -> bool {
     };
     // SAFETY: the memory is the entry's; `Pod` has no invalid values, and `fill` sets all of it.
     fill(unsafe { &mut *entry.as_mut_ptr() });
-    entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+    entry.submit(wake_up());
     true
 }
 
@@ -106,7 +118,7 @@ pub(crate) fn try_send_bytes(start: *mut u8, len: u64) -> bool {
             (&raw const RECORDS).cast_mut().cast(),
             start.cast(),
             len,
-            u64::from(BPF_RB_NO_WAKEUP),
+            wake_up(),
         )
     };
     failed == 0

@@ -1,6 +1,6 @@
 //! The live source of records: the ring buffer and the tables beside it, as they are read.
 
-use std::mem;
+use std::{mem, os::fd::BorrowedFd};
 
 use anyhow::Result;
 use rustc_hash::FxHashSet as HashSet;
@@ -18,6 +18,8 @@ const BATCH: usize = 1 << 14;
 const LAST: usize = 1 << 16;
 /// Reads of the ring buffer between two looks for what is rare.
 const RARE_EVERY: u32 = 16;
+/// Reads in a row that have given nothing before nothing happens: a second.
+const QUIET: u32 = 100;
 /// Nanoseconds that a CPU's tick may be behind the others' before it is taken for switched off.
 const CPU_GONE: u64 = 2_000_000_000;
 
@@ -34,6 +36,8 @@ pub struct Live {
     /// When it was last looked whether records were lost.
     looked: u64,
     rounds: u32,
+    /// Reads in a row that have given no record.
+    quiet: u32,
     /// Once nothing more is written.
     rest: Option<Rest>,
 }
@@ -56,8 +60,27 @@ impl Live {
             until: 0,
             looked: 0,
             rounds: 0,
+            quiet: 0,
             rest: None,
         }
+    }
+
+    /// What is readable when the hooks have woken a [sleeping](Self::sleep) reader.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.reader.fd()
+    }
+
+    /// Whether nothing has happened for a while.
+    pub const fn is_quiet(&self) -> bool {
+        self.quiet >= QUIET
+    }
+
+    /// Whether the hooks are to wake the reader, as it doesn't look by itself.
+    ///
+    /// # Errors
+    /// The kernel refuses to note it.
+    pub fn sleep(&mut self, asleep: bool) -> Result<()> {
+        self.reader.set_awake(!asleep)
     }
 
     /// Whether the kernel side traces nothing any more.
@@ -129,6 +152,11 @@ impl Source for Live {
             rest.taken += records.len();
         }
         self.reader.take_ends(records)?;
+        self.quiet = if records.is_empty() {
+            self.quiet.saturating_add(1)
+        } else {
+            0
+        };
         if self.reader.is_past_mark() {
             // A tick may interrupt a hook that has taken its time but not yet its place in the buffer, so the answer before
             // the last is what counts.

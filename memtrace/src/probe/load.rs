@@ -33,7 +33,7 @@ use super::{
     log::ToStderr,
     missed::Missed,
     preempt,
-    read::Reader,
+    read::{Reader, Ring},
     threads::Threads,
     timer::Timers,
 };
@@ -114,6 +114,7 @@ impl Options<'_> {
 /// the kernel when this is dropped, or when memtrace ends in any way.
 pub struct Probe {
     pub(super) ebpf: Ebpf,
+    timers: Timers,
     log: Option<EbpfLogger<ToStderr>>,
     /// How page faults are observed.
     pub backend: Backend,
@@ -162,7 +163,7 @@ impl Probe {
             .then(|| EbpfLogger::init_with_logger(&mut ebpf, ToStderr))
             .transpose()
             .context("can't read the hooks' diagnostics")?;
-        attach(&mut ebpf, types.preemption)?;
+        let timers = attach(&mut ebpf, types.preemption)?;
         let backend = match &types.btf {
             Some(btf) if types.fentry => {
                 backend::attach(&mut ebpf, btf)?;
@@ -172,6 +173,7 @@ impl Probe {
         };
         Ok(Self {
             ebpf,
+            timers,
             log,
             backend,
             zero_pfn: sample.zero,
@@ -192,10 +194,14 @@ impl Probe {
                 .with_context(|| format!("the object has no map {name}"))
         };
         let reader = Reader::new(
-            RingBuf::try_from(take("RECORDS")?).context("can't map the ring buffer")?,
-            u64::from(self.ring_bytes),
-            PerCpuArray::try_from(take("LOST")?)?,
-            PerCpuArray::try_from(take("WRITTEN_UNTIL")?)?,
+            Ring {
+                records: RingBuf::try_from(take("RECORDS")?)
+                    .context("can't map the ring buffer")?,
+                room: u64::from(self.ring_bytes),
+                awake: Array::try_from(take("READER_AWAKE")?)?,
+                lost: PerCpuArray::try_from(take("LOST")?)?,
+                written_until: PerCpuArray::try_from(take("WRITTEN_UNTIL")?)?,
+            },
             Threads::new(
                 HashMap::try_from(take("THREADS")?)?,
                 Array::try_from(take("STATES")?)?,
@@ -213,7 +219,17 @@ impl Probe {
             zero_pfn: self.zero_pfn,
             summary: self.summary,
         };
-        Ok(Live::new(reader, metadata))
+        let mut live = Live::new(reader, metadata);
+        live.sleep(false)?;
+        Ok(live)
+    }
+
+    /// Has the hooks look seldom at the thread that runs on each CPU, as long as nothing happens; or as often as else.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn idle(&mut self, is_idle: bool) -> Result<()> {
+        self.timers.pace(&mut self.ebpf, is_idle)
     }
 
     /// Shows what the hooks have said of themselves, with `verbose`.
@@ -432,8 +448,9 @@ pub fn tracepoints() -> Result<BTreeSet<String>> {
     Ok(names)
 }
 
-fn attach(ebpf: &mut Ebpf, preemption: Preemption) -> Result<()> {
-    let timers = Timers::of_each_cpu()?;
+/// Loads and attaches the hooks, but for those on functions. Gives the timers.
+fn attach(ebpf: &mut Ebpf, preemption: Preemption) -> Result<Timers> {
+    let mut timers = Timers::new()?;
     let mut hooks: Vec<_> = ebpf
         .programs_mut()
         .filter(|(name, _)| ![FIND_DIRECT_MAP, ADOPT_PROCESS].contains(name))
@@ -450,7 +467,9 @@ fn attach(ebpf: &mut Ebpf, preemption: Preemption) -> Result<()> {
         let work = || {
             while let Some((name, program)) = next() {
                 match program {
-                    Program::PerfEvent(tick) => timers.start(tick)?,
+                    Program::PerfEvent(tick) => {
+                        again(|| tick.load()).context("the kernel refused the hook tick")?;
+                    }
                     tracepoint => attach_hook(name, tracepoint)?,
                 }
             }
@@ -466,5 +485,6 @@ fn attach(ebpf: &mut Ebpf, preemption: Preemption) -> Result<()> {
                 .map_err(|_| anyhow!("loading a hook failed"))?
         })
     })?;
-    timers.begin(ebpf)
+    timers.start(ebpf)?;
+    Ok(timers)
 }

@@ -1,9 +1,12 @@
 //! Reading what the hooks write: the records, the counts of lost ones, and how far each CPU has come.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd as _, BorrowedFd},
+};
 
 use anyhow::{Context as _, Result};
-use aya::maps::{MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
 use memtrace_ebpf::record::{Kind, Tally, ThreadSummary};
 
 use super::{ends::Ends, missed::Missed, threads::Threads};
@@ -12,52 +15,63 @@ use memtrace_ebpf::record::Record;
 /// Bytes that the ring buffer has before each record; records begin at multiples of them.
 const RECORD_HEAD: u64 = 8;
 
+/// The ring buffer, and the maps about it.
+pub(super) struct Ring {
+    pub(super) records: RingBuf<MapData>,
+    /// Bytes that it has room for.
+    pub(super) room: u64,
+    /// 1 while the hooks need not wake the reader.
+    pub(super) awake: Array<MapData, u64>,
+    /// How many records found no room, by kind.
+    pub(super) lost: PerCpuArray<MapData, [u64; Kind::SLOTS as usize]>,
+    pub(super) written_until: PerCpuArray<MapData, u64>,
+}
+
 /// Reader of the ring buffer and of the tables beside it.
 pub struct Reader {
-    records: RingBuf<MapData>,
-    /// Bytes that it has room for.
-    room: u64,
+    ring: Ring,
     /// How many of them may have been written before the last [`Self::mark`] and not been taken out yet.
     unread: u64,
     /// Faults that were passed over, as of the last [`Self::newly_lost`].
     passed_over: u64,
-    lost: PerCpuArray<MapData, [u64; Kind::SLOTS as usize]>,
     lost_before: [u64; Kind::SLOTS as usize],
-    written_until: PerCpuArray<MapData, u64>,
     threads: Threads,
     ends: Ends,
     missed: Missed,
 }
 
 impl Reader {
-    pub(super) const fn new(
-        records: RingBuf<MapData>,
-        room: u64,
-        lost: PerCpuArray<MapData, [u64; Kind::SLOTS as usize]>,
-        written_until: PerCpuArray<MapData, u64>,
-        threads: Threads,
-        ends: Ends,
-        missed: Missed,
-    ) -> Self {
+    pub(super) const fn new(ring: Ring, threads: Threads, ends: Ends, missed: Missed) -> Self {
         Self {
-            records,
-            room,
+            ring,
             unread: 0,
             passed_over: 0,
-            lost,
             lost_before: [0; _],
-            written_until,
             threads,
             ends,
             missed,
         }
     }
 
+    /// What is readable when there are records, if [the reader sleeps](Self::set_awake).
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.ring.records.as_fd()
+    }
+
+    /// Whether the hooks need not wake the reader, as it looks by itself.
+    ///
+    /// # Errors
+    /// The kernel refuses to note it.
+    pub fn set_awake(&mut self, awake: bool) -> Result<()> {
+        let noted = self.ring.awake.set(0, u64::from(awake), 0);
+        noted.context("can't note whether the reader sleeps")
+    }
+
     /// Takes records out of the ring buffer that are there now, up to `limit`. Nothing else is done meanwhile, as
     /// the writers wait for the cache line of the reader's position. Returns whether there may be more.
     pub fn drain(&mut self, limit: usize, into: &mut Vec<Record>) -> bool {
         while into.len() < limit {
-            let Some(bytes) = self.records.next() else {
+            let Some(bytes) = self.ring.records.next() else {
                 self.unread = 0;
                 return false;
             };
@@ -71,7 +85,7 @@ impl Reader {
     /// Takes records out, up to `limit`, but passes over faults, which count as lost. Returns whether there may be more.
     pub fn drain_but_faults(&mut self, limit: usize, into: &mut Vec<Record>) -> bool {
         while into.len() < limit {
-            let Some(bytes) = self.records.next() else {
+            let Some(bytes) = self.ring.records.next() else {
                 return false;
             };
             if Record::is_fault(&bytes) {
@@ -101,7 +115,7 @@ impl Reader {
 
     /// Notes that all that has been written up to now is to be read.
     pub const fn mark(&mut self) {
-        self.unread = self.room;
+        self.unread = self.ring.room;
     }
 
     /// Whether all has been read that had been written at the last [`Self::mark`]: the buffer was empty once since, or so much
@@ -116,6 +130,7 @@ impl Reader {
     /// The kernel refuses to show the table.
     pub fn written_until(&self) -> Result<Vec<u64>> {
         Ok(self
+            .ring
             .written_until
             .get(&0, 0)
             .context("can't read the ticks")?
@@ -133,7 +148,7 @@ impl Reader {
         if passed_over > 0 {
             newly.insert(Kind::Fault.name(), passed_over);
         }
-        let per_cpu = self.lost.get(&0, 0);
+        let per_cpu = self.ring.lost.get(&0, 0);
         let per_cpu = per_cpu.context("can't read the count of lost records")?;
         for (slot, before) in (0_u8..).zip(&mut self.lost_before) {
             let count: u64 = per_cpu.iter().map(|counts| counts[usize::from(slot)]).sum();

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use memtrace_events::Events;
@@ -103,6 +105,29 @@ fn two_at_once_on_one_program() -> Result<()> {
         born(0),
         born(1)
     );
+    program.finish()
+}
+
+/// After a second without an event memtrace sleeps, until the hooks wake it. Whether it has come to that is no matter here.
+#[test]
+fn what_comes_after_a_rest_is_written_at_once() -> Result<()> {
+    let mut program = AttachTarget::start("idle")?;
+    let memtrace = Memtrace::new()?.with_json();
+    let mut running = Running::start(&mut memtrace.attach([program.pid()]))?;
+    let file = memtrace.json_file();
+    let has = |what: &str| {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        Ok(text.contains(what).then_some(()))
+    };
+    running.until("the snapshot", || has("\"task\""))?;
+    sleep(Duration::from_millis(1500));
+    program.work()?;
+    running.until("a copy", || has("\"cow-copy\""))?;
+    kill(running.pid(), Signal::SIGINT)?;
+    let run = running.finish()?;
+    let trace = memtrace.read(run)?;
+    assert_eq!(trace.run.code(), Some(0), "{:?}", trace.run);
+    trace.check_accounts()?;
     program.finish()
 }
 
