@@ -21,7 +21,9 @@ use hooks::{
     fault::{exception, handled, signal},
     find_direct_map,
     preempt::without_preemption,
-    task, tick,
+    task,
+    thread::unless_stranger,
+    tick,
 };
 
 use aya_ebpf::{
@@ -38,21 +40,21 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 /// `exceptions:page_fault_kernel`, the same for an access that the kernel made.
 #[raw_tracepoint(tracepoint = "page_fault_user")]
 fn page_fault(ctx: RawTracePointContext) -> i32 {
-    without_preemption(|| exception::enter(&ctx));
+    unless_stranger(|| exception::enter(&ctx));
     0
 }
 
 /// `handle_mm_fault(vma, address, flags, regs)` in `mm/memory.c`, where functions can be hooked.
 #[fentry(function = "handle_mm_fault")]
 fn handle_enter(ctx: FEntryContext) -> i32 {
-    without_preemption(|| handled::enter(&ctx));
+    unless_stranger(|| handled::enter(&ctx));
     0
 }
 
 /// The end of the same.
 #[fexit(function = "handle_mm_fault")]
 fn handle_leave(ctx: FExitContext) -> i32 {
-    without_preemption(|| handled::leave(&ctx));
+    unless_stranger(|| handled::leave(&ctx));
     0
 }
 
@@ -73,14 +75,14 @@ fn signal_deliver(_ctx: RawTracePointContext) -> i32 {
 /// `raw_syscalls:sys_enter(regs, id)`, `syscall_trace_enter` in `kernel/entry/syscall-common.c`.
 #[raw_tracepoint(tracepoint = "sys_enter")]
 fn sys_enter(ctx: RawTracePointContext) -> i32 {
-    without_preemption(|| call::enter(&ctx));
+    unless_stranger(|| call::enter(&ctx));
     0
 }
 
 /// `raw_syscalls:sys_exit(regs, ret)`.
 #[raw_tracepoint(tracepoint = "sys_exit")]
 fn sys_exit(ctx: RawTracePointContext) -> i32 {
-    without_preemption(|| call::exit(&ctx));
+    unless_stranger(|| call::exit(&ctx));
     0
 }
 

@@ -1,11 +1,15 @@
 //! The state that the hooks keep for each traced thread.
 
+use core::ptr;
+
 use aya_ebpf::{
+    helpers::generated,
     macros::map,
     maps::{Array, HashMap, PerCpuArray, Stack},
 };
-use memtrace_ebpf::record::{
-    COMPAT_CALL, Header, Kind, MAX_THREADS, Returned, THREAD_WORDS, ThreadSummary,
+use memtrace_ebpf::{
+    control::DirectMap,
+    record::{COMPAT_CALL, Header, Kind, MAX_THREADS, Returned, THREAD_WORDS, ThreadSummary},
 };
 
 use crate::hooks::{
@@ -13,6 +17,7 @@ use crate::hooks::{
     ids,
     kernel::{Object, offset, read_into},
     paging::TableCache,
+    preempt::without_preemption,
     ring,
     verifier::{self, repeat},
 };
@@ -149,14 +154,31 @@ static FREE: Stack<u32> = Stack::with_max_entries(MAX_THREADS, 0);
 #[map]
 static LAST: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
 
+/// Tasks that are not traced, as far as they were met last: most hooks run for such, and must be over at once. By a hash of the
+/// address of the `task_struct`, with [`DirectMap::adoptions`] in it.
+#[map]
+static STRANGERS: Array<u64> = Array::with_max_entries(1 << STRANGERS_BITS, 0);
+const STRANGERS_BITS: u32 = 11;
+
 /// Where a new thread's state is put together: it is too large for the stack.
 #[map]
 static TEMPLATE: PerCpuArray<Thread> = PerCpuArray::with_max_entries(1, 0);
 
+/// Runs a hook that is about the current task alone, unless nobody traces that.
+#[inline(always)]
+pub(crate) fn unless_stranger(hook: impl FnOnce()) {
+    if let Some(map) = direct_map()
+        && !is_stranger(map)
+    {
+        without_preemption(hook);
+    }
+}
+
 /// The state of the task that runs on this CPU, if it is traced.
 #[inline(always)]
 pub(crate) fn find(task: Object) -> Option<&'static mut Thread> {
-    if direct_map()?.stopped != 0 {
+    let map = direct_map()?;
+    if map.stopped != 0 {
         return None;
     }
     let task = task.address();
@@ -166,8 +188,60 @@ pub(crate) fn find(task: Object) -> Option<&'static mut Thread> {
     if let Some(state) = state(*last, task) {
         return Some(state);
     }
-    *last = index(task)?;
-    state(*last, task)
+    // Before the look: what is taken under trace after it makes this void.
+    let current = current_address();
+    let stranger = mark(current, map);
+    let Some(index) = index(task) else {
+        note(current, stranger);
+        return None;
+    };
+    *last = index;
+    state(index, task)
+}
+
+/// Whether the current task was looked for in vain before.
+#[inline(always)]
+fn is_stranger(map: &DirectMap) -> bool {
+    let task = current_address();
+    STRANGERS.get(place(task)).copied() == Some(mark(task, map))
+}
+
+/// The address of the current task's `task_struct`: a number to calculate with.
+#[inline(always)]
+fn current_address() -> u64 {
+    // SAFETY: the helper has no conditions.
+    unsafe { generated::bpf_get_current_task() }
+}
+
+/// What is noted of a stranger. Volatile: it must not be read later than the table is looked into.
+#[inline(always)]
+fn mark(task: u64, map: &DirectMap) -> u64 {
+    // SAFETY: a valid reference.
+    task ^ unsafe { ptr::read_volatile(&raw const map.adoptions) }
+}
+
+/// The place in [`STRANGERS`] for a task.
+#[inline(always)]
+fn place(task: u64) -> u32 {
+    // By the upper half of a product with the golden ratio (Knuth).
+    (task.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - STRANGERS_BITS)) as u32
+}
+
+/// Notes what is known of the task with this address.
+#[inline(always)]
+fn note(task: u64, mark: u64) {
+    if let Some(noted) = STRANGERS.get_ptr_mut(place(task)) {
+        // SAFETY: the map gives a valid pointer. Several CPUs may write it, each a whole word that is true.
+        unsafe { ptr::write_volatile(noted, mark) };
+    }
+}
+
+/// Tasks that ran already have been taken under trace, whom a hook may have met before.
+#[inline(always)]
+pub(crate) fn forget_strangers() {
+    if let Some(map) = direct_map() {
+        map.adoptions = map.adoptions.wrapping_add(1 << 48);
+    }
 }
 
 /// The state of the task with this `task_struct`, if it is traced.
@@ -224,6 +298,8 @@ pub(crate) fn insert(
         return false;
     };
     if STATES.set(free, &*new, 0).is_ok() && THREADS.insert(task, free, 0).is_ok() {
+        // Its `task_struct` may have been a stranger's.
+        note(task, 0);
         return true;
     }
     release(free);
