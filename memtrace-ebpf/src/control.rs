@@ -24,6 +24,11 @@ pub struct Config {
     /// 1: the kernel's helpers give pointers whose type the verifier knows (`bpf_get_current_task_btf`, 5.11, and
     /// `bpf_task_pt_regs`, 5.15).
     pub typed: u32,
+    /// The structure that an address is taken for to read a word there, by its number in the kernel's types; 0 where there is no
+    /// [`CAST_FUNCTION`].
+    pub word: u32,
+    /// Nothing yet.
+    pub pad: u32,
     /// 1: a file of hugetlbfs numbers its pages one by one, not by what each holds of 4 KiB (before 6.7).
     pub one_by_one: u32,
     /// The bits in `f_mode` of which one tells that the `struct file` is part of a `struct backing_file` (`FMODE_BACKING`
@@ -76,6 +81,11 @@ pub const PREEMPTION_FUNCTIONS: [&str; 4] = [
     "bpf_preempt_enable",
     "bpf_local_irq_restore",
 ];
+
+/// The same for a call of [`CAST_FUNCTION`].
+pub const CAST_CALL: u32 = 0x6d74_0005;
+/// What makes a pointer that may be loaded from of an address (6.2).
+pub const CAST_FUNCTION: &str = "bpf_rdonly_cast";
 
 /// The system call by which memtrace asks for a trial of direct-map bases: getpid(2), which does nothing else and
 /// ignores its arguments. They are [`PROBE_MAGIC`] with the first page's frame in it (by XOR), the first base to try (in GiB below

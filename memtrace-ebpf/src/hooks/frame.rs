@@ -8,7 +8,7 @@ use memtrace_ebpf::{
 
 use crate::hooks::{
     direct_map::direct_map,
-    kernel::{offset, read_into, read_member},
+    kernel::{loads_directly, offset, read_into, read_member, read_word},
     verifier,
 };
 
@@ -34,22 +34,26 @@ static PAGE: PerCpuArray<[u64; WORDS]> = PerCpuArray::with_max_entries(1, 0);
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn frame_use(pfn: u64) -> u64 {
-    let Some(memory) = verifier::scratch(&PAGE) else {
-        return 0;
-    };
     let page = direct_map().map_or(0, |map| map.vmemmap) + pfn * PAGE_STRUCT;
-    if !read_into(page, memory) {
+    let [head, counts, own_mapping] = words(
+        page,
+        [
+            offset!(page_head),
+            offset!(page_map_count),
+            offset!(page_mapping),
+        ],
+    );
+    // A part of a larger page says where its first is, as the one after a larger page's first does.
+    let tail = head & 1 != 0;
+    // `_refcount` is in the same word, and of all pages that are mapped a tail's alone is 0: this one has no `struct page`.
+    if counts == 0 && !tail {
         return 0;
     }
-    let word = |offset: u32| memory[(offset as usize / 8) & (WORDS - 1)];
-    let head = word(offset!(page_head));
-    let own = (word(offset!(page_map_count)) >> (offset!(page_map_count) % 8 * 8)) as i32;
+    let own = (counts >> (offset!(page_map_count) % 8 * 8)) as i32;
     let own = own.wrapping_add(1);
     // What is below is no count, but the type of a page that can't be mapped so, as hugetlb's first since 6.10
     // (page_mapcount_is_type in include/linux/page-flags.h).
     let own = (own & !(own >> 31)) as u32;
-    // A part of a larger page says where its first is, as the one after a larger page's first does.
-    let tail = head & 1 != 0;
     let first = first_of(page, head);
     let next = page + PAGE_STRUCT;
     let large = tail
@@ -60,7 +64,7 @@ pub extern "C" fn frame_use(pfn: u64) -> u64 {
     let mapping = if tail {
         read_member(first, offset!(page_mapping))
     } else {
-        word(offset!(page_mapping))
+        own_mapping
     };
     let frame = if mapping == 0 {
         Frame::Unknown
@@ -72,6 +76,20 @@ pub extern "C" fn frame_use(pfn: u64) -> u64 {
         Frame::PageCache
     };
     u64::from(own.wrapping_add(whole)) | (frame as u64) << 32
+}
+
+/// The words of the `struct page` at this address in which these members are; zero where they can't be read.
+#[inline(always)]
+fn words(page: u64, offsets: [u32; 3]) -> [u64; 3] {
+    if loads_directly() {
+        return offsets.map(|offset| read_word(page + u64::from(offset / 8 * 8)));
+    }
+    // One call of a helper for all.
+    let Some(memory) = verifier::scratch(&PAGE) else {
+        return [0; 3];
+    };
+    read_into(page, memory);
+    offsets.map(|offset| memory[(offset as usize / 8) & (WORDS - 1)])
 }
 
 /// How often the larger page that begins with this `struct page` is mapped as a whole; before 6.2 less what the count of

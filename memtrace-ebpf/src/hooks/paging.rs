@@ -1,7 +1,5 @@
 //! Walking a task's page tables, through the kernel's direct map of all memory.
 
-use core::mem::MaybeUninit;
-
 use memtrace_ebpf::{
     arch::LEVELS,
     control::DirectMap,
@@ -9,7 +7,7 @@ use memtrace_ebpf::{
 };
 
 use crate::hooks::{
-    kernel::{read_into, read_word},
+    kernel::{read_pair, read_word},
     verifier::launder_scalar,
 };
 
@@ -163,15 +161,12 @@ pub(crate) fn entry(
         if read.checked
             && let Some(next) = next_table(cache.bits)
         {
-            let mut pair = MaybeUninit::<[u64; 2]>::uninit();
-            read_into(slot(map.base + next, Level::Pte, address), &mut pair);
-            // SAFETY: it was read, or filled with zeros.
-            let pair = unsafe { pair.assume_init() };
+            let [bits, after] = read_pair(slot(map.base + next, Level::Pte, address));
             // A table's last entry has none after it; the tag tells, as the next page has another.
             read.page = (address >> 12) + 1;
-            read.bits = pair[1];
+            read.bits = after;
             return Entry {
-                bits: pair[0],
+                bits,
                 level: Level::Pte,
             };
         }

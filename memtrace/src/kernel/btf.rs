@@ -148,6 +148,11 @@ impl Btf {
         })
     }
 
+    /// The id of a structure; `None` where there is none.
+    pub fn id_of(&self, structure: &str) -> Option<u32> {
+        self.structures.get(structure).copied()
+    }
+
     /// The whole of it.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

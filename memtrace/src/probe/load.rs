@@ -29,6 +29,7 @@ use super::{
     backend::{self, Backend, Refused},
     direct_map::{self, FIND_DIRECT_MAP},
     ends::Ends,
+    kfunc::Kfuncs,
     live::Live,
     log::ToStderr,
     missed::Missed,
@@ -49,7 +50,8 @@ use crate::{
 };
 
 /// The hooks.
-static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memtrace-probe"));
+pub(super) static OBJECT: &[u8] =
+    include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memtrace-probe"));
 /// What the hook `page_fault` is for in the object: its tracepoints are the architecture's.
 const PAGE_FAULT: &str = "page_fault_user";
 /// The hook that is attached while processes are taken under trace.
@@ -261,8 +263,8 @@ struct Types {
     layout: Layout,
     /// Whether the hooks on a function are wanted and granted.
     fentry: bool,
-    /// What keeps a hook from being preempted.
-    preempt: Option<preempt::Functions>,
+    /// The functions of the kernel's that the hooks call.
+    kfuncs: Kfuncs,
     /// Whether the kernel may switch tasks in the middle of its own work.
     preemption: Preemption,
     /// Whether files of hugetlbfs number their pages one by one.
@@ -273,10 +275,10 @@ struct Types {
 
 fn types(options: Options<'_>) -> Result<Types> {
     let types = layout::read(options.btf)?;
-    let preempt = preempt::Functions::of(&types.btf);
+    let kfuncs = Kfuncs::of(&types.btf);
     let function = types.btf.function(backend::FUNCTION);
     let preemption = preemption::detect();
-    let fentry = backend::wants_fentry(options.backend, preempt.is_some(), preemption)
+    let fentry = backend::wants_fentry(options.backend, kfuncs.preempt.is_some(), preemption)
         && function.is_some_and(fentry::is_granted);
     ensure!(
         fentry || options.backend != Some(Backend::Fentry),
@@ -289,7 +291,7 @@ fn types(options: Options<'_>) -> Result<Types> {
     Ok(Types {
         layout: types.numbers.layout,
         fentry,
-        preempt,
+        kfuncs,
         preemption,
         one_by_one: types.btf.function(layout::ONE_BY_ONE).is_some(),
         btf,
@@ -353,6 +355,8 @@ fn task(options: Options<'_>, types: &Types, sample: &Sample) -> Result<Config> 
         detail: u32::from(options.traced == Traced::Experiments),
         handled: u32::from(types.fentry),
         typed: u32::from(helpers::are_typed()),
+        word: types.kfuncs.cast.map_or(0, |(_, word)| word),
+        pad: 0,
         one_by_one: u32::from(types.one_by_one),
         backing: layout::backing_bits(&release()),
         common: options.ring_bytes() / 4 * 3,
@@ -381,7 +385,7 @@ fn load<'a>(
         .override_global("CONFIG", bytemuck::bytes_of(task), true)
         .override_global(aya_log::LEVEL, level, true)
         .map_max_entries("RECORDS", options.ring_bytes())
-        .load(&preempt::linked(OBJECT, types.preempt)?)
+        .load(&types.kfuncs.linked(OBJECT)?)
         .context("the kernel refused the BPF object's maps")
 }
 

@@ -5,6 +5,7 @@ mod backend;
 mod call;
 mod direct_map;
 mod ends;
+mod kfunc;
 mod live;
 mod load;
 mod log;

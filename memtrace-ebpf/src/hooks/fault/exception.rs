@@ -64,12 +64,10 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
     };
     let flags = launder_scalar(u32::from(flags), &mut thread.launder_scalar) as u8;
     // A summary has no use for it.
-    let ip: u64 = if config!(summary) != 0 {
-        0
-    } else if error & error_code::USER != 0 {
-        task.registers().load(offset!(regs_ip))
-    } else {
+    let ip: u64 = if config!(summary) == 0 {
         read_member(ctx.arg(1), offset!(regs_ip))
+    } else {
+        0
     };
     let began = FaultStart {
         ts,
