@@ -5,7 +5,7 @@ use memtrace_ebpf::control::{CAST_CALL, CAST_FUNCTION, PREEMPTION_CALLS};
 use object::{Object as _, ObjectSection as _, SectionKind};
 
 use super::preempt;
-use crate::kernel::{btf::Btf, helpers};
+use crate::kernel::btf::Btf;
 
 /// What the sections of the hooks on tracepoints begin with.
 const TRACEPOINTS: &str = "raw_tp/";
@@ -35,7 +35,7 @@ impl Kfuncs {
         Self {
             preempt: preempt::Functions::of(btf),
             in_tracepoints: preempt::switches_in_tracepoints(),
-            cast: helpers::are_typed().then(cast).flatten(),
+            cast: cast(),
         }
     }
 

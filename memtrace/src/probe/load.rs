@@ -354,7 +354,8 @@ fn task(options: Options<'_>, types: &Types, sample: &Sample) -> Result<Config> 
         read_frames: u32::from(options.traced == Traced::Running || !options.summary),
         detail: u32::from(options.traced == Traced::Experiments),
         handled: u32::from(types.fentry),
-        typed: u32::from(helpers::are_typed()),
+        // A check of a pointer's type has the verifier go through all types of the kernel's, for each member that is read.
+        typed: u32::from(types.kfuncs.cast.is_none() && helpers::are_typed()),
         word: types.kfuncs.cast.map_or(0, |(_, word)| word),
         pad: 0,
         one_by_one: u32::from(types.one_by_one),
