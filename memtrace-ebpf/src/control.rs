@@ -27,8 +27,8 @@ pub struct Config {
     /// The structure that an address is taken for to read a word there, by its number in the kernel's types; 0 where there is no
     /// [`CAST_FUNCTION`].
     pub word: u32,
-    /// Nothing yet.
-    pub pad: u32,
+    /// Slots of each CPU's log of faults, a power of two; 0 for none.
+    pub log_slots: u32,
     /// 1: a file of hugetlbfs numbers its pages one by one, not by what each holds of 4 KiB (before 6.7).
     pub one_by_one: u32,
     /// The bits in `f_mode` of which one tells that the `struct file` is part of a `struct backing_file` (`FMODE_BACKING`
@@ -69,6 +69,21 @@ pub struct DirectMap {
     /// Changes whenever tasks that run already have been taken under trace: what was known of strangers is void. In the
     /// upper 16 bits, which are the same in all addresses of the kernel's.
     pub adoptions: u64,
+}
+
+/// How far a CPU's log of faults is written and read: counts of records since it began. Each in a cache line of its own, as one
+/// side writes it and the other reads.
+#[repr(C, align(64))]
+#[derive(Clone, Copy)]
+pub struct LogEnds {
+    /// The hooks have written so many.
+    pub written: u64,
+    /// Nothing.
+    pub pad: [u64; 7],
+    /// User space has read so many.
+    pub read: u64,
+    /// Nothing.
+    pub pad_2: [u64; 7],
 }
 
 /// The numbers of helpers that no kernel has: the loader makes calls of the kernel's functions [`PREEMPTION_FUNCTIONS`] of these, or

@@ -122,6 +122,9 @@ pub const fn is_user_mode(pstate: u64) -> bool {
 /// `arch/arm64/kernel/entry.S` passes it by.
 pub const CHILD_LEAVES_CALL: bool = false;
 
+/// Whether all see what a CPU writes to memory in the order of its writes.
+pub const STORES_IN_ORDER: bool = false;
+
 // Threads: members of `struct task_struct`, and bits (`arch/arm64/include/asm/thread_info.h`).
 
 /// How memory was accessed in the last fault that became a signal: `ESR_EL1` (`set_thread_esr` in `arch/arm64/mm/fault.c`).

@@ -118,6 +118,9 @@ pub const fn is_user_mode(cs: u64) -> bool {
 /// `arch/x86/kernel/process.c`.
 pub const CHILD_LEAVES_CALL: bool = true;
 
+/// Whether all see what a CPU writes to memory in the order of its writes (total store order: Intel's manual, volume 3, 8.2).
+pub const STORES_IN_ORDER: bool = true;
+
 // Threads: members of `struct task_struct`, and bits (`arch/x86/include/asm/thread_info.h`).
 
 /// How memory was accessed in the last fault that became a signal.

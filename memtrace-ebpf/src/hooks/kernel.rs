@@ -27,7 +27,7 @@ static CONFIG: Config = Config {
     handled: 0,
     typed: 0,
     word: 0,
-    pad: 0,
+    log_slots: 0,
     one_by_one: 0,
     backing: 0,
     common: 0,

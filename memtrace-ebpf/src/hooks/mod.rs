@@ -12,6 +12,7 @@ pub(crate) mod exec;
 pub(crate) mod experiment;
 pub(crate) mod failed;
 pub(crate) mod fault;
+pub(crate) mod fault_log;
 pub(crate) mod file;
 pub(crate) mod find_direct_map;
 pub(crate) mod frame;

@@ -50,6 +50,12 @@ pub(crate) fn has_room() -> bool {
     RECORDS.query(u64::from(BPF_RB_AVAIL_DATA)) < u64::from(config!(common))
 }
 
+/// Whether the reader looks into the buffer by itself.
+#[inline(always)]
+pub(crate) fn is_reader_awake() -> bool {
+    wake_up() != 0
+}
+
 /// How a record is submitted. A wake-up for each makes the traced program ten times slower, so there is none while the reader
 /// polls. One that sleeps has read all, so the kernel wakes it for the first (`bpf_ringbuf_commit` in `kernel/bpf/ringbuf.c`).
 #[inline(always)]

@@ -9,7 +9,8 @@ use memtrace_ebpf::control::{ADOPT_MAGIC, ADOPT_SURVEY, ADOPT_THREADS, Adopted, 
 
 use super::{
     call::ask,
-    load::{ADOPT_PROCESS, Probe, tracepoint},
+    hooks::{ADOPT_PROCESS, tracepoint},
+    load::Probe,
 };
 use crate::kernel::again::again;
 

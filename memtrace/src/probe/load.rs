@@ -1,19 +1,11 @@
 //! Loading the hooks into the kernel and attaching them.
 
-use std::{
-    collections::BTreeSet,
-    io,
-    num::NonZero,
-    path::Path,
-    sync::{Mutex, PoisonError},
-    thread,
-};
+use std::{path::Path, thread};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel, include_bytes_aligned,
     maps::{Array, HashMap, MapData, PerCpuArray, Queue, RingBuf},
-    programs::{Program, RawTracePoint},
 };
 use aya_log::EbpfLogger;
 use log::LevelFilter;
@@ -23,17 +15,17 @@ use memtrace_ebpf::{
     layout::Layout,
     record::ABI,
 };
-use object::{Object as _, ObjectSection as _};
 
 use super::{
     backend::{self, Backend, Refused},
     direct_map::{self, FIND_DIRECT_MAP},
     ends::Ends,
+    fault_log::{FaultLog, log_slots, possible_cpus},
+    hooks::{NO_THREAD, attach, tracepoint},
     kfunc::Kfuncs,
     live::Live,
     log::ToStderr,
     missed::Missed,
-    preempt,
     read::{Reader, Ring},
     threads::Threads,
     timer::Timers,
@@ -52,27 +44,11 @@ use crate::{
 /// The hooks.
 pub(super) static OBJECT: &[u8] =
     include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memtrace-probe"));
-/// What the hook `page_fault` is for in the object: its tracepoints are the architecture's.
-const PAGE_FAULT: &str = "page_fault_user";
-/// The hook that is attached while processes are taken under trace.
-pub(super) const ADOPT_PROCESS: &str = "adopt_process";
 /// Bytes of the ring buffer: room for some 400,000 faults, should the reader not get a CPU for a while. memtrace's own memory
 /// counts them twice, as the kernel maps the buffer twice in a row (`ringbuf_map_mmap_kern` in `kernel/bpf/ringbuf.c`).
 const RING_BYTES: u32 = 32 << 20;
 /// The same where no fault is sent.
 const SUMMARY_RING_BYTES: u32 = 8 << 20;
-/// What is said where the machine has no room for another thread.
-const NO_THREAD: &str = "can't start a thread";
-/// The hook that notices a birth where the one on that may be left out.
-const WOKEN: &str = "sched_wakeup_new";
-/// The hooks that the verifier takes longest over, in that order.
-const LONGEST: [&str; 4] = [
-    "task_newtask",
-    "sys_exit",
-    "page_fault",
-    "sched_process_exec",
-];
-
 /// Who is traced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Traced {
@@ -102,7 +78,7 @@ pub struct Options<'a> {
 }
 
 impl Options<'_> {
-    fn ring_bytes(&self) -> u32 {
+    pub(super) fn ring_bytes(&self) -> u32 {
         self.buffer.unwrap_or(if self.summary {
             SUMMARY_RING_BYTES
         } else {
@@ -124,6 +100,8 @@ pub struct Probe {
     zero_pfn: u64,
     /// Bytes of the ring buffer.
     ring_bytes: u32,
+    /// Slots of each CPU's log of faults.
+    log_slots: u32,
     /// Whether the hooks count the faults.
     summary: bool,
 }
@@ -180,6 +158,7 @@ impl Probe {
             backend,
             zero_pfn: sample.zero,
             ring_bytes: options.ring_bytes(),
+            log_slots: log_slots(options, types.fentry)?,
             summary: options.summary,
         })
     }
@@ -190,6 +169,7 @@ impl Probe {
     /// The object has no such maps, or they can't be mapped.
     pub fn live(&mut self) -> Result<Live> {
         let missed = Missed::of(&self.ebpf)?;
+        let faults = FaultLog::new(&self.ebpf, self.log_slots)?;
         let mut take = |name| {
             self.ebpf
                 .take_map(name)
@@ -213,6 +193,7 @@ impl Probe {
                 PerCpuArray::try_from(take("FURTHER_ENDS")?)?,
             ),
             missed,
+            faults,
         );
         let metadata = Metadata {
             abi: ABI,
@@ -357,7 +338,7 @@ fn task(options: Options<'_>, types: &Types, sample: &Sample) -> Result<Config> 
         // A check of a pointer's type has the verifier go through all types of the kernel's, for each member that is read.
         typed: u32::from(types.kfuncs.cast.is_none() && helpers::are_typed()),
         word: types.kfuncs.cast.map_or(0, |(_, word)| word),
-        pad: 0,
+        log_slots: log_slots(options, types.fentry)?,
         one_by_one: u32::from(types.one_by_one),
         backing: layout::backing_bits(&release()),
         common: options.ring_bytes() / 4 * 3,
@@ -373,6 +354,7 @@ fn load<'a>(
     task: &'a Config,
     options: Options<'_>,
 ) -> Result<Ebpf> {
+    let cpus = possible_cpus()?;
     // aya tries a program that was refused again with room for a log. Without a level for that the kernel would refuse
     // this for itself (`bpf_verifier_log_attr_valid` in `kernel/bpf/log.c`), and its reason for the first be hidden.
     let (level, verifier): (&'static u8, _) = if options.verbose {
@@ -386,6 +368,8 @@ fn load<'a>(
         .override_global("CONFIG", bytemuck::bytes_of(task), true)
         .override_global(aya_log::LEVEL, level, true)
         .map_max_entries("RECORDS", options.ring_bytes())
+        .map_max_entries("FAULTS", (task.log_slots * cpus).max(1))
+        .map_max_entries("LOG_ENDS", cpus)
         .load(&types.kfuncs.linked(OBJECT)?)
         .context("the kernel refused the BPF object's maps")
 }
@@ -410,86 +394,4 @@ fn find_direct_map(ebpf: &mut Ebpf, sample: &Sample) -> Result<DirectMap> {
     let found = direct_map::find(&map, sample);
     tracepoint(ebpf, FIND_DIRECT_MAP)?.detach(link)?;
     found
-}
-
-pub(super) fn tracepoint<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut RawTracePoint> {
-    let program = ebpf
-        .program_mut(name)
-        .with_context(|| format!("the object has no hook {name}"))?;
-    Ok(program.try_into()?)
-}
-
-/// Loads and attaches a hook: each has the name of its tracepoint, but for that of page faults, which has two or none.
-fn attach_hook(name: &str, program: &mut Program) -> Result<()> {
-    let tracepoints = match name {
-        "page_fault" => FAULT_TRACEPOINTS,
-        _ => &[name],
-    };
-    if tracepoints.is_empty() {
-        return Ok(());
-    }
-    let program: &mut RawTracePoint = program.try_into()?;
-    again(|| program.load()).with_context(|| format!("the kernel refused the hook {name}"))?;
-    for tracepoint in tracepoints {
-        program
-            .attach(tracepoint)
-            .with_context(|| format!("this kernel has no tracepoint {tracepoint}"))?;
-    }
-    Ok(())
-}
-
-/// The names of the tracepoints that the hooks are for.
-///
-/// # Errors
-/// The object is broken.
-pub fn tracepoints() -> Result<BTreeSet<String>> {
-    let object = object::File::parse(OBJECT).context("the hooks are no ELF file")?;
-    let faults = FAULT_TRACEPOINTS.iter().map(|name| (*name).to_owned());
-    let mut names: BTreeSet<String> = faults.collect();
-    for section in object.sections() {
-        let name = section.name()?.strip_prefix("raw_tp/");
-        names.extend(name.filter(|name| *name != PAGE_FAULT).map(str::to_owned));
-    }
-    Ok(names)
-}
-
-/// Loads and attaches the hooks, but for those on functions. Gives the timers.
-fn attach(ebpf: &mut Ebpf, preemption: Preemption) -> Result<Timers> {
-    let mut timers = Timers::new()?;
-    let mut hooks: Vec<_> = ebpf
-        .programs_mut()
-        .filter(|(name, _)| ![FIND_DIRECT_MAP, ADOPT_PROCESS].contains(name))
-        .filter(|(name, _)| !backend::HOOKS.contains(name))
-        .filter(|(name, _)| *name != WOKEN || preempt::leaves_tracepoints_out(preemption))
-        .collect();
-    // The kernel's verifier takes its time over each hook, but looks at several at once: those first that take the longest.
-    hooks.sort_by_key(|(name, _)| LONGEST.iter().rev().position(|long| long == name));
-    let workers = thread::available_parallelism().map_or(1, NonZero::get);
-    let workers = workers.min(hooks.len());
-    let hooks = Mutex::new(hooks);
-    let next = || hooks.lock().unwrap_or_else(PoisonError::into_inner).pop();
-    thread::scope(|scope| {
-        let work = || {
-            while let Some((name, program)) = next() {
-                match program {
-                    Program::PerfEvent(tick) => {
-                        again(|| tick.load()).context("the kernel refused the hook tick")?;
-                    }
-                    tracepoint => attach_hook(name, tracepoint)?,
-                }
-            }
-            anyhow::Ok(())
-        };
-        let workers: Vec<_> = (0..workers)
-            .map(|_| thread::Builder::new().spawn_scoped(scope, work))
-            .collect::<io::Result<_>>()
-            .context(NO_THREAD)?;
-        workers.into_iter().try_for_each(|worker| {
-            worker
-                .join()
-                .map_err(|_| anyhow!("loading a hook failed"))?
-        })
-    })?;
-    timers.start(ebpf)?;
-    Ok(timers)
 }

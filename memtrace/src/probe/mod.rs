@@ -5,6 +5,8 @@ mod backend;
 mod call;
 mod direct_map;
 mod ends;
+mod fault_log;
+mod hooks;
 mod kfunc;
 mod live;
 mod load;
@@ -17,6 +19,7 @@ mod timer;
 
 pub use adopt::{Adoption, Part};
 pub use backend::{Backend, FUNCTION, prefers_tracepoints};
+pub use hooks::tracepoints;
 pub use live::Live;
-pub use load::{Options, Probe, Traced, locate_direct_map, tracepoints};
+pub use load::{Options, Probe, Traced, locate_direct_map};
 pub use preempt::Functions as Undisturbed;

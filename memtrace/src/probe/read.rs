@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
 use memtrace_ebpf::record::{Kind, Tally, ThreadSummary};
 
-use super::{ends::Ends, missed::Missed, threads::Threads};
+use super::{ends::Ends, fault_log::FaultLog, missed::Missed, threads::Threads};
 use memtrace_ebpf::record::Record;
 
 /// Bytes that the ring buffer has before each record; records begin at multiples of them.
@@ -38,10 +38,21 @@ pub struct Reader {
     threads: Threads,
     ends: Ends,
     missed: Missed,
+    faults: FaultLog,
+    /// Faults of the log: in the ring buffer there may be records that are older yet.
+    held: Vec<Record>,
+    /// How many of its bytes those may be.
+    before_held: u64,
 }
 
 impl Reader {
-    pub(super) const fn new(ring: Ring, threads: Threads, ends: Ends, missed: Missed) -> Self {
+    pub(super) const fn new(
+        ring: Ring,
+        threads: Threads,
+        ends: Ends,
+        missed: Missed,
+        faults: FaultLog,
+    ) -> Self {
         Self {
             ring,
             unread: 0,
@@ -50,6 +61,9 @@ impl Reader {
             threads,
             ends,
             missed,
+            faults,
+            held: Vec::new(),
+            before_held: 0,
         }
     }
 
@@ -67,16 +81,31 @@ impl Reader {
         noted.context("can't note whether the reader sleeps")
     }
 
-    /// Takes records out of the ring buffer that are there now, up to `limit`. Nothing else is done meanwhile, as
-    /// the writers wait for the cache line of the reader's position. Returns whether there may be more.
+    /// Takes records out that are there now, up to `limit` of the ring buffer and of each CPU's log: in the order of their writing,
+    /// but for faults, which come after what is older than they are. Nothing else is done meanwhile, as the writers wait for the
+    /// cache line of the reader's position. Returns whether there may be more.
     pub fn drain(&mut self, limit: usize, into: &mut Vec<Record>) -> bool {
+        let mut more = false;
+        if self.held.is_empty() {
+            more = self.faults.read(limit, &mut self.held);
+            self.before_held = self.ring.room;
+        }
+        more |= self.drain_ring(limit, into);
+        if self.before_held == 0 {
+            into.append(&mut self.held);
+        }
+        more
+    }
+
+    fn drain_ring(&mut self, limit: usize, into: &mut Vec<Record>) -> bool {
         while into.len() < limit {
             let Some(bytes) = self.ring.records.next() else {
-                self.unread = 0;
+                (self.unread, self.before_held) = (0, 0);
                 return false;
             };
             let len = (bytes.len() as u64).next_multiple_of(RECORD_HEAD) + RECORD_HEAD;
             self.unread = self.unread.saturating_sub(len);
+            self.before_held = self.before_held.saturating_sub(len);
             into.extend(Record::decode(&bytes));
         }
         true
@@ -84,6 +113,7 @@ impl Reader {
 
     /// Takes records out, up to `limit`, but passes over faults, which count as lost. Returns whether there may be more.
     pub fn drain_but_faults(&mut self, limit: usize, into: &mut Vec<Record>) -> bool {
+        self.passed_over += self.faults.pass_over() + self.held.drain(..).len() as u64;
         while into.len() < limit {
             let Some(bytes) = self.ring.records.next() else {
                 return false;
@@ -114,14 +144,15 @@ impl Reader {
     }
 
     /// Notes that all that has been written up to now is to be read.
-    pub const fn mark(&mut self) {
+    pub fn mark(&mut self) {
         self.unread = self.ring.room;
+        self.faults.mark();
     }
 
     /// Whether all has been read that had been written at the last [`Self::mark`]: the buffer was empty once since, or so much
     /// has been read as it has room for.
-    pub const fn is_past_mark(&self) -> bool {
-        self.unread == 0
+    pub fn is_past_mark(&self) -> bool {
+        self.unread == 0 && self.held.is_empty() && self.faults.is_past_mark()
     }
 
     /// For each CPU the time up to which all that happened on it is in the ring buffer: its last tick.

@@ -4,6 +4,7 @@ use memtrace_ebpf::record::{Fault, FaultDetail, FaultPending, Handled, Header, K
 
 use crate::hooks::{
     fault::count::Counted,
+    fault_log,
     kernel::config,
     ring,
     thread::{HELD, OPEN, Thread},
@@ -44,7 +45,7 @@ pub(crate) fn send_fault(thread: &Thread, after: u64, level: u8, flags: u8, sign
             call: thread.call,
         };
         ring::send_common(kind, handled);
-    } else {
+    } else if !fault_log::write(fault) {
         ring::send_common(kind, fault);
     }
 }
