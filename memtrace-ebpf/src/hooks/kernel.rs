@@ -1,8 +1,8 @@
 //! Reading the running kernel's structures at the offsets that user space took from its BTF.
 //!
-//! Pointers that the verifier knows the type of (the current task, its registers, what they lead to) are
-//! loaded from directly, which costs a few instructions; anything else goes through `bpf_probe_read_kernel`. So do all on a
-//! kernel that has no helpers for such pointers.
+//! Since 6.2 the hooks may load from any address, which costs a few instructions. Before, only pointers that the verifier knows
+//! the type of (the current task, its registers, what they lead to) are loaded from directly; anything else goes through
+//! `bpf_probe_read_kernel`. So do all on a kernel that has no helpers for such pointers.
 
 use core::{mem::transmute, ptr};
 
@@ -77,7 +77,7 @@ impl Object {
     /// The task that runs on this CPU.
     #[inline(always)]
     pub(crate) fn current() -> Self {
-        if config!(typed) == 0 {
+        if !is_typed() {
             // SAFETY: the helper has no conditions.
             return Self(unsafe { generated::bpf_get_current_task() } as *const u8);
         }
@@ -88,7 +88,7 @@ impl Object {
     /// The registers that the current task entered the kernel with from user mode (`task_pt_regs`).
     #[inline(always)]
     pub(crate) fn registers(self) -> Self {
-        if config!(typed) == 0 {
+        if !is_typed() {
             let above = direct_map().map_or(0, |map| map.registers);
             return Self((self.load::<u64>(offset!(task_stack)) + above) as *const u8);
         }
@@ -114,7 +114,7 @@ impl Object {
         if offset == ABSENT {
             return T::ZERO;
         }
-        if config!(typed) == 0 {
+        if !is_typed() {
             return read_member(self.address(), offset);
         }
         // SAFETY: the verifier has the type of the object and refuses an offset outside of it; a stale pointer's
@@ -132,7 +132,7 @@ impl Object {
         if offset == ABSENT {
             return Self(ptr::null());
         }
-        if config!(typed) == 0 {
+        if !is_typed() {
             return Self(self.load::<u64>(offset) as *const u8);
         }
         // SAFETY: as in `load`.
@@ -204,10 +204,19 @@ pub(crate) fn read_pair(address: u64) -> [u64; 2] {
     pair
 }
 
-/// Whether memory that the verifier knows nothing of is loaded from directly: a helper costs 20 ns.
+/// Whether memory that the verifier knows nothing of is loaded from directly: a helper costs 20 ns. Both are built, each for the
+/// kernels that know it.
 #[inline(always)]
-pub(crate) fn loads_directly() -> bool {
-    config!(word) != 0
+pub(crate) const fn loads_directly() -> bool {
+    cfg!(feature = "direct")
+}
+
+/// Whether pointers have types that the verifier knows.
+#[inline(always)]
+pub(crate) fn is_typed() -> bool {
+    // A check of such a pointer has it go through all types of the kernel's, for each member that is read
+    // (`btf_nested_type_is_trusted` in `kernel/bpf/verifier.c`).
+    !loads_directly() && config!(typed) != 0
 }
 
 /// The word at this address as a pointer that may be loaded from: a call that the verifier itself replaces by a move

@@ -16,7 +16,7 @@ use aya::{
 use memtrace_ebpf::arch::FAULT_TRACEPOINTS;
 use object::{Object as _, ObjectSection as _};
 
-use super::{backend, direct_map::FIND_DIRECT_MAP, load::OBJECT, preempt, timer::Timers};
+use super::{backend, direct_map::FIND_DIRECT_MAP, load::DIRECT, preempt, timer::Timers};
 use crate::kernel::{again::again, preemption::Preemption};
 
 /// What the hook `page_fault` is for in the object: its tracepoints are the architecture's.
@@ -33,7 +33,7 @@ const LONGEST: [&str; 4] = [
     "sched_process_exec",
 ];
 /// What is said where the machine has no room for another thread.
-pub(super) const NO_THREAD: &str = "can't start a thread";
+const NO_THREAD: &str = "can't start a thread";
 
 pub(super) fn tracepoint<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut RawTracePoint> {
     let program = ebpf
@@ -66,7 +66,7 @@ fn attach_hook(name: &str, program: &mut Program) -> Result<()> {
 /// # Errors
 /// The object is broken.
 pub fn tracepoints() -> Result<BTreeSet<String>> {
-    let object = object::File::parse(OBJECT).context("the hooks are no ELF file")?;
+    let object = object::File::parse(DIRECT).context("the hooks are no ELF file")?;
     let faults = FAULT_TRACEPOINTS.iter().map(|name| (*name).to_owned());
     let mut names: BTreeSet<String> = faults.collect();
     for section in object.sections() {

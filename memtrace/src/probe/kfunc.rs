@@ -88,7 +88,7 @@ impl Kfuncs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::load::OBJECT;
+    use crate::probe::load::DIRECT;
 
     const CAST: u32 = 0x1_0203;
 
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn hooks_on_tracepoints_hold_preemption_off_only_where_the_kernel_does_not() -> Result<()> {
         for in_tracepoints in [true, false] {
-            let linked = all(in_tracepoints).linked(OBJECT)?;
+            let linked = all(in_tracepoints).linked(DIRECT)?;
             let held = |start| calls(&linked, start, &[11, 12, 13, 14, CAST]);
             assert_eq!(held("raw_tp/")?[0] > 0, in_tracepoints);
             assert_eq!(held("fentry/")?[..4], [1, 1, 2, 1]);
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn without_the_functions_nothing_calls_them() -> Result<()> {
-        let linked = Kfuncs::default().linked(OBJECT)?;
+        let linked = Kfuncs::default().linked(DIRECT)?;
         calls(&linked, "", &[]).map(drop)
     }
 }

@@ -1,6 +1,6 @@
 //! Loading the hooks into the kernel and attaching them.
 
-use std::{path::Path, thread};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::{
@@ -15,13 +15,14 @@ use memtrace_ebpf::{
     layout::Layout,
     record::ABI,
 };
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{
     backend::{self, Backend, Refused},
     direct_map::{self, FIND_DIRECT_MAP},
     ends::Ends,
     fault_log::{FaultLog, log_slots, possible_cpus},
-    hooks::{NO_THREAD, attach, tracepoint},
+    hooks::{attach, tracepoint},
     kfunc::Kfuncs,
     live::Live,
     log::ToStderr,
@@ -41,9 +42,10 @@ use crate::{
     source::Metadata,
 };
 
-/// The hooks.
-pub(super) static OBJECT: &[u8] =
-    include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memtrace-probe"));
+/// The hooks, for a kernel that lets them load from its memory directly; and for one that doesn't.
+pub(super) static DIRECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probe-direct"));
+pub(super) static BY_HELPERS: &[u8] =
+    include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probe-by-helpers"));
 /// Bytes of the ring buffer: room for some 400,000 faults, should the reader not get a CPU for a while. memtrace's own memory
 /// counts them twice, as the kernel maps the buffer twice in a row (`ringbuf_map_mmap_kern` in `kernel/bpf/ringbuf.c`).
 const RING_BYTES: u32 = 32 << 20;
@@ -298,17 +300,9 @@ pub fn locate_direct_map(btf: Option<&Path>) -> Result<DirectMap> {
 
 /// Loads the object, and finds the direct map.
 fn prepare(options: Options<'_>, sample: &Sample) -> Result<(Ebpf, Types, DirectMap)> {
-    let (types, mut loader) = thread::scope(|scope| {
-        let types = thread::Builder::new()
-            .spawn_scoped(scope, || types(options))
-            .context(NO_THREAD)?;
-        // It reads the kernel's BTF, too, which takes the most time of all: so beside ours.
-        let loader = EbpfLoader::new();
-        let types = types
-            .join()
-            .map_err(|_| anyhow!("reading the kernel's types failed"))??;
-        anyhow::Ok((types, loader))
-    })?;
+    // Before anything else opens a file.
+    let mut loader = bare_loader();
+    let types = types(options)?;
     if options.btf.is_some() {
         loader.btf(types.btf.as_ref());
     }
@@ -335,8 +329,7 @@ fn task(options: Options<'_>, types: &Types, sample: &Sample) -> Result<Config> 
         read_frames: u32::from(options.traced == Traced::Running || !options.summary),
         detail: u32::from(options.traced == Traced::Experiments),
         handled: u32::from(types.fentry),
-        // A check of a pointer's type has the verifier go through all types of the kernel's, for each member that is read.
-        typed: u32::from(types.kfuncs.cast.is_none() && helpers::are_typed()),
+        typed: u32::from(helpers::are_typed()),
         word: types.kfuncs.cast.map_or(0, |(_, word)| word),
         log_slots: log_slots(options, types.fentry)?,
         one_by_one: u32::from(types.one_by_one),
@@ -347,6 +340,22 @@ fn task(options: Options<'_>, types: &Types, sample: &Sample) -> Result<Config> 
     })
 }
 
+/// A loader without the kernel's types. aya reads and parses them when it makes one, which takes a third of the start, and nothing
+/// here needs it; where it can't open their file it does without.
+fn bare_loader<'a>() -> EbpfLoader<'a> {
+    let files = getrlimit(Resource::RLIMIT_NOFILE);
+    if let Ok((_, hard)) = files {
+        // If that fails it only takes longer.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, 0, hard);
+    }
+    let loader = EbpfLoader::new();
+    if let Ok((soft, hard)) = files {
+        // Up to the hard limit everybody may.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, soft, hard);
+    }
+    loader
+}
+
 /// Loads the object's maps and relocates its programs.
 fn load<'a>(
     mut loader: EbpfLoader<'a>,
@@ -355,6 +364,7 @@ fn load<'a>(
     options: Options<'_>,
 ) -> Result<Ebpf> {
     let cpus = possible_cpus()?;
+    let object = types.kfuncs.cast.map_or(BY_HELPERS, |_| DIRECT);
     // aya tries a program that was refused again with room for a log. Without a level for that the kernel would refuse
     // this for itself (`bpf_verifier_log_attr_valid` in `kernel/bpf/log.c`), and its reason for the first be hidden.
     let (level, verifier): (&'static u8, _) = if options.verbose {
@@ -370,7 +380,7 @@ fn load<'a>(
         .map_max_entries("RECORDS", options.ring_bytes())
         .map_max_entries("FAULTS", (task.log_slots * cpus).max(1))
         .map_max_entries("LOG_ENDS", cpus)
-        .load(&types.kfuncs.linked(OBJECT)?)
+        .load(&types.kfuncs.linked(object)?)
         .context("the kernel refused the BPF object's maps")
 }
 

@@ -15,7 +15,7 @@ use crate::hooks::{
         count::{has_counted, is_over},
         end::{EndedBy, close},
     },
-    kernel::{Object, config, loads_directly, offset, read_member},
+    kernel::{Object, config, is_typed, loads_directly, offset, read_member},
     paging::EntryCache,
     thread::{self, CLOSED, Thread},
     verifier::launder_scalar,
@@ -37,7 +37,7 @@ pub(crate) fn enter(ctx: &RawTracePointContext) {
     let mm = task.follow(offset!(task_mm));
     // The helper that reads it where the verifier doesn't know a task's type disables them itself (copy_from_kernel_nofault
     // in mm/maccess.c).
-    let own = u32::from(config!(typed) == 0 && !loads_directly());
+    let own = u32::from(!is_typed() && !loads_directly());
     let disabled = task.load::<u32>(offset!(task_pagefault_disabled)) > own;
     if mm.is_null() || disabled && is_nested(thread, task) {
         return;
