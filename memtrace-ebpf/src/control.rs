@@ -66,7 +66,7 @@ pub struct DirectMap {
     pub stopped: u64,
     /// The first base that was not tried, as long as none is right: a call for which the hook was left out has tried none.
     pub untried: u64,
-    /// Changes whenever tasks that run already have been taken under trace: what was known of strangers is void. In the
+    /// Changes whenever tasks that run already have been taken under trace: what was known of untraced ones is void. In the
     /// upper 16 bits, which are the same in all addresses of the kernel's.
     pub adoptions: u64,
 }

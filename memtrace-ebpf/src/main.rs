@@ -22,7 +22,7 @@ use hooks::{
     find_direct_map,
     preempt::without_preemption,
     task,
-    thread::unless_stranger,
+    thread::if_traced,
     tick,
 };
 
@@ -40,21 +40,21 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 /// `exceptions:page_fault_kernel`, the same for an access that the kernel made.
 #[raw_tracepoint(tracepoint = "page_fault_user")]
 fn page_fault(ctx: RawTracePointContext) -> i32 {
-    unless_stranger(|| exception::enter(&ctx));
+    if_traced(|| exception::enter(&ctx));
     0
 }
 
 /// `handle_mm_fault(vma, address, flags, regs)` in `mm/memory.c`, where functions can be hooked.
 #[fentry(function = "handle_mm_fault")]
 fn handle_enter(ctx: FEntryContext) -> i32 {
-    unless_stranger(|| handled::enter(&ctx));
+    if_traced(|| handled::enter(&ctx));
     0
 }
 
 /// The end of the same.
 #[fexit(function = "handle_mm_fault")]
 fn handle_leave(ctx: FExitContext) -> i32 {
-    unless_stranger(|| handled::leave(&ctx));
+    if_traced(|| handled::leave(&ctx));
     0
 }
 
@@ -75,14 +75,14 @@ fn signal_deliver(_ctx: RawTracePointContext) -> i32 {
 /// `raw_syscalls:sys_enter(regs, id)`, `syscall_trace_enter` in `kernel/entry/syscall-common.c`.
 #[raw_tracepoint(tracepoint = "sys_enter")]
 fn sys_enter(ctx: RawTracePointContext) -> i32 {
-    unless_stranger(|| call::enter(&ctx));
+    if_traced(|| call::enter(&ctx));
     0
 }
 
 /// `raw_syscalls:sys_exit(regs, ret)`.
 #[raw_tracepoint(tracepoint = "sys_exit")]
 fn sys_exit(ctx: RawTracePointContext) -> i32 {
-    unless_stranger(|| call::exit(&ctx));
+    if_traced(|| call::exit(&ctx));
     0
 }
 

@@ -90,13 +90,13 @@ pub(crate) fn adopt(ctx: &RawTracePointContext) {
     repeat!(LIMIT, next_processes);
     let Some(found) = search() else { return };
     // Once more with each call: a hook that was under way may have missed what the call before has changed.
-    thread::forget_strangers();
+    thread::forget_untraced();
     if found.leader != 0 {
         let signal: u64 = read_member(found.leader, offset!(task_signal));
         found.end = signal + u64::from(offset!(signal_thread_head));
         found.task = read_member(found.end, 0);
         repeat!(LIMIT, next_threads);
-        thread::forget_strangers();
+        thread::forget_untraced();
         survey_process();
     }
     if let (Some(done), Some(answer)) = (search(), ADOPTED.get_ptr_mut(0)) {

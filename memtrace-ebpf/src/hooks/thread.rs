@@ -157,8 +157,8 @@ static LAST: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
 /// Tasks that are not traced, as far as they were met last: most hooks run for such, and must be over at once. By a hash of the
 /// address of the `task_struct`, with [`DirectMap::adoptions`] in it.
 #[map]
-static STRANGERS: Array<u64> = Array::with_max_entries(1 << STRANGERS_BITS, 0);
-const STRANGERS_BITS: u32 = 11;
+static UNTRACED: Array<u64> = Array::with_max_entries(1 << UNTRACED_BITS, 0);
+const UNTRACED_BITS: u32 = 11;
 
 /// Where a new thread's state is put together: it is too large for the stack.
 #[map]
@@ -166,9 +166,9 @@ static TEMPLATE: PerCpuArray<Thread> = PerCpuArray::with_max_entries(1, 0);
 
 /// Runs a hook that is about the current task alone, unless nobody traces that.
 #[inline(always)]
-pub(crate) fn unless_stranger(hook: impl FnOnce()) {
+pub(crate) fn if_traced(hook: impl FnOnce()) {
     if let Some(map) = direct_map()
-        && !is_stranger(map)
+        && !is_untraced(map)
     {
         without_preemption(hook);
     }
@@ -190,9 +190,9 @@ pub(crate) fn find(task: Object) -> Option<&'static mut Thread> {
     }
     // Before the look: what is taken under trace after it makes this void.
     let current = current_address();
-    let stranger = mark(current, map);
+    let untraced = mark(current, map);
     let Some(index) = index(task) else {
-        note(current, stranger);
+        note(current, untraced);
         return None;
     };
     *last = index;
@@ -201,9 +201,9 @@ pub(crate) fn find(task: Object) -> Option<&'static mut Thread> {
 
 /// Whether the current task was looked for in vain before.
 #[inline(always)]
-fn is_stranger(map: &DirectMap) -> bool {
+fn is_untraced(map: &DirectMap) -> bool {
     let task = current_address();
-    STRANGERS.get(place(task)).copied() == Some(mark(task, map))
+    UNTRACED.get(place(task)).copied() == Some(mark(task, map))
 }
 
 /// The address of the current task's `task_struct`: a number to calculate with.
@@ -213,24 +213,24 @@ fn current_address() -> u64 {
     unsafe { generated::bpf_get_current_task() }
 }
 
-/// What is noted of a stranger. Volatile: it must not be read later than the table is looked into.
+/// What is noted of an untraced task. Volatile: it must not be read later than the table is looked into.
 #[inline(always)]
 fn mark(task: u64, map: &DirectMap) -> u64 {
     // SAFETY: a valid reference.
     task ^ unsafe { ptr::read_volatile(&raw const map.adoptions) }
 }
 
-/// The place in [`STRANGERS`] for a task.
+/// The place in [`UNTRACED`] for a task.
 #[inline(always)]
 fn place(task: u64) -> u32 {
     // By the upper half of a product with the golden ratio (Knuth).
-    (task.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - STRANGERS_BITS)) as u32
+    (task.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - UNTRACED_BITS)) as u32
 }
 
 /// Notes what is known of the task with this address.
 #[inline(always)]
 fn note(task: u64, mark: u64) {
-    if let Some(noted) = STRANGERS.get_ptr_mut(place(task)) {
+    if let Some(noted) = UNTRACED.get_ptr_mut(place(task)) {
         // SAFETY: the map gives a valid pointer. Several CPUs may write it, each a whole word that is true.
         unsafe { ptr::write_volatile(noted, mark) };
     }
@@ -238,7 +238,7 @@ fn note(task: u64, mark: u64) {
 
 /// Tasks that ran already have been taken under trace, whom a hook may have met before.
 #[inline(always)]
-pub(crate) fn forget_strangers() {
+pub(crate) fn forget_untraced() {
     if let Some(map) = direct_map() {
         map.adoptions = map.adoptions.wrapping_add(1 << 48);
     }
@@ -298,7 +298,7 @@ pub(crate) fn insert(
         return false;
     };
     if STATES.set(free, &*new, 0).is_ok() && THREADS.insert(task, free, 0).is_ok() {
-        // Its `task_struct` may have been a stranger's.
+        // Its `task_struct` may have been an untraced task's.
         note(task, 0);
         return true;
     }
