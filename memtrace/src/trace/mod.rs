@@ -12,6 +12,7 @@ pub mod model;
 mod names;
 mod objects;
 pub mod order;
+mod ranges;
 mod region;
 pub mod sharing;
 #[cfg(test)]

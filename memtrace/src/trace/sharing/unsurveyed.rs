@@ -1,11 +1,17 @@
 //! Forks that were not surveyed to their end: which pages they left shared there only faults tell, one by one. A write that the
 //! kernel has to handle on a page that was there at the fork, and that nothing has changed since, is such news.
 
-use std::ops::Range;
+use std::{mem, ops::Range};
 
 use rustc_hash::FxHashMap as HashMap;
 
 use super::{Ending, Fork, ledgers::Ledgers, pages::Pages};
+use crate::trace::ranges::joined;
+
+/// As many pages in a row are kept as a range: a call may be on as many addresses as there are.
+const MANY: u64 = 1 << 16;
+/// Such ranges at the most.
+const RANGES: usize = 1024;
 
 /// The forks whose parent or child is still there.
 #[derive(Default)]
@@ -23,8 +29,36 @@ struct Part {
     from: u64,
     /// Pages of which all is known, or nothing can be any more: what is there has changed since.
     settled: Pages,
+    /// The same, where they are [very many](MANY).
+    settled_ranges: Vec<Range<u64>>,
     /// How one of the two left.
     left: Option<Ending>,
+}
+
+impl Part {
+    /// Nothing more is to be learnt of a page. `false` if that was so before.
+    fn settle(&mut self, page: u64) -> bool {
+        let is_in = |range: &Range<u64>| range.contains(&page);
+        !self.settled_ranges.iter().any(is_in) && self.settled.insert(page)
+    }
+
+    /// The same of a range.
+    fn settle_all(&mut self, pages: Range<u64>) {
+        if pages.end - pages.start < MANY {
+            self.settled.insert_range(pages);
+            return;
+        }
+        self.settled.remove_range(pages.clone());
+        self.settled_ranges.push(pages);
+        self.settled_ranges = joined(mem::take(&mut self.settled_ranges));
+        // What lies between is given up: less is learnt then, and nothing wrong.
+        if self.settled_ranges.len() > RANGES
+            && let [first, .., last] = self.settled_ranges.as_slice()
+        {
+            let all = first.start..last.end;
+            self.settled_ranges = Vec::from([all]);
+        }
+    }
 }
 
 /// A fork that has turned out to have left a page shared.
@@ -79,6 +113,7 @@ impl Unsurveyed {
             child,
             from: rest.from,
             settled: Pages::new(),
+            settled_ranges: Vec::new(),
             left: None,
         };
         self.forks.insert(fork.number, part);
@@ -95,7 +130,7 @@ impl Unsurveyed {
             if let Some(part) = self.forks.get_mut(&fork)
                 && fork > latest
                 && page >= part.from
-                && part.settled.insert(page)
+                && part.settle(page)
             {
                 found.push(UnsurveyedShare {
                     fork,
@@ -113,7 +148,7 @@ impl Unsurveyed {
         for fork in self.by_mm.get(&mm).into_iter().flatten() {
             if let Some(part) = self.forks.get_mut(fork) {
                 let from = pages.start.max(part.from);
-                part.settled.insert_range(from..pages.end.max(from));
+                part.settle_all(from..pages.end.max(from));
             }
         }
     }
@@ -150,5 +185,40 @@ impl Unsurveyed {
             }
         }
         ledgers.release(fork);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_of_very_many_pages_are_bounded() {
+        let mut part = Part {
+            parent: 1,
+            child: 2,
+            from: 0,
+            settled: Pages::new(),
+            settled_ranges: Vec::new(),
+            left: None,
+        };
+        assert!(part.settle(MANY + 5) && !part.settle(MANY + 5));
+        part.settle_all(0..MANY - 1);
+        assert!(part.settled_ranges.is_empty() && part.settled.len() == MANY);
+        let mut most = 0;
+        for at in 0..3000 {
+            part.settle_all(4 * at * MANY..(4 * at + 2) * MANY);
+            most = most.max(part.settled_ranges.len());
+            assert!(!part.settle((4 * at + 1) * MANY));
+        }
+        assert_eq!(most, RANGES);
+        assert!(
+            part.settled.is_empty(),
+            "a page is in a range or in the set"
+        );
+        assert!(part.settle(12_000 * MANY), "beyond the last");
+        part.settle_all(0..u64::MAX);
+        let all = 0..u64::MAX;
+        assert_eq!(part.settled_ranges, [all]);
     }
 }

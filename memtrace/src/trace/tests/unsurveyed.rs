@@ -157,6 +157,28 @@ fn calls_change_what_is_there() {
     outcome.accounts_are(["5: taken over 1 shared 4; and 11"]);
 }
 
+/// Advice may be on as many addresses as there are, whatever is mapped: holes are passed over. It is kept as what it is, not page
+/// by page.
+#[test]
+fn advice_on_all_addresses_is_one_range() {
+    const MADV_DONTNEED: u64 = 4;
+    const ENOMEM: i64 = 12;
+    let mut story = forked();
+    story.copies(100, 8, 2);
+    for start in [FIRST + 5, FIRST + 6, 0] {
+        let all = [start * PAGE_SIZE, 1 << 63, MADV_DONTNEED, 0, 0, 0];
+        story.call(200, syscall::MADVISE, all, -ENOMEM);
+    }
+    story.takes_over(100, 6);
+    story.copies(200, 7, 2);
+    let outcome = story.play();
+    outcome.copies_are([
+        "100 8: fork 1 100>200, with [200] of 2",
+        "200 7: unknown, with [] of 2",
+    ]);
+    outcome.accounts_are(["5: parent 1 munmap 4; and 11"]);
+}
+
 /// When both are gone, nothing more is asked, and nothing is kept.
 #[test]
 fn what_is_left_out_is_forgotten_with_those_who_shared_it() {
