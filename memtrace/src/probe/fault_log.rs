@@ -19,8 +19,6 @@ use nix::{
     sys::mman::{MapFlags, ProtFlags, mmap, munmap},
 };
 
-use super::load::Options;
-
 const READ_WRITE: ProtFlags = ProtFlags::PROT_READ.union(ProtFlags::PROT_WRITE);
 /// Slots at most: as many faults as a CPU takes while the reader gets none, and few enough to stay in its cache.
 const SLOTS: u32 = 1 << 14;
@@ -30,13 +28,17 @@ const SLOTS: u32 = 1 << 14;
 ///
 /// # Errors
 /// The kernel doesn't tell its CPUs.
-pub(super) fn log_slots(options: Options<'_>, fentry: bool) -> Result<u32> {
+pub(super) fn log_slots(ring_bytes: u32, fentry: bool) -> Result<u32> {
     if fentry || !STORES_IN_ORDER {
         return Ok(0);
     }
-    let room = options.ring_bytes() / 8 / size_of::<Fault>() as u32 / possible_cpus()?;
-    // A power of two, or none.
-    Ok(room.checked_ilog2().map_or(0, |log| 1 << log).min(SLOTS))
+    Ok(slots(ring_bytes, possible_cpus()?))
+}
+
+/// As many slots, a power of two or none, beside a ring buffer of so many bytes.
+fn slots(ring_bytes: u32, cpus: u32) -> u32 {
+    let room = ring_bytes / 8 / size_of::<Fault>() as u32 / cpus.max(1);
+    room.checked_ilog2().map_or(0, |log| 1 << log).min(SLOTS)
 }
 
 /// The CPUs that there may be.
@@ -241,6 +243,23 @@ mod tests {
             records.iter().map(|record| record.header().ts).collect(),
             more,
         )
+    }
+
+    #[test]
+    fn the_logs_of_all_cpus_are_a_part_of_the_buffer_however_many_there_are() {
+        const MIB: u32 = 1 << 20;
+        for ring in [MIB / 4, MIB, 8 * MIB, 32 * MIB, 1 << 30] {
+            for cpus in 1..=8192 {
+                let slots = slots(ring, cpus);
+                assert!(slots == 0 || slots.is_power_of_two());
+                let bytes = u64::from(slots * cpus) * size_of::<Fault>() as u64;
+                assert!(bytes <= u64::from(ring / 8), "{ring} {cpus} {slots}");
+            }
+        }
+        assert_eq!(slots(32 * MIB, 2), super::SLOTS);
+        assert_eq!(slots(32 * MIB, 64), 1024);
+        assert_eq!(slots(32 * MIB, 4096), 16);
+        assert_eq!(slots(MIB / 4, 8192), 0);
     }
 
     #[test]

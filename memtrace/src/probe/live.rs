@@ -195,3 +195,22 @@ fn complete(cpus: &[u64]) -> u64 {
         .min()
         .unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slowest_cpu_says_what_is_complete_unless_it_is_switched_off() {
+        let now = 100 * CPU_GONE;
+        let mut cpus: Vec<u64> = (0..64).map(|cpu| now - cpu * 1000).collect();
+        assert_eq!(complete(&cpus), now - 63_000);
+        cpus[17] = now - CPU_GONE + 1;
+        assert_eq!(complete(&cpus), now - CPU_GONE + 1);
+        // It holds the others up no longer, whether it has ever ticked or not.
+        cpus[17] = now - CPU_GONE;
+        cpus[18] = 0;
+        assert_eq!(complete(&cpus), now - 63_000);
+        assert_eq!(complete(&[]), 0);
+    }
+}

@@ -160,7 +160,7 @@ impl Probe {
             backend,
             zero_pfn: sample.zero,
             ring_bytes: options.ring_bytes(),
-            log_slots: log_slots(options, types.fentry)?,
+            log_slots: log_slots(options.ring_bytes(), types.fentry)?,
             summary: options.summary,
         })
     }
@@ -331,7 +331,7 @@ fn task(options: Options<'_>, types: &Types, sample: &Sample) -> Result<Config> 
         handled: u32::from(types.fentry),
         typed: u32::from(helpers::are_typed()),
         word: types.kfuncs.cast.map_or(0, |(_, word)| word),
-        log_slots: log_slots(options, types.fentry)?,
+        log_slots: log_slots(options.ring_bytes(), types.fentry)?,
         one_by_one: u32::from(types.one_by_one),
         backing: layout::backing_bits(&release()),
         common: options.ring_bytes() / 4 * 3,

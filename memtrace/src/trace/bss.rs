@@ -161,4 +161,27 @@ mod tests {
         bss.remove(0..100);
         assert_eq!(bss.len(), 0);
     }
+    #[test]
+    fn it_has_a_piece_for_each_that_is_told_apart_and_forks_share_them() {
+        const PIECES: u64 = 10_000;
+        let mut bss = Bss::default();
+        // Again at the same places: what was there is gone.
+        for _ in 0..2 {
+            for at in 0..PIECES {
+                bss.insert(at * 10..at * 10 + 5, image(at));
+            }
+        }
+        assert_eq!(bss.len() as u64, PIECES);
+        let forks: Vec<Bss> = (0..100).map(|_| bss.clone()).collect();
+        assert!(forks.iter().all(|fork| Arc::ptr_eq(&fork.0, &bss.0)));
+        // What takes nothing away changes nothing.
+        bss.remove(5..10);
+        assert!(Arc::ptr_eq(&forks[0].0, &bss.0));
+        for at in 0..PIECES {
+            bss.remove(at * 10 + 2..at * 10 + 3);
+        }
+        assert_eq!(bss.len() as u64, 2 * PIECES, "each is in two");
+        bss.insert(0..PIECES * 10, image(1));
+        assert_eq!((bss.len(), forks[99].len() as u64), (1, PIECES));
+    }
 }

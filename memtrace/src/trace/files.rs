@@ -8,7 +8,7 @@ use memtrace_ebpf::record::{PATH_DELETED, PATH_TRUNCATED, Path};
 
 /// Paths that are kept at the most, and files of code. The kernel side remembers a quarter of that as told, the last used,
 /// and tells a path again that it has forgotten: so what it remembers is among what is kept here.
-const KEPT: usize = 32_768;
+pub const KEPT: usize = 32_768;
 
 /// Paths by their numbers, and files by their identities: a file may have several paths.
 #[derive(Default)]
@@ -27,6 +27,12 @@ impl Files {
     /// The path with this number; `None` for no file, or one that was never told.
     pub fn path(&mut self, path: u64) -> Option<Arc<str>> {
         self.paths.get(path).cloned()
+    }
+
+    /// Paths that are kept, for tests.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.paths.known.len()
     }
 
     /// Learns that a file is mapped to be executed.

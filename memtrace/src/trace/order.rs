@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap as HashMap;
 /// Nanoseconds that the rest waits for one thread's fault; after that it is shown, and the fault later.
 const PATIENCE: u64 = 1_000_000_000;
 /// Records that wait at the most; the oldest beyond them are shown, whatever may come before them yet.
-const ROOM: usize = 200_000;
+pub const ROOM: usize = 200_000;
 
 /// Records that wait for their turn.
 #[derive(Default)]
@@ -57,6 +57,12 @@ impl Order {
     /// Whether a record like that waits.
     pub fn holds(&self, is_it: impl FnMut(&Record) -> bool) -> bool {
         self.waiting.iter().flatten().any(is_it)
+    }
+
+    /// How many places are taken, for tests: those that are empty count, too.
+    #[cfg(test)]
+    pub fn places(&self) -> usize {
+        self.waiting.len()
     }
 
     /// The time of the last record that was handed out.

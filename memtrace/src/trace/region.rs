@@ -13,6 +13,7 @@ use super::{
     bss::{Bss, Image},
     event::{Event, Part, Region},
     files::Files,
+    ranges::joined,
 };
 
 /// Bytes below the vdso in which its data lies (`map_vdso` in `arch/x86/entry/vdso/vma.c`), and above it for itself.
@@ -108,7 +109,8 @@ pub struct Mapped {
     pgoff: u64,
     region: Region,
     part: Option<Part>,
-    /// Parts of it that are stacks of threads.
+    /// Parts of it that are stacks of threads, joined: where no mapping lies between stacks (guard pages by `MADV_GUARD_INSTALL`) those
+    /// of all threads are in one VMA, and each thread has the VMA that it was in last.
     stacks: Vec<Range<u64>>,
     image: Option<Image>,
     /// The identity of the address space's program.
@@ -167,7 +169,7 @@ impl Mapped {
             pgoff: vma.pgoff,
             region,
             part,
-            stacks: stacks.filter(|stack| !stack.is_empty()).collect(),
+            stacks: joined(stacks.filter(|stack| !stack.is_empty()).collect()),
             image,
             exe: mm.exe,
             end_data: mm.bounds.end_data,
@@ -231,6 +233,12 @@ impl Mapped {
         parts
             .map(|part| (part.clone(), self.place(part.start, Some(bss))))
             .collect()
+    }
+
+    /// How many parts of it are stacks, for tests.
+    #[cfg(test)]
+    pub const fn stack_count(&self) -> usize {
+        self.stacks.len()
     }
 
     /// What its first address belongs to, in an address space with this BSS.

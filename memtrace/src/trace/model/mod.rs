@@ -44,6 +44,8 @@ pub use finish::Finished;
 use loader::Loading;
 use pages::Unfollowed;
 use pending::Pending;
+#[cfg(test)]
+pub use pending::SURVEYS;
 
 const PAGE_SHIFT: u32 = 12;
 
@@ -230,6 +232,10 @@ impl Model {
         let [edges, solos, forks] = self.sharing.sizes();
         let [used, users, tasks, remembered] = self.objects.sizes();
         let [lives, living] = self.lives.sizes();
+        let vmas = self
+            .threads
+            .values()
+            .filter_map(|thread| thread.vma.as_ref());
         vec![
             ("threads", self.threads.len()),
             ("replaced", self.replaced.len()),
@@ -238,6 +244,7 @@ impl Model {
             ("their numbers", self.by_number.len()),
             ("their users", of_mms(|mm| mm.users.len())),
             ("stacks", of_mms(|mm| mm.stacks.len())),
+            ("stacks in VMAs", vmas.map(Mapped::stack_count).sum()),
             ("BSS", of_mms(|mm| mm.bss.len())),
             ("unexplained", of_mms(|mm| mm.unexplained.len())),
             ("surveys", self.pending.len()),
@@ -249,6 +256,7 @@ impl Model {
             ("their users", users),
             ("tasks with objects", tasks),
             ("namespaces", remembered),
+            ("paths", self.files.len()),
             ("lives", lives),
             ("living", living),
         ]

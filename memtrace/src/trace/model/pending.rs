@@ -6,6 +6,9 @@ use roaring::RoaringTreemap;
 use super::{Model, PAGE_SHIFT};
 use crate::trace::{bss::Bss, region::Mapped, sharing::ForkArea};
 
+/// Surveys of forks of which word is awaited at the most: each has one time, and comes in one piece but for what is late.
+pub const SURVEYS: usize = 64;
+
 /// A survey whose records are coming.
 #[derive(Default)]
 pub(super) struct Pending {
@@ -79,6 +82,9 @@ impl Model {
         } else {
             head.ts
         };
+        if !self.pending.contains_key(&mm) {
+            self.forget_oldest_survey();
+        }
         let pending = self.pending.entry(mm).or_default();
         if pending.ts != ts {
             *pending = Pending {
@@ -87,5 +93,19 @@ impl Model {
             };
         }
         pending
+    }
+
+    /// Makes room for one more. Where births are lost their surveys stay behind, each at an address that need not come again.
+    fn forget_oldest_survey(&mut self) {
+        if self.pending.len() < SURVEYS {
+            return;
+        }
+        // Those of an attach are as many as processes are attached to.
+        let of_forks = self.pending.iter().filter(|(_, survey)| survey.ts != 0);
+        if of_forks.clone().count() >= SURVEYS
+            && let Some((&oldest, _)) = of_forks.min_by_key(|(_, survey)| survey.ts)
+        {
+            self.pending.remove(&oldest);
+        }
     }
 }

@@ -222,3 +222,49 @@ fn in_area(area: &mut Area, ending: Ending) -> &mut u64 {
         Ending::Unknown => &mut area.unknown,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A ledger of as many areas with a page each, which `region` and `file` say more of.
+    fn ledger(areas: u64, place: impl Fn(u64) -> (Region, Option<Arc<str>>)) -> Ledger {
+        let pages: Pages = (0..areas).map(|at| 2 * at).collect();
+        let areas = (0..areas).map(|at| {
+            let (region, file) = place(at);
+            ForkArea {
+                pages: 2 * at..2 * at + 1,
+                region,
+                file,
+            }
+        });
+        let fork = Fork {
+            number: 1,
+            ts: 1,
+            parent: 1,
+            child: 2,
+            parent_pid: 1,
+            child_pid: 2,
+            parent_comm: "".into(),
+            table_bytes: 0,
+            swapped: 0,
+            rest: None,
+        };
+        Ledger::new(fork, areas.collect(), &pages, &Pages::new())
+    }
+
+    #[test]
+    fn many_mappings_of_one_kind_are_one() {
+        let heap = ledger(10_000, |_| (Region::Heap, None));
+        assert_eq!((heap.runs.len(), heap.account.areas.len()), (1, 1));
+        let mut turns = ledger(10_000, |at| match at % 2 {
+            0 => (Region::Heap, None),
+            _ => (Region::Anon, None),
+        });
+        assert_eq!((turns.runs.len(), turns.account.areas.len()), (10_000, 2));
+        turns.close(2);
+        assert_eq!((turns.runs.len(), turns.runs.capacity()), (0, 0));
+        let files = ledger(100, |at| (Region::File, Some(format!("{at}").into())));
+        assert_eq!(files.account.areas.len(), 100, "one for each file");
+    }
+}

@@ -14,6 +14,8 @@ mod experiment;
 mod forks;
 mod giving_up;
 mod machine;
+mod many_cpus;
+mod many_vmas;
 mod matrix;
 mod memory;
 mod objects;

@@ -122,3 +122,38 @@ fn a_child_that_is_not_new_is_not_taken() {
     story.copies(2, 0..10, first);
     story.ends_with([10, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 }
+
+/// A part of what a fork's survey goes through, 1.5 GiB in one piece, of which pages here and there are written: a page takes a bit
+/// in each of two sets, what the two share and what the parent has left for itself.
+#[test]
+fn a_page_takes_a_bit_for_each_set_that_it_may_be_in() {
+    const PAGES: u64 = 768 * 512;
+    let (mut story, fork) = Story::forked(0..PAGES);
+    let whole = story.sharing.bytes();
+    assert!(whole <= PAGES / 8 + 4096, "{whole} bytes");
+    for page in (0..PAGES).step_by(8) {
+        story.copies(2, page..page + 1, fork);
+    }
+    let spread = story.sharing.bytes();
+    assert!(spread <= 2 * PAGES / 8 + 4096, "{spread} bytes");
+    story.sharing.left(1, Leave::Exit);
+    story.sharing.left(2, Leave::Exit);
+    assert_eq!(story.sharing.bytes(), 0);
+}
+
+/// A parent's children are as many edges, of which each page has one; a fault goes through them all.
+#[test]
+fn a_parent_has_an_edge_for_each_child_that_lives() {
+    const CHILDREN: u32 = 500;
+    let mut story = Story::default();
+    for child in 0..CHILDREN {
+        story.fork(1, 2 + child, 0..512);
+    }
+    let of_parent = CHILDREN as usize;
+    assert_eq!(story.sharing.sizes(), [of_parent, 0, of_parent]);
+    // It leaves a page: those that go on sharing that are linked to each other, which is two sets for each at the most.
+    assert!(story.sharing.copied(1, 7).is_some());
+    let [edges, ..] = story.sharing.sizes();
+    assert!(edges < 2 * of_parent, "{edges}");
+    assert_eq!(story.sharing.sharers(2, 7).len(), of_parent - 1);
+}

@@ -15,6 +15,14 @@ impl Sharing {
         ]
     }
 
+    /// Bytes of all sets of pages, as they would be stored: what they are in memory, but for some words each.
+    pub fn bytes(&self) -> u64 {
+        let shared = self.edges.iter().map(|(_, pages)| pages);
+        let solos = self.solos.by_mm.values().flatten().map(|solo| &solo.pages);
+        let sets = shared.chain(solos);
+        sets.map(|pages| pages.serialized_size() as u64).sum()
+    }
+
     /// Panics where something inside contradicts itself, or the numbers of pages that are shared and that are alone.
     pub fn check(&self, (shared, sole_owners): (usize, usize)) {
         let pages: Vec<u64> = self.edges.iter().map(|(_, pages)| pages.len()).collect();
