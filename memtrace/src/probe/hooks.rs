@@ -16,7 +16,7 @@ use aya::{
 use memtrace_ebpf::arch::FAULT_TRACEPOINTS;
 use object::{Object as _, ObjectSection as _};
 
-use super::{backend, direct_map::FIND_DIRECT_MAP, load::DIRECT, preempt, timer::Timers};
+use super::{backend, direct_map::FIND_DIRECT_MAP, object::DIRECT, preempt, timer::Timers};
 use crate::kernel::{again::again, preemption::Preemption};
 
 /// What the hook `page_fault` is for in the object: its tracepoints are the architecture's.

@@ -88,7 +88,7 @@ impl Kfuncs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::load::DIRECT;
+    use crate::probe::object::DIRECT;
 
     const CAST: u32 = 0x1_0203;
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::{
-    Btf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel, include_bytes_aligned,
+    Btf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel,
     maps::{Array, HashMap, MapData, PerCpuArray, Queue, RingBuf},
 };
 use aya_log::EbpfLogger;
@@ -27,6 +27,7 @@ use super::{
     live::Live,
     log::ToStderr,
     missed::Missed,
+    object::{BY_HELPERS, DIRECT},
     read::{Reader, Ring},
     threads::Threads,
     timer::Timers,
@@ -42,10 +43,6 @@ use crate::{
     source::Metadata,
 };
 
-/// The hooks, for a kernel that lets them load from its memory directly; and for one that doesn't.
-pub(super) static DIRECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probe-direct"));
-pub(super) static BY_HELPERS: &[u8] =
-    include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probe-by-helpers"));
 /// Bytes of the ring buffer: room for some 400,000 faults, should the reader not get a CPU for a while. memtrace's own memory
 /// counts them twice, as the kernel maps the buffer twice in a row (`ringbuf_map_mmap_kern` in `kernel/bpf/ringbuf.c`).
 const RING_BYTES: u32 = 32 << 20;

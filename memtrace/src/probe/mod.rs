@@ -12,6 +12,7 @@ mod live;
 mod load;
 mod log;
 mod missed;
+mod object;
 mod preempt;
 mod read;
 mod threads;
