@@ -3,7 +3,7 @@
 //!
 //! Only the hook that works on the current thread writes, and none interrupts it: see `busy` in [`crate::hooks::thread::Thread`].
 
-use core::ptr;
+use core::{hint::black_box, ptr};
 
 use aya_ebpf::{bindings::BPF_F_MMAPABLE, macros::map, maps::Array};
 use memtrace_ebpf::{control::LogEnds, record::Fault};
@@ -18,14 +18,14 @@ static FAULTS: Array<Fault> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static LOG_ENDS: Array<LogEnds> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Writes a fault. `false` if that must go another way: there is no room, or the reader sleeps, whom only the ring buffer wakes.
+/// Writes a fault, which `fill` puts together in place. `false` if that must go another way: there is no room, or the reader
+/// sleeps, whom only the ring buffer wakes.
 #[inline(always)]
-pub(crate) fn write(fault: Fault) -> bool {
+pub(crate) fn write(cpu: u32, fill: impl FnOnce(&mut Fault)) -> bool {
     let slots = config!(log_slots);
     if slots == 0 || !ring::is_reader_awake() {
         return false;
     }
-    let cpu = u32::from(fault.head.cpu);
     let Some(ends) = LOG_ENDS.get_ptr_mut(cpu) else {
         return false;
     };
@@ -42,11 +42,12 @@ pub(crate) fn write(fault: Fault) -> bool {
     let Some(slot) = FAULTS.get_ptr_mut(cpu * slots + (written as u32 & (slots - 1))) else {
         return false;
     };
-    // SAFETY: valid pointers; the reader looks into the slot only once it is counted. Volatile, so that the compiler keeps this
-    // order, as the processor does: there is a log only where that writes to memory in order.
-    unsafe {
-        ptr::write_volatile(slot, fault);
-        ptr::write_volatile(&raw mut (*ends).written, written + 1);
-    }
+    // SAFETY: a valid pointer; the reader looks into the slot only once it is counted.
+    fill(unsafe { &mut *slot });
+    // The compiler must keep this order (a fence is nothing that its BPF side knows), and the processor does: there is a log only
+    // where that writes to memory in order.
+    black_box(slot);
+    // SAFETY: a valid pointer.
+    unsafe { ptr::write_volatile(&raw mut (*ends).written, written + 1) };
     true
 }

@@ -35,12 +35,18 @@ pub(crate) fn head(kind: Kind, tid: u32, ts: u64) -> Header {
         ts,
         tid,
         stack: 0,
-        // SAFETY: the helper has no conditions.
-        cpu: unsafe { bpf_get_smp_processor_id() } as u16,
+        cpu: cpu() as u16,
         kind: kind as u8,
         flags: 0,
         detail: Detail::default(),
     }
+}
+
+/// This CPU's number.
+#[inline(always)]
+pub(crate) fn cpu() -> u32 {
+    // SAFETY: the helper has no conditions.
+    unsafe { bpf_get_smp_processor_id() }
 }
 
 /// Whether there is room for one of the records that come by the thousand. The last part of the buffer is kept for what is
@@ -80,6 +86,16 @@ pub(crate) fn send<T: Pod>(kind: Kind, record: T) {
 pub(crate) fn send_common<T: Pod>(kind: Kind, record: T) {
     if has_room() {
         send(kind, record);
+    } else {
+        lose(kind as u32);
+    }
+}
+
+/// The same of a record that `fill` completes in place.
+#[inline(always)]
+pub(crate) fn send_common_filled<T: Pod>(kind: Kind, fill: impl FnOnce(&mut T)) {
+    if has_room() {
+        send_filled(kind, fill);
     } else {
         lose(kind as u32);
     }

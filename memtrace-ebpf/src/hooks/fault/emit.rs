@@ -13,16 +13,37 @@ use crate::hooks::{
 /// Sends the open fault, which ended with this entry of this level, these flags, and in this signal (0 for none).
 #[inline(always)]
 pub(crate) fn send_fault(thread: &Thread, after: u64, level: u8, flags: u8, signal: u32) {
+    if config!(handled) != 0 {
+        let open = &thread.open;
+        let handled = Handled {
+            fault: fault(Kind::Handled, thread, after, level, flags, signal),
+            mm: open.mm,
+            left: open.left,
+            waited: open.waited,
+            retries: open.retries,
+            call: thread.call,
+        };
+        ring::send_common(Kind::Handled, handled);
+        return;
+    }
+    let fault = || fault(Kind::Fault, thread, after, level, flags, signal);
+    // In place: on the stack the hook and what it calls would need more than there is.
+    if !fault_log::write(ring::cpu(), |slot| *slot = fault()) {
+        ring::send_common_filled(Kind::Fault, |slot| *slot = fault());
+    }
+}
+
+/// The record of the open fault, of this kind.
+#[inline(always)]
+fn fault(kind: Kind, thread: &Thread, after: u64, level: u8, flags: u8, signal: u32) -> Fault {
     let open = &thread.open;
-    let handled = config!(handled) != 0;
-    let kind = if handled { Kind::Handled } else { Kind::Fault };
     let detail = FaultDetail {
         levels: open.level | level << 4,
         error: open.error,
         signal: signal as u8,
         frame: open.frame as u8,
     };
-    let fault = Fault {
+    Fault {
         head: Header {
             flags,
             detail: detail.into(),
@@ -34,19 +55,6 @@ pub(crate) fn send_fault(thread: &Thread, after: u64, level: u8, flags: u8, sign
         after,
         vma: open.vma,
         map_count: open.map_count,
-    };
-    if handled {
-        let handled = Handled {
-            fault,
-            mm: open.mm,
-            left: open.left,
-            waited: open.waited,
-            retries: open.retries,
-            call: thread.call,
-        };
-        ring::send_common(kind, handled);
-    } else if !fault_log::write(fault) {
-        ring::send_common(kind, fault);
     }
 }
 
