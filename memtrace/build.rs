@@ -34,6 +34,9 @@ fn kernel_side(root: &Path) -> Result<()> {
     unsafe {
         env::set_var("RUSTC_BOOTSTRAP", "1");
         env::set_var("CARGO_TERM_QUIET", "true");
+        // The compiler inlines less where it is incremental: the hooks would be others than those that are shipped.
+        env::remove_var("CARGO_PROFILE_RELEASE_INCREMENTAL");
+        env::remove_var("CARGO_INCREMENTAL");
     }
     let out = PathBuf::from(variable("OUT_DIR")?);
     // Whichever ways a kernel doesn't know would have to be cut out of the hooks by its verifier, at each start.

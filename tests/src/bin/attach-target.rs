@@ -1,4 +1,4 @@
-//! Programs to attach to: `attach-target idle|prefork|stream|forks|maps|threads|crowd FIFO`. Each reports "ready", goes on at each byte
+//! Programs to attach to: `attach-target idle|faults|prefork|stream|forks|maps|threads|crowd FIFO`. Each reports "ready", goes on at each byte
 //! in FIFO, and reports "done" before it waits for the last. Those that work all the time do some when they start, more whenever
 //! they are asked to, and some more when they are to go on: so it is counted, and not a matter of time, what they do.
 
@@ -18,7 +18,7 @@ use tests::subject::pagemap::Pagemap;
 use tests::subject::process::{self, Gate};
 use tests::subject::report::note;
 
-const USAGE: &str = "usage: attach-target idle|prefork|stream|forks|maps|threads|crowd FIFO";
+const USAGE: &str = "usage: attach-target idle|faults|prefork|stream|forks|maps|threads|crowd FIFO";
 
 fn main() -> Result<()> {
     process::begin();
@@ -28,6 +28,7 @@ fn main() -> Result<()> {
     };
     match mode.as_str() {
         "idle" => idle(&mut Fifo::open(fifo)?),
+        "faults" => faults(&mut Fifo::open(fifo)?),
         "prefork" => prefork(&mut Fifo::open(fifo)?),
         "stream" => stream(&mut Fifo::open(fifo)?),
         "forks" => forks(&mut Fifo::open(fifo)?),
@@ -92,6 +93,17 @@ fn idle(fifo: &mut Fifo) -> Result<()> {
         fifo.wait()?;
         at_end.iter().try_for_each(Gate::open)
     })
+}
+
+/// A fault for each of so many pages, and nothing else.
+fn faults(fifo: &mut Fifo) -> Result<()> {
+    let pages = Pages::private(8000)?;
+    note("count", pages.count())?;
+    note("ready", std::process::id())?;
+    fifo.wait()?;
+    pages.write_all(1);
+    note("done", true)?;
+    fifo.wait()
 }
 
 /// A child from before, and another from after.

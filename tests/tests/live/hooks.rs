@@ -35,6 +35,12 @@ impl Hooks {
         Ok(Self(held))
     }
 
+    /// The ids of one kind.
+    pub fn ids(&self, kind: &str) -> impl Iterator<Item = u32> {
+        let of_kind = self.0.iter().filter(move |(one, _)| *one == kind);
+        of_kind.map(|(_, id)| *id)
+    }
+
     /// Waits until none of them is in the kernel any more: it lets go of them a little later.
     pub fn are_gone(&self) -> Result<()> {
         wait_for("the kernel to drop memtrace's programs and maps", || {

@@ -8,6 +8,8 @@ mod attach_output;
 mod attach_server;
 mod bad_input;
 mod behalf;
+mod bpf;
+mod budget;
 mod calls;
 mod cases;
 mod clear_tid;

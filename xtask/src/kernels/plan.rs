@@ -16,7 +16,7 @@ enum Part {
 use Part::{All, Nothing, Only};
 
 /// Every file of live tests.
-const PARTS: [(&str, Part); 44] = [
+const PARTS: [(&str, Part); 45] = [
     (
         "cow",
         Only(&["the_first_to_write_copies_and_the_last_takes_over"]),
@@ -26,6 +26,8 @@ const PARTS: [(&str, Part); 44] = [
     ("fault_signals", All),
     ("clear_tid", All),
     ("cow_selftest", All),
+    // Most kernels have no budget of their own: there it shows how far the verifier's limit is.
+    ("budget", All),
     ("behalf", All),
     (
         "accounting",
@@ -174,7 +176,7 @@ const PARTS: [(&str, Part); 44] = [
     ),
 ];
 /// Those that run once for each backend; the others run with the one that memtrace chooses.
-const BY_BACKEND: [&str; 10] = [
+const BY_BACKEND: [&str; 11] = [
     "cow",
     "kinds",
     "special",
@@ -185,6 +187,7 @@ const BY_BACKEND: [&str; 10] = [
     "regions",
     "files",
     "inherit",
+    "budget",
 ];
 
 /// Which of the tests a guest runs.
