@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use tempfile::TempDir;
 use tests::harness::{Memtrace, Run, Running, subject};
+use tests::subject::process;
 
 const README: &str = include_str!("../../../README.md");
 
@@ -46,6 +47,8 @@ fn the_first_example_prints_what_it_says() -> Result<()> {
         .and_then(|block| block.split_once('\n'))
         .context("no command")?;
     let tables = blocks.next().context("no tables")?;
+    // Where the parent goes on on another CPU, the kernel may copy once more.
+    process::stay_on_one_cpu()?;
     let printed = run(command)?.stderr;
     let printed: Vec<_> = printed.lines().collect();
     let wanted: Vec<_> = events
