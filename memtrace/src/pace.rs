@@ -13,8 +13,8 @@ use tokio::{
 
 /// How often the ring buffer is read: what is shown is late by twice this.
 pub const PERIOD: Duration = Duration::from_millis(10);
-/// The same while nothing happens: a record may just have been written without a word to a reader that goes to sleep.
-const IDLE_PERIOD: Duration = Duration::from_millis(500);
+/// The same while nothing happens, for what wakes nobody: hooks that the kernel has left out.
+const IDLE_PERIOD: Duration = Duration::from_secs(5);
 
 /// The pace of a trace.
 pub struct Pace {
@@ -22,6 +22,8 @@ pub struct Pace {
     /// Readable when the hooks have woken a sleeping reader.
     records: AsyncFd<OwnedFd>,
     is_idle: bool,
+    /// How long an idle reader sleeps at most.
+    rest: Duration,
 }
 
 impl Pace {
@@ -39,6 +41,7 @@ impl Pace {
             ticker,
             records: records.context("can't wait for the ring buffer")?,
             is_idle: false,
+            rest: PERIOD,
         })
     }
 
@@ -52,8 +55,9 @@ impl Pace {
             ready = self.records.readable() => if let Ok(mut ready) = ready {
                 ready.clear_ready();
             },
-            () = sleep(IDLE_PERIOD) => {}
+            () = sleep(self.rest) => {}
         }
+        self.rest = IDLE_PERIOD;
     }
 
     /// Whether the reader sleeps.
@@ -64,5 +68,7 @@ impl Pace {
     /// Whether it is to sleep.
     pub const fn set_idle(&mut self, is_idle: bool) {
         self.is_idle = is_idle;
+        // The first time not for long: a hook that was under way may have taken the reader for awake.
+        self.rest = PERIOD;
     }
 }
