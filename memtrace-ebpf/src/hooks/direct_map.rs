@@ -11,6 +11,6 @@ static DIRECT_MAP: Array<DirectMap> = Array::with_max_entries(1, 0);
 #[inline(always)]
 pub(crate) fn direct_map() -> Option<&'static mut DirectMap> {
     let slot = DIRECT_MAP.get_ptr_mut(0)?;
-    // SAFETY: the map gives a valid pointer; it is written once, before any other hook is attached.
+    // SAFETY: the map gives a valid pointer. What may change once other hooks are attached are single words, each true at any time.
     Some(unsafe { &mut *slot })
 }

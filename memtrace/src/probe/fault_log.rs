@@ -23,31 +23,37 @@ const READ_WRITE: ProtFlags = ProtFlags::PROT_READ.union(ProtFlags::PROT_WRITE);
 /// Slots at most: as many faults as a CPU takes while the reader gets none, and few enough to stay in its cache.
 const SLOTS: u32 = 1 << 14;
 
-/// How many slots each CPU's log has: together an eighth of the ring buffer at the most. None where the log isn't used: the hooks on
-/// a function tell more of a fault than it holds, and it needs stores that are seen in their order.
-///
-/// # Errors
-/// The kernel doesn't tell its CPUs.
-pub(super) fn log_slots(ring_bytes: u32, fentry: bool) -> Result<u32> {
-    if fentry || !STORES_IN_ORDER {
-        return Ok(0);
+/// How large the logs are.
+#[derive(Clone, Copy)]
+pub(super) struct LogSize {
+    /// The CPUs that there may be.
+    pub(super) cpus: u32,
+    /// How many slots each CPU's log has: together an eighth of the ring buffer at the most. None where the log isn't used: the hooks
+    /// on a function tell more of a fault than it holds, and it needs stores that are seen in their order.
+    pub(super) slots: u32,
+}
+
+impl LogSize {
+    /// That beside a ring buffer of so many bytes.
+    ///
+    /// # Errors
+    /// The kernel doesn't tell its CPUs.
+    pub(super) fn beside(ring_bytes: u32, fentry: bool) -> Result<Self> {
+        let cpus = nr_cpus().map_err(|(what, error)| anyhow!("can't read {what}: {error}"))?;
+        let cpus = u32::try_from(cpus)?;
+        let slots = if fentry || !STORES_IN_ORDER {
+            0
+        } else {
+            slots(ring_bytes, cpus)
+        };
+        Ok(Self { cpus, slots })
     }
-    Ok(slots(ring_bytes, possible_cpus()?))
 }
 
 /// As many slots, a power of two or none, beside a ring buffer of so many bytes.
 fn slots(ring_bytes: u32, cpus: u32) -> u32 {
     let room = ring_bytes / 8 / size_of::<Fault>() as u32 / cpus.max(1);
     room.checked_ilog2().map_or(0, |log| 1 << log).min(SLOTS)
-}
-
-/// The CPUs that there may be.
-///
-/// # Errors
-/// The kernel doesn't tell them.
-pub(super) fn possible_cpus() -> Result<u32> {
-    let cpus = nr_cpus().map_err(|(what, error)| anyhow!("can't read {what}: {error}"))?;
-    Ok(u32::try_from(cpus)?)
 }
 
 /// The logs of all CPUs.
@@ -71,8 +77,8 @@ impl FaultLog {
     ///
     /// # Errors
     /// It has no such maps, or they can't be mapped.
-    pub(super) fn new(ebpf: &Ebpf, slots: u32) -> Result<Self> {
-        let cpus = if slots == 0 { 0 } else { possible_cpus()? } as usize;
+    pub(super) fn new(ebpf: &Ebpf, LogSize { cpus, slots }: LogSize) -> Result<Self> {
+        let cpus = if slots == 0 { 0 } else { cpus as usize };
         Self::mapped(slots as usize, cpus, |name, len| {
             let Some(Map::Array(map)) = ebpf.map(name) else {
                 bail!("the object has no map {name}");

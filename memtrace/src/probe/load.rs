@@ -21,7 +21,7 @@ use super::{
     backend::{self, Backend, Refused},
     direct_map::{self, FIND_DIRECT_MAP},
     ends::Ends,
-    fault_log::{FaultLog, log_slots, possible_cpus},
+    fault_log::{FaultLog, LogSize},
     hooks::{attach, tracepoint},
     kfunc::Kfuncs,
     live::Live,
@@ -99,8 +99,8 @@ pub struct Probe {
     zero_pfn: u64,
     /// Bytes of the ring buffer.
     ring_bytes: u32,
-    /// Slots of each CPU's log of faults.
-    log_slots: u32,
+    /// How large the logs of faults are.
+    logs: LogSize,
     /// Whether the hooks count the faults.
     summary: bool,
 }
@@ -157,7 +157,7 @@ impl Probe {
             backend,
             zero_pfn: sample.zero,
             ring_bytes: options.ring_bytes(),
-            log_slots: log_slots(options.ring_bytes(), types.fentry)?,
+            logs: types.logs,
             summary: options.summary,
         })
     }
@@ -168,7 +168,7 @@ impl Probe {
     /// The object has no such maps, or they can't be mapped.
     pub fn live(&mut self) -> Result<Live> {
         let missed = Missed::of(&self.ebpf)?;
-        let faults = FaultLog::new(&self.ebpf, self.log_slots)?;
+        let faults = FaultLog::new(&self.ebpf, self.logs)?;
         let mut take = |name| {
             self.ebpf
                 .take_map(name)
@@ -245,6 +245,8 @@ struct Types {
     fentry: bool,
     /// The functions of the kernel's that the hooks call.
     kfuncs: Kfuncs,
+    /// How large the logs of faults are: there are none beside hooks on a function.
+    logs: LogSize,
     /// Whether the kernel may switch tasks in the middle of its own work.
     preemption: Preemption,
     /// Whether files of hugetlbfs number their pages one by one.
@@ -272,6 +274,7 @@ fn types(options: Options<'_>) -> Result<Types> {
         layout: types.numbers.layout,
         fentry,
         kfuncs,
+        logs: LogSize::beside(options.ring_bytes(), fentry)?,
         preemption,
         one_by_one: types.btf.function(layout::ONE_BY_ONE).is_some(),
         btf,
@@ -328,7 +331,7 @@ fn task(options: Options<'_>, types: &Types, sample: &Sample) -> Result<Config> 
         handled: u32::from(types.fentry),
         typed: u32::from(helpers::are_typed()),
         word: types.kfuncs.cast.map_or(0, |(_, word)| word),
-        log_slots: log_slots(options.ring_bytes(), types.fentry)?,
+        log_slots: types.logs.slots,
         one_by_one: u32::from(types.one_by_one),
         backing: layout::backing_bits(&release()),
         common: options.ring_bytes() / 4 * 3,
@@ -360,7 +363,7 @@ fn load<'a>(
     task: &'a Config,
     options: Options<'_>,
 ) -> Result<Ebpf> {
-    let cpus = possible_cpus()?;
+    let LogSize { cpus, slots } = types.logs;
     let object = types.kfuncs.cast.map_or(BY_HELPERS, |_| DIRECT);
     // aya tries a program that was refused again with room for a log. Without a level for that the kernel would refuse
     // this for itself (`bpf_verifier_log_attr_valid` in `kernel/bpf/log.c`), and its reason for the first be hidden.
@@ -375,7 +378,7 @@ fn load<'a>(
         .override_global("CONFIG", bytemuck::bytes_of(task), true)
         .override_global(aya_log::LEVEL, level, true)
         .map_max_entries("RECORDS", options.ring_bytes())
-        .map_max_entries("FAULTS", (task.log_slots * cpus).max(1))
+        .map_max_entries("FAULTS", (slots * cpus).max(1))
         .map_max_entries("LOG_ENDS", cpus)
         .load(&types.kfuncs.linked(object)?)
         .context("the kernel refused the BPF object's maps")
